@@ -1,0 +1,132 @@
+"""Layers made of layers, each with a backward of its own. Theory: docs/composition.md."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from ds_core.module import Module
+from ds_core.trace import no_record
+
+
+class Sequential(Module):
+    """One layer after the other: y = f_n(... f_2(f_1(x))).
+
+    Twin of torch.nn.Sequential. `backward(dy, input_gradient=False)` computes no
+    gradient that only the input needs: nothing below the first layer that has a
+    parameter to train.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        for index, layer in enumerate(layers):
+            setattr(self, str(index), layer)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.named_children())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (layer for _, layer in self.named_children())
+
+    def __getitem__(self, index: int) -> Any:
+        return list(self)[index]
+
+    def append(self, layer: Any) -> "Sequential":
+        setattr(self, str(len(self)), layer)
+        return self
+
+    def forward(self, x: Any) -> Any:
+        for layer in self:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
+        layers = list(self)
+        first = 0 if input_gradient else _first_trainable(layers)
+        for layer in reversed(layers[first + 1 :]):
+            dx = layer.backward(*dys)
+            dys = dx if isinstance(dx, tuple) else (dx,)
+        if input_gradient:
+            return layers[0].backward(*dys) if layers else dys[0]
+        if first < len(layers):
+            layers[first].backward(*dys, input_gradient=False)
+        for layer in reversed(layers[:first]):
+            layer.backward(None)
+        return None
+
+
+class Residual(Module):
+    """y = x + f(x) (He et al., "Deep Residual Learning", 2015, equation 1); so dx = dy + f'(x)^T dy."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.layer.forward(x)
+        return y
+
+    def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        if not input_gradient:
+            backward_without_input(self.layer, dy)
+            return None
+        return sum_gradients(dy, self.layer.backward(dy))
+
+
+class Parallel(Module):
+    """One input to many layers, y_i = f_i(x), as a tuple; so dx = sum_i f_i'(x)^T dy_i."""
+
+    def __init__(self, *layers: Any) -> None:
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> tuple[Any, ...]:
+        return tuple(layer.forward(x) for layer in self.layers)
+
+    def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
+        if len(dys) > len(self.layers):
+            raise TypeError(f"Parallel of {len(self.layers)} layers: given {len(dys)} gradients")
+        dx = None
+        for layer, dy in reversed([*zip(self.layers, [*dys, *[None] * (len(self.layers) - len(dys))], strict=True)]):
+            if input_gradient:
+                dx = sum_gradients(dx, layer.backward(dy))
+            else:
+                backward_without_input(layer, dy)
+        return dx
+
+
+class Frozen(Module):
+    """A layer that is not trained and asked for no gradient: it keeps nothing for backward and has no work there.
+
+    `Sequential(Frozen(backbone), head)` costs the memory and the backward of the head alone.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def forward(self, *inputs: Any) -> Any:
+        with no_record():
+            return self.layer.forward(*inputs)
+
+    def backward(self, *dys: Any, input_gradient: bool = True) -> None:
+        return None
+
+
+def sum_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """first + second in a new tensor, where None means zeros."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
+
+
+def backward_without_input(layer: Any, *dys: Any) -> None:
+    """Go back through `layer` for its parameters' gradients alone; where it trains none, only take its entries."""
+    if _trainable(layer):
+        layer.backward(*dys, input_gradient=False)
+    else:
+        layer.backward(*[None] * len(dys))
+
+
+def _trainable(layer: Any) -> bool:
+    return any(tensor.requires_grad for tensor in layer.parameters())
+
+
+def _first_trainable(layers: list[Any]) -> int:
+    return next((index for index, layer in enumerate(layers) if _trainable(layer)), len(layers))

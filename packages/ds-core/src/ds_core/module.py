@@ -1,0 +1,256 @@
+"""The base class of layers: finds parameters, buffers and children among the attributes.
+
+Behaves like torch.nn.Module where both have a method, except that a parameter
+is a plain leaf tensor and that a layer has a `backward`. `docs/module.md` says more.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ds_core.trace import save, take_saved
+
+M = TypeVar("M", bound="Module")
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict(strict=False)` left alone: names only here, names only in the file."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer, or several: attributes are what it owns.
+
+    A leaf tensor that requires a gradient is a parameter, one that does not is a
+    buffer (left out of `state_dict` if its name starts with an underscore), a layer,
+    or a list, tuple or dict of layers, is a child. Whether a name is a parameter or a
+    buffer is fixed when it is first assigned, so frozen parameters stay parameters.
+    Buffers are updated in place, under `no_record()`.
+
+    A subclass writes `forward`, which calls `self.save(...)`, and `backward`, which
+    first calls `self.saved()`.
+    """
+
+    training: bool = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def save(self, *saved: Any) -> None:
+        """Keep `saved` for the backward of this call; outside `record()` keep nothing."""
+        save(self, *saved)
+
+    def saved(self) -> tuple[Any, ...]:
+        """Take back what the matching forward kept; raises `TraceError` where backward does not mirror forward."""
+        return take_saved(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            if value.requires_grad and not value.is_leaf:
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: this tensor was computed from another one that requires a "
+                    "gradient, so it cannot be a parameter; use parameter(data)"
+                )
+            kinds = self.__dict__.setdefault("_kinds", {})
+            if name not in kinds:
+                kinds[name] = "parameter" if value.requires_grad else "buffer"
+        object.__setattr__(self, name, value)
+
+    def named_children(self) -> Iterator[tuple[str, Any]]:
+        for name, value in self.__dict__.items():
+            if _is_layer(value):
+                yield name, value
+            elif isinstance(value, (list, tuple, dict)):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                yield from ((f"{name}.{key}", item) for key, item in items if _is_layer(item))
+
+    def children(self) -> Iterator[Any]:
+        seen: set[int] = set()
+        for _, child in self.named_children():
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield child
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+        """This module and all below it, parents first, with dotted names."""
+        yield from _walk(self, prefix, set() if remove_duplicate else None)
+
+    def modules(self) -> Iterator[Any]:
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Parameters, frozen ones too; a shared one once, under its first name."""
+        return self._named_tensors("parameter", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (tensor for _, tensor in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        return self._named_tensors("buffer", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (tensor for _, tensor in self.named_buffers(recurse=recurse))
+
+    def _named_tensors(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[Any]:
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix, remove_duplicate) if recurse else [(prefix, self)]:
+            for name, tensor in _own(module, kind):
+                if not (remove_duplicate and id(tensor) in seen):
+                    seen.add(id(tensor))
+                    yield (f"{path}.{name}" if path else name), tensor
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every parameter and buffer by name, as torch.nn names them; the tensors share memory with the module."""
+        return {name: tensor.detach() for name, tensor in self._named_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True) -> IncompatibleKeys:
+        """Copy values in, from this module's `state_dict` or its torch.nn twin's.
+
+        Raises:
+            ValueError: missing or unexpected names (unless `strict=False`), or a shape that differs;
+                every mismatch is named, and nothing has been copied.
+        """
+        own = dict(self._named_state())
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = [f"missing: {', '.join(missing)}"] if strict and missing else []
+        problems += [f"unexpected: {', '.join(unexpected)}"] if strict and unexpected else []
+        problems += [
+            f"{name}: given shape {tuple(state_dict[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in own.items()
+            if name in state_dict and state_dict[name].shape != tensor.shape
+        ]
+        if problems:
+            raise ValueError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if name in state_dict:
+                    tensor.copy_(state_dict[name])
+        return IncompatibleKeys(missing, unexpected)
+
+    def _named_state(self) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules(remove_duplicate=False):
+            for kind in ("parameter", "buffer"):
+                for name, tensor in _own(module, kind):
+                    if not (kind == "buffer" and name.startswith("_")):
+                        yield (f"{path}.{name}" if path else name), tensor
+
+    def train(self: M, mode: bool = True) -> M:
+        """Switch every module below to training mode (dropout drops) or, with False, to evaluation."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Freeze (False) or unfreeze all parameters."""
+        for tensor in self.parameters():
+            tensor.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for tensor in self.parameters():
+            if set_to_none:
+                tensor.grad = None
+            elif tensor.grad is not None:
+                tensor.grad.zero_()
+
+    def apply(self: M, function: Callable[[Any], Any]) -> M:
+        """Call `function` on every module below, children first, then on this one."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    def to(self: M, *where: Any, device: Any = None, dtype: torch.dtype | None = None) -> M:
+        """Move to a device, a floating dtype, or those of a given tensor. Every parameter stays the same object.
+
+        Integer buffers move but keep their dtype; gradients go along.
+        """
+        for item in where:
+            if isinstance(item, torch.dtype):
+                dtype = item
+            elif isinstance(item, Tensor):
+                device, dtype = item.device, item.dtype
+            else:
+                device = torch.device(item)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"{type(self).__name__}.to: expected a floating dtype, got {dtype}")
+        with torch.no_grad():
+            for tensor in [*self.parameters(), *self.buffers()]:
+                _move(tensor, device, dtype if tensor.is_floating_point() else None)
+        return self
+
+    def double(self: M) -> M:
+        return self.to(torch.float64)
+
+    def float(self: M) -> M:
+        return self.to(torch.float32)
+
+    def bfloat16(self: M) -> M:
+        return self.to(torch.bfloat16)
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return "\n".join([head, *lines, ")"]) if lines else head + ")"
+
+
+def _is_layer(value: Any) -> bool:
+    if isinstance(value, (Module, Tensor, str, int, type)):
+        return isinstance(value, Module)
+    return all(callable(getattr(value, name, None)) for name in ("forward", "backward", "parameters"))
+
+
+def _walk(module: Any, path: str, seen: set[int] | None) -> Iterator[tuple[str, Any]]:
+    if seen is not None:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+    yield path, module
+    if isinstance(module, Module):
+        for name, child in module.named_children():
+            yield from _walk(child, f"{path}.{name}" if path else name, seen)
+
+
+def _own(module: Any, kind: str) -> Iterable[tuple[str, Tensor]]:
+    """The tensors of `kind` that this module itself holds; a foreign layer's parameters are numbered."""
+    if not isinstance(module, Module):
+        if kind != "parameter":
+            return []
+        named = getattr(module, "named_parameters", None)
+        return named() if named is not None else [(str(i), tensor) for i, tensor in enumerate(module.parameters())]
+    kinds: dict[str, str] = module.__dict__.get("_kinds", {})
+    return [
+        (name, getattr(module, name)) for name in kinds if kinds[name] == kind and module.__dict__[name] is not None
+    ]
+
+
+def _move(tensor: Tensor, device: Any, dtype: torch.dtype | None) -> None:
+    moved = tensor.detach().to(device=device, dtype=dtype)
+    gradient = None if tensor.grad is None else tensor.grad.to(device=device, dtype=dtype)
+    tensor.grad = None
+    if moved.device.type == tensor.device.type or "meta" not in (moved.device.type, tensor.device.type):
+        tensor.data = moved
+    else:
+        torch.utils.swap_tensors(tensor, moved.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
+    tensor.grad = gradient

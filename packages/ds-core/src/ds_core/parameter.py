@@ -1,0 +1,37 @@
+"""A parameter is a leaf tensor that requires a gradient; its one gradient slot is `.grad`."""
+
+import torch
+from torch import Tensor
+
+
+def parameter(data: Tensor, requires_grad: bool = True) -> Tensor:
+    """A parameter that holds `data` (its memory, not a copy).
+
+    `randn(3, requires_grad=True) * 0.1` is no leaf: autograd would give its
+    gradient to the unscaled tensor, which nobody holds. Write `parameter(torch.randn(3) * 0.1)`.
+    """
+    return data.detach().requires_grad_(requires_grad)
+
+
+def accumulate(parameter: Tensor | None, gradient: Tensor | None) -> None:
+    """Add `gradient` to `parameter.grad`, in the parameter's dtype.
+
+    The first gradient becomes `.grad` itself, without a copy: give a tensor that
+    nobody else holds, so never the `dy` you were handed, nor a view of it.
+    A frozen or absent parameter takes nothing; None means zeros.
+
+    Raises:
+        ValueError: where the shapes differ.
+    """
+    if parameter is None or gradient is None or not parameter.requires_grad:
+        return
+    if gradient.shape != parameter.shape:
+        raise ValueError(
+            f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(parameter.shape)}: "
+            "a gradient has the shape of what it is the gradient of"
+        )
+    with torch.no_grad():
+        if parameter.grad is None:
+            parameter.grad = gradient.to(parameter.dtype)
+        else:
+            parameter.grad.add_(gradient)
