@@ -14,12 +14,13 @@ class Sequential(Module):
 
     Twin of torch.nn.Sequential. `backward(dy, input_gradient=False)` computes no
     gradient that only the input needs: nothing below the first layer that has a
-    parameter to train.
+    parameter to train. One dict of layers gives them names, as `Sequential({"hidden": ..., "output": ...})`.
     """
 
     def __init__(self, *layers: Any) -> None:
-        for index, layer in enumerate(layers):
-            setattr(self, str(index), layer)
+        named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else dict(enumerate(layers))
+        for name, layer in named.items():
+            setattr(self, str(name), layer)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.named_children())
@@ -27,7 +28,9 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Any]:
         return (layer for _, layer in self.named_children())
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return Sequential(dict(list(self.named_children())[index]))
         return list(self)[index]
 
     def append(self, layer: Any) -> "Sequential":
@@ -85,21 +88,24 @@ class Parallel(Module):
             raise TypeError(f"Parallel of {len(self.layers)} layers: given {len(dys)} gradients")
         dx = None
         for layer, dy in reversed([*zip(self.layers, [*dys, *[None] * (len(self.layers) - len(dys))], strict=True)]):
+            dys_of_layer = dy if isinstance(dy, tuple) else (dy,)
             if input_gradient:
-                dx = sum_gradients(dx, layer.backward(dy))
+                dx = sum_gradients(dx, layer.backward(*dys_of_layer))
             else:
-                backward_without_input(layer, dy)
+                backward_without_input(layer, *dys_of_layer)
         return dx
 
 
 class Frozen(Module):
-    """A layer that is not trained and asked for no gradient: it keeps nothing for backward and has no work there.
+    """A layer that is not trained and passes no gradient on: it keeps nothing for backward and has no work there.
 
     `Sequential(Frozen(backbone), head)` costs the memory and the backward of the head alone.
+    Sets `requires_grad = False` on the layer's parameters; they stay listed and saved.
     """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
+        self.requires_grad_(False)
 
     def forward(self, *inputs: Any) -> Any:
         with no_record():

@@ -10,7 +10,53 @@ class ShapeError(ValueError, RuntimeError):
     """
 
 
+class StateDictError(ValueError, RuntimeError):
+    """A `state_dict` that does not fit: names or shapes differ; nothing has been copied. A RuntimeError in torch.nn."""
+
+
 def check_last_dimension(layer: str, x: Tensor, expected: int) -> None:
     """Raise `ShapeError` unless the last dimension of `x` is `expected` long."""
     if x.dim() == 0 or x.shape[-1] != expected:
         raise ShapeError(f"{layer}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
+
+
+class UserError(Exception):
+    """A mistake of the person at the command line; the message is one line, for them, and no traceback is shown.
+
+    `exit_status` is what `ds` ends with: 2 for options or inputs that cannot be used,
+    1 (subclasses) for what went wrong while running.
+    """
+
+    exit_status = 2
+
+
+class WriteError(UserError):
+    """A file could not be written (full disk, no permission); what it held before is still there."""
+
+    exit_status = 1
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, of a newer format, or of another model; nothing has been loaded."""
+
+    exit_status = 1
+
+
+class NonFiniteError(UserError):
+    """The loss or a gradient became infinite or NaN; the message names the first layer where it did."""
+
+    exit_status = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped by Ctrl-C (or SIGTERM) after a whole step; the message says what was saved.
+
+    A KeyboardInterrupt, so that code around `Trainer.fit` that knows nothing of it stops as well.
+    """
+
+    exit_status = 130
+
+
+def one_line(text: object) -> str:
+    """The text of an error in one line."""
+    return " ".join(str(text).split())

@@ -60,9 +60,13 @@ class Linear(Module):
     ) -> None:
         self.in_features = in_features
         self.out_features = out_features
-        bound = 1 / math.sqrt(in_features) if in_features > 0 else 0.0
+        bound = weight_bound = 0.0
+        if in_features > 0:
+            bound = 1 / math.sqrt(in_features)
+            # the same number, rounded in torch.nn's order, so that float64 weights agree to the last bit
+            weight_bound = math.sqrt(3) * (math.sqrt(2 / (1 + math.sqrt(5) ** 2)) / math.sqrt(in_features))
         weight = torch.empty(out_features, in_features, device=device, dtype=dtype)
-        self.weight = parameter(weight.uniform_(-bound, bound, generator=generator))
+        self.weight = parameter(weight.uniform_(-weight_bound, weight_bound, generator=generator))
         self.bias: Tensor | None = None
         if bias:
             vector = torch.empty(out_features, device=device, dtype=dtype)

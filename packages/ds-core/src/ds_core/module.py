@@ -4,12 +4,13 @@ Behaves like torch.nn.Module where both have a method, except that a parameter
 is a plain leaf tensor and that a layer has a `backward`. `docs/module.md` says more.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from ds_core.errors import StateDictError
 from ds_core.trace import save, take_saved
 
 M = TypeVar("M", bound="Module")
@@ -27,7 +28,7 @@ class Module:
 
     A leaf tensor that requires a gradient is a parameter, one that does not is a
     buffer (left out of `state_dict` if its name starts with an underscore), a layer,
-    or a list, tuple or dict of layers, is a child. Whether a name is a parameter or a
+    or a list, tuple or dict of layers (of any depth), is a child. Whether a name is a parameter or a
     buffer is fixed when it is first assigned, so frozen parameters stay parameters.
     Buffers are updated in place, under `no_record()`.
 
@@ -64,15 +65,16 @@ class Module:
             kinds = self.__dict__.setdefault("_kinds", {})
             if name not in kinds:
                 kinds[name] = "parameter" if value.requires_grad else "buffer"
+        elif hasattr(value, "named_parameters") and not is_layer(value):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: given a {type(value).__module__}.{type(value).__name__}, which has no "
+                "backward; ds_core.interop.from_torch makes a layer of a torch.nn module"
+            )
         object.__setattr__(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
         for name, value in self.__dict__.items():
-            if _is_layer(value):
-                yield name, value
-            elif isinstance(value, (list, tuple, dict)):
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                yield from ((f"{name}.{key}", item) for key, item in items if _is_layer(item))
+            yield from _layers_in(value, name)
 
     def children(self) -> Iterator[Any]:
         seen: set[int] = set()
@@ -83,7 +85,7 @@ class Module:
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         """This module and all below it, parents first, with dotted names."""
-        yield from _walk(self, prefix, set() if remove_duplicate else None)
+        yield from walk(self, prefix, set() if remove_duplicate else None)
 
     def modules(self) -> Iterator[Any]:
         return (module for _, module in self.named_modules())
@@ -108,10 +110,19 @@ class Module:
     def _named_tensors(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[Any]:
         seen: set[int] = set()
         for path, module in self.named_modules(prefix, remove_duplicate) if recurse else [(prefix, self)]:
-            for name, tensor in _own(module, kind):
+            for name, tensor in held(module, kind):
                 if not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
                     yield (f"{path}.{name}" if path else name), tensor
+
+    def _held(self, kind: str) -> list[tuple[str, Tensor]]:
+        """This module's own parameters ("parameter"), buffers ("buffer"), or what `state_dict` saves ("state")."""
+        if kind == "state":
+            saved = [pair for pair in self._held("buffer") if not pair[0].startswith("_")]
+            return self._held("parameter") + saved
+        kinds: dict[str, str] = self.__dict__.get("_kinds", {})
+        named = [(name, self.__dict__.get(name)) for name, own in kinds.items() if own == kind]
+        return [(name, tensor) for name, tensor in named if isinstance(tensor, Tensor)]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and buffer by name, as torch.nn names them; the tensors share memory with the module."""
@@ -121,7 +132,7 @@ class Module:
         """Copy values in, from this module's `state_dict` or its torch.nn twin's.
 
         Raises:
-            ValueError: missing or unexpected names (unless `strict=False`), or a shape that differs;
+            StateDictError: missing or unexpected names (unless `strict=False`), or a shape that differs;
                 every mismatch is named, and nothing has been copied.
         """
         own = dict(self._named_state())
@@ -135,7 +146,7 @@ class Module:
             if name in state_dict and state_dict[name].shape != tensor.shape
         ]
         if problems:
-            raise ValueError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
+            raise StateDictError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
         with torch.no_grad():
             for name, tensor in own.items():
                 if name in state_dict:
@@ -143,11 +154,7 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
-        for path, module in self.named_modules(remove_duplicate=False):
-            for kind in ("parameter", "buffer"):
-                for name, tensor in _own(module, kind):
-                    if not (kind == "buffer" and name.startswith("_")):
-                        yield (f"{path}.{name}" if path else name), tensor
+        return self._named_tensors("state", "", True, False)
 
     def train(self: M, mode: bool = True) -> M:
         """Switch every module below to training mode (dropout drops) or, with False, to evaluation."""
@@ -173,8 +180,9 @@ class Module:
 
     def apply(self: M, function: Callable[[Any], Any]) -> M:
         """Call `function` on every module below, children first, then on this one."""
-        for module in reversed(list(self.modules())):
-            function(module)
+        for child in self.children():
+            child.apply(function) if isinstance(child, Module) else function(child)
+        function(self)
         return self
 
     def to(self: M, *where: Any, device: Any = None, dtype: torch.dtype | None = None) -> M:
@@ -193,7 +201,14 @@ class Module:
             raise TypeError(f"{type(self).__name__}.to: expected a floating dtype, got {dtype}")
         with torch.no_grad():
             for tensor in [*self.parameters(), *self.buffers()]:
-                _move(tensor, device, dtype if tensor.is_floating_point() else None)
+                _replace(tensor, tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
+        return self
+
+    def to_empty(self: M, device: torch.device | str) -> M:
+        """Give every parameter and buffer memory on `device`, its values undefined: the way out of "meta"."""
+        with torch.no_grad():
+            for tensor in [*self.parameters(), *self.buffers()]:
+                _replace(tensor, torch.empty_like(tensor, device=device))
         return self
 
     def double(self: M) -> M:
@@ -215,13 +230,23 @@ class Module:
         return "\n".join([head, *lines, ")"]) if lines else head + ")"
 
 
-def _is_layer(value: Any) -> bool:
+def is_layer(value: Any) -> bool:
+    """Whether `value` has the methods of the protocol `Layer`; what merely has them by name as a class has not."""
     if isinstance(value, (Module, Tensor, str, int, type)):
         return isinstance(value, Module)
     return all(callable(getattr(value, name, None)) for name in ("forward", "backward", "parameters"))
 
 
-def _walk(module: Any, path: str, seen: set[int] | None) -> Iterator[tuple[str, Any]]:
+def _layers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if is_layer(value):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _layers_in(item, f"{name}.{key}")
+
+
+def walk(module: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """A layer and all below it, parents first, with dotted names; those in `seen`, where given, are left out."""
     if seen is not None:
         if id(module) in seen:
             return
@@ -229,28 +254,26 @@ def _walk(module: Any, path: str, seen: set[int] | None) -> Iterator[tuple[str, 
     yield path, module
     if isinstance(module, Module):
         for name, child in module.named_children():
-            yield from _walk(child, f"{path}.{name}" if path else name, seen)
+            yield from walk(child, f"{path}.{name}" if path else name, seen)
 
 
-def _own(module: Any, kind: str) -> Iterable[tuple[str, Tensor]]:
-    """The tensors of `kind` that this module itself holds; a foreign layer's parameters are numbered."""
-    if not isinstance(module, Module):
-        if kind != "parameter":
-            return []
-        named = getattr(module, "named_parameters", None)
-        return named() if named is not None else [(str(i), tensor) for i, tensor in enumerate(module.parameters())]
-    kinds: dict[str, str] = module.__dict__.get("_kinds", {})
-    return [
-        (name, getattr(module, name)) for name in kinds if kinds[name] == kind and module.__dict__[name] is not None
-    ]
+def held(layer: Any, kind: str) -> list[tuple[str, Tensor]]:
+    """The tensors of `kind` that this layer itself holds; a foreign layer without names for them gets numbers."""
+    if isinstance(layer, Module):
+        return layer._held(kind)
+    if kind == "buffer":
+        return []
+    named = getattr(layer, "named_parameters", None)
+    return [*named()] if named is not None else [(str(i), tensor) for i, tensor in enumerate(layer.parameters())]
 
 
-def _move(tensor: Tensor, device: Any, dtype: torch.dtype | None) -> None:
-    moved = tensor.detach().to(device=device, dtype=dtype)
-    gradient = None if tensor.grad is None else tensor.grad.to(device=device, dtype=dtype)
+def _replace(tensor: Tensor, value: Tensor) -> None:
+    """Let `tensor`, the same object, be `value` from now on; its gradient follows."""
+    value = value.detach()
+    gradient = None if tensor.grad is None else tensor.grad.to(value)
     tensor.grad = None
-    if moved.device.type == tensor.device.type or "meta" not in (moved.device.type, tensor.device.type):
-        tensor.data = moved
+    if (value.device.type == "meta") == (tensor.device.type == "meta"):
+        tensor.data = value
     else:
-        torch.utils.swap_tensors(tensor, moved.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
+        torch.utils.swap_tensors(tensor, value.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
     tensor.grad = gradient

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ds_core.module import Module
-from ds_core.trace import no_record, record, recording
+from ds_core.trace import TraceError, no_record, record, recording
 
 
 class _Tapes(threading.local):
@@ -41,17 +41,28 @@ class tape:
         _tapes.open.pop()
 
 
+def taping() -> bool:
+    """Whether random draws are being written down or replayed."""
+    return len(_tapes.open) > 0
+
+
 def replaying() -> bool:
     """Whether a forward runs for the second time: leave running statistics alone."""
     return any(replay for _, replay in _tapes.open)
 
 
 def drawn(draw: Callable[[], Tensor]) -> Tensor:
-    """The tensor that `draw` draws at random; every layer that draws does so through here."""
+    """The tensor that `draw` draws at random; every layer that draws does so through here.
+
+    Raises:
+        TraceError: a replayed forward draws more than the first one did.
+    """
     written = []
     value = None
     for draws, replay in reversed(_tapes.open):
         if replay:
+            if len(draws) == 0:
+                raise TraceError("a recomputed forward draws more random tensors than the first one did")
             value = draws.pop(0)
             break
         written.append(draws)
@@ -71,17 +82,19 @@ class Recompute(Module):
     def __init__(self, layer: Any) -> None:
         self.layer = layer
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         if not recording():
-            return self.layer.forward(*inputs)
+            return self.layer.forward(*inputs, **options)
         draws: list[Tensor] = []
         with no_record(), tape(draws):
-            outputs = self.layer.forward(*inputs)
-        self.save(inputs, draws)
+            outputs = self.layer.forward(*inputs, **options)
+        self.save(inputs, options, draws)
         return outputs
 
     def backward(self, *dys: Any, **options: Any) -> Any:
-        inputs, draws = self.saved()
+        inputs, forward_options, draws = self.saved()
+        if all(dy is None for dy in dys):
+            return None
         with record(), tape(list(draws), replay=True):
-            self.layer.forward(*inputs)
+            self.layer.forward(*inputs, **forward_options)
             return self.layer.backward(*dys, **options)

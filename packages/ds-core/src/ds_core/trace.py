@@ -7,12 +7,14 @@ graph. `docs/trace.md` tells the whole story.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ds_core.structure import leaves
 
 HOW_TO_RECORD = """\
     with record():
@@ -59,7 +61,7 @@ class Trace:
         lines = []
         for layer, saved in self.entries:
             size, shapes = 0, []
-            for tensor in _tensors(saved):
+            for tensor in (leaf for leaf in leaves(saved) if isinstance(leaf, Tensor)):
                 shapes.append(tuple(tensor.shape))
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in seen:
@@ -112,8 +114,7 @@ class record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        torch.set_grad_enabled(self._grad_was_enabled)
-        _leave(self.trace, "record()")
+        _leave(self.trace, "record()", self._grad_was_enabled)
         if kind is None and self.trace.entries:
             names = ", ".join(describe(entry.layer) for entry in self.trace.entries[-5:])
             raise TraceError(
@@ -134,8 +135,7 @@ class no_record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        torch.set_grad_enabled(self._grad_was_enabled)
-        _leave(None, "no_record()")
+        _leave(None, "no_record()", self._grad_was_enabled)
 
 
 def recording() -> bool:
@@ -193,18 +193,19 @@ def describe(layer: Any) -> str:
     return f"{type(layer).__name__}({extra() if extra is not None else ''})"
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _leave(trace: Trace | None, name: str) -> None:
-    top = _stack.traces.pop() if len(_stack.traces) > 0 else None
-    if top is not trace:
-        raise TraceError(
-            f"{name} ended while another record() or no_record() was open: blocks must close in the reverse order "
-            "they opened (was one held open across a yield or an await, or entered in another thread?)"
-        )
+def _leave(trace: Trace | None, name: str, grad_was_enabled: bool) -> None:
+    traces = _stack.traces
+    if len(traces) > 0 and traces[-1] is trace:
+        traces.pop()
+        torch.set_grad_enabled(grad_was_enabled)
+        return
+    # Close what was left open inside, so that one mistake does not spoil every later pass of this thread.
+    for index in reversed(range(len(traces))):
+        if traces[index] is trace:
+            del traces[index:]
+            torch.set_grad_enabled(grad_was_enabled)
+            break
+    raise TraceError(
+        f"{name} ended while another record() or no_record() was open: blocks must close in the reverse order "
+        "they opened (was one held open across a yield or an await, or entered in another thread?)"
+    )

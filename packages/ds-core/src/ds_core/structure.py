@@ -1,0 +1,95 @@
+"""Nested values: what layers take, return and keep is tensors in tuples, lists, dicts and dataclasses."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Everything in `value` that is no container, in order."""
+    items = _items(value)
+    if items is None:
+        yield value
+    else:
+        for item in items:
+            yield from leaves(item)
+
+
+def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
+    """The same structure with `change(leaf)` in the place of each leaf."""
+    items = _items(value)
+    if items is None:
+        return change(value)
+    changed = [map_leaves(change, item) for item in items]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **dict(zip(_fields(value), changed, strict=True)))
+    if isinstance(value, dict):
+        return dict(zip(value, changed, strict=True))
+    return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
+
+
+def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
+    """Each leaf of `value` with what stands in its place in `other`, where None (or the end) stands for all below it.
+
+    Raises:
+        TypeError: `other` is built differently.
+    """
+    items = _items(value)
+    if items is None:
+        yield value, other
+        return
+    others = [] if other is None else _items(other)
+    if others is None or len(others) > len(items):
+        raise TypeError(
+            f"expected a {type(value).__name__} of at most {len(items)} gradients, given {type(other).__name__}"
+        )
+    for item, beside in zip(items, [*others, *[None] * (len(items) - len(others))], strict=True):
+        yield from pair_leaves(item, beside)
+
+
+def none_if_zero(gradient: Any) -> Any:
+    """None for a structure that holds nothing but None."""
+    return None if all(leaf is None for leaf in leaves(gradient)) else gradient
+
+
+class Slot:
+    """Stands in a structure where a tensor was."""
+
+    def __init__(self, index: int, differentiable: bool) -> None:
+        self.index = index
+        self.differentiable = differentiable
+
+
+def take_tensors(value: Any) -> tuple[Any, list[Tensor]]:
+    """The structure with a `Slot` in the place of each tensor, and the tensors."""
+    tensors: list[Tensor] = []
+
+    def take(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        tensors.append(leaf)
+        return Slot(len(tensors) - 1, leaf.is_floating_point())
+
+    return map_leaves(take, value), tensors
+
+
+def put_tensors(value: Any, tensors: Sequence[Tensor | None]) -> Any:
+    """Undo `take_tensors`, with these tensors in the slots."""
+    return map_leaves(lambda leaf: tensors[leaf.index] if isinstance(leaf, Slot) else leaf, value)
+
+
+def _items(value: Any) -> list[Any] | None:
+    """What a container holds; None for a leaf. A torch.Size is a leaf."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, name) for name in _fields(value)]
+    if isinstance(value, dict):
+        return list(value.values())
+    if type(value) in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return list(value)
+    return None
+
+
+def _fields(value: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(value) if field.init]
