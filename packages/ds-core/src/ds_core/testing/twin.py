@@ -1,0 +1,220 @@
+"""`check_twin`: a layer does what the torch.nn class of its name does."""
+
+import inspect
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.testing.calls import make_call, random_gradients
+from ds_core.testing.failure import CheckFailed, compare
+from ds_core.testing.subject import Evaluation, Subject
+
+# Arguments about PyTorch's own machinery, which a twin may leave out.
+MACHINERY = frozenset({"inplace", "foreach", "fused", "capturable", "differentiable", "size_average", "reduce"})
+_SIDES = ("ours", "PyTorch's")
+
+
+def check_twin(
+    layer: Any,
+    torch_layer: Any,
+    *inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    constants: Collection[int | str] = (),
+    modes: Sequence[str] = ("train", "eval"),
+    rtol: float = 1e-9,
+    atol: float = 1e-11,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Hold a layer against its PyTorch twin, in float64: state both ways, outputs, every gradient, buffers.
+
+        check_twin(Linear(3, 4), torch.nn.Linear(3, 4), torch.randn(2, 3))
+        check_twin(Softmax(-1), torch.nn.functional.softmax, torch.randn(2, 3), kwargs={"dim": -1})
+
+    Args:
+        layer: ours; neither it nor `torch_layer` is changed.
+        torch_layer: a torch.nn module, or a function of the inputs.
+        inputs, kwargs: arguments of both forwards.
+        constants: positions or names of arguments that ours gives no gradient for.
+        modes: of `"train"` and `"eval"`; dropout, whose draws may differ from PyTorch's, wants `["eval"]`.
+        options: keyword arguments for our backward.
+        rtol, atol: allowed is atol + rtol * (largest number of PyTorch's tensor).
+
+    Raises:
+        CheckFailed: naming the tensor, the largest difference and where.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ours, theirs = Subject(layer), Subject(torch_layer)
+    if hasattr(torch_layer, "state_dict"):
+        _check_state(ours, theirs, generator)
+    for mode in modes:
+        for subject in (ours, theirs):
+            if hasattr(subject.layer, "train"):
+                subject.layer.train(mode == "train")
+        call = make_call(layer, inputs, kwargs, constants)
+        gradients = random_gradients(theirs.outputs(call), generator)
+        expected = theirs.autograd([call], [gradients], f"PyTorch's layer, {mode}")
+        given = ours.handwritten([call], [gradients], check=f"twin, {mode}", **(options or {}))
+        _same(ours.name, f"twin, {mode}", given, expected, rtol, atol)
+
+
+def check_twin_grid(
+    make_ours: Callable[..., Any],
+    make_theirs: Callable[..., Any],
+    grid: Mapping[str, Sequence[Any]],
+    inputs: Sequence[Any] | Callable[[dict[str, Any]], Sequence[Any]],
+    *,
+    same_initialisation: bool = True,
+    check_arguments: bool = True,
+    **options: Any,
+) -> int:
+    """`check_twin` for every combination of constructor arguments.
+
+        check_twin_grid(
+            LayerNorm,
+            torch.nn.LayerNorm,
+            {"normalized_shape": [4, (3, 4)], "elementwise_affine": [True, False], "bias": [True, False]},
+            [torch.randn(2, 3, 4)],
+        )
+
+    Where PyTorch refuses a combination, ours must refuse it too. With the same seed both start from
+    the same weights.
+
+    Args:
+        make_ours, make_theirs: the two classes, or functions taking the same keyword arguments.
+        grid: values to try by argument name.
+        inputs: the inputs of forward, or a function that makes them from the chosen arguments.
+        same_initialisation: whether `torch.manual_seed` must give both the same weights.
+        check_arguments: whether to compare the classes' names and signatures (`check_signature`).
+        options: passed to `check_twin`.
+
+    Returns:
+        How many combinations were compared.
+
+    Raises:
+        CheckFailed: naming the combination.
+    """
+    if check_arguments and inspect.isclass(make_ours) and inspect.isclass(make_theirs):
+        check_signature(make_ours, make_theirs)
+    name = getattr(make_ours, "__name__", repr(make_ours))
+    compared = 0
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        title = f"{name}({', '.join(f'{key}={value!r}' for key, value in chosen.items())})"
+        (ours, refusal), (theirs, torch_refusal) = _made(make_ours, chosen), _made(make_theirs, chosen)
+        if refusal is not None or torch_refusal is not None:
+            if refusal is None or torch_refusal is None:
+                message = f"ours: {refusal or 'accepted'!r}; PyTorch: {torch_refusal or 'accepted'!r}"
+                raise CheckFailed(title, "arguments", message) from (refusal or torch_refusal)
+            continue
+        if same_initialisation and hasattr(theirs, "state_dict"):
+            expected = theirs.state_dict()
+            for key, tensor in ours.state_dict().items():
+                compare(title, "initialisation", key, tensor, expected.get(key), 0, 0, _SIDES)
+        given = inputs(chosen) if callable(inputs) else inputs
+        try:
+            check_twin(ours, theirs, *given, **options)
+        except CheckFailed as failed:
+            raise CheckFailed(
+                title, failed.check, failed.reason, failed.tensor, failed.difference, failed.where
+            ) from failed
+        compared += 1
+    if compared == 0:
+        raise ValueError(f"check_twin_grid({name}): every combination was refused, nothing was compared")
+    return compared
+
+
+def check_signature(ours: type, theirs: type) -> None:
+    """Same class name; same constructor and forward arguments, in order, with the same defaults.
+
+    Ours may leave out arguments about PyTorch's machinery and add keyword-only ones (`generator`).
+
+    Raises:
+        CheckFailed: showing both signatures.
+    """
+    if ours.__name__ != theirs.__name__:
+        raise CheckFailed(ours.__name__, "arguments", f"the twin's name is {theirs.__name__}")
+    for method in ("__init__", "forward"):
+        if not hasattr(theirs, method):
+            continue
+        given, wanted = _positional(ours, method), _positional(theirs, method)
+        if given != wanted:
+            raise CheckFailed(
+                ours.__name__, "arguments", f"{method} takes {_written(given)}, the twin {_written(wanted)}"
+            )
+
+
+def _made(make: Callable[..., Any], chosen: Mapping[str, Any]) -> tuple[Any, Exception | None]:
+    torch.manual_seed(0)
+    try:
+        return make(**chosen), None
+    except Exception as refusal:
+        return None, refusal
+
+
+def _check_state(ours: Subject, theirs: Subject, generator: torch.Generator) -> None:
+    """Names, shapes and types of the state, loaded there and back; leaves both with the same random state."""
+    mine, other = ours.layer.state_dict(), theirs.layer.state_dict()
+    outlines = [{name: (tuple(t.shape), t.dtype) for name, t in state.items()} for state in (mine, other)]
+    if list(outlines[0].items()) != list(outlines[1].items()):
+        raise CheckFailed(ours.name, "state_dict", f"ours {outlines[0]}\n  PyTorch's {outlines[1]}")
+    trainable = [{name for name, _ in subject.trainable().items()} for subject in (ours, theirs)]
+    if trainable[0] != trainable[1]:
+        raise CheckFailed(ours.name, "state_dict", f"trainable: ours {trainable[0]}, PyTorch's {trainable[1]}")
+    state = _shaken(other, generator)
+    theirs.layer.load_state_dict(state)
+    ours.layer.load_state_dict(theirs.layer.state_dict())
+    _same_state(ours, state, "loaded from PyTorch")
+    state = _shaken(mine, generator)
+    ours.layer.load_state_dict(state)
+    theirs.layer.load_state_dict(ours.layer.state_dict())
+    _same_state(theirs, state, "loaded into PyTorch")
+
+
+def _shaken(state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Other numbers in the same state: positive ones stay positive (running variances), tied ones equal."""
+    places = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in state.items()}
+    shaken: dict[Any, Tensor] = {}
+    for name, tensor in state.items():
+        if places[name] not in shaken:
+            factors = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+            other = tensor * (0.5 + factors) + 0.1 * factors if tensor.is_floating_point() else tensor
+            shaken[places[name]] = other.clone()
+    return {name: shaken[place] for name, place in places.items()}
+
+
+def _same_state(subject: Subject, state: Mapping[str, Tensor], title: str) -> None:
+    for name, tensor in subject.layer.state_dict().items():
+        compare(subject.name, "state_dict", f"{name} {title}", tensor, state[name], 0, 0, ("loaded", "given"))
+
+
+def _same(subject: str, check: str, given: Evaluation, expected: Evaluation, rtol: float, atol: float) -> None:
+    if list(given.outputs) != list(expected.outputs):
+        raise CheckFailed(subject, check, f"outputs: ours {list(given.outputs)}, PyTorch's {list(expected.outputs)}")
+    if not any(bool(tensor.isfinite().any()) or tensor.numel() == 0 for tensor in expected.outputs.values()):
+        raise ValueError(f"{subject}, {check}: PyTorch's outputs hold no finite number, so nothing is compared")
+    for name, tensor in given.outputs.items():
+        compare(subject, check, f"output {name}", tensor, expected.outputs[name], rtol, atol, _SIDES)
+    for name in [*given.gradients, *(name for name in expected.gradients if name not in given.gradients)]:
+        compare(subject, check, name, given.gradients.get(name), expected.gradients.get(name), rtol, atol, _SIDES)
+    for name, tensor in expected.buffers.items():
+        compare(subject, check, f"buffer {name} after", given.buffers.get(name), tensor, rtol, atol, _SIDES)
+
+
+def _positional(cls: type, method: str) -> list[tuple[str, Any]]:
+    """Names and defaults; what this house calls x, torch.nn calls input."""
+    parameters = list(inspect.signature(getattr(cls, method)).parameters.values())[1:]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [
+        ("x" if parameter.name == "input" and method == "forward" else parameter.name, parameter.default)
+        for parameter in parameters
+        if parameter.kind in kinds and parameter.name not in MACHINERY and not parameter.name.startswith("_")
+    ]
+
+
+def _written(arguments: Sequence[tuple[str, Any]]) -> str:
+    empty = inspect.Parameter.empty
+    return "(" + ", ".join(name if default is empty else f"{name}={default!r}" for name, default in arguments) + ")"
