@@ -1,0 +1,180 @@
+"""The `ds` command: what is installed, train it, use it, check it. What it prints and returns: docs/cli.md."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ds_core.__about__ import __version__
+from ds_core.errors import Interrupted, UserError, one_line
+from ds_core.information import environment_table, folder_table
+from ds_core.options import Parser, add_options, build_options, did_you_mean
+from ds_core.recipes import Recipe, find_recipe, installed_recipes
+from ds_core.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
+
+USAGE = """\
+usage: ds COMMAND ...
+
+  ds list                        the recipes that are installed
+  ds train RECIPE [options]      train it; ds train RECIPE --help lists its options
+  ds generate FOLDER [options]   let the model in a run folder (or in a recipe's own) make something
+  ds check RECIPE                hold its handwritten gradients against autograd
+  ds info [FOLDER]               versions and devices; what a run folder holds
+
+  ds --version, ds --help; ds --debug COMMAND ... (or DS_DEBUG=1) shows where an error comes from
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `ds` with these arguments (default: the command line's) and return its exit status.
+
+    0: done; 1: something went wrong on the way (a loss that is not finite, a full disk, a check that fails);
+    2: arguments or inputs that cannot be used; 130: stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get("DS_DEBUG", "") not in ("", "0")
+    if words[:1] == ["--debug"]:
+        debug, words = True, words[1:]
+    try:
+        return _run(words)
+    except SystemExit as finished:  # argparse after --help
+        return finished.code if isinstance(finished.code, int) else 0
+    except Interrupted as stop:
+        return _complain(f"ds: {stop}", 130)
+    except KeyboardInterrupt:
+        return _complain("ds: stopped", 130)
+    except BrokenPipeError:  # ds list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        return _complain(f"ds: error: {one_line(error)}", getattr(error, "exit_status", 1))
+
+
+def _run(words: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "list": _list,
+        "train": _train,
+        "generate": _generate,
+        "check": _check,
+        "info": _info,
+    }
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"ds {__version__}")
+        return 0
+    if words[0] not in commands:
+        raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], commands)} (see ds --help)")
+    return commands[words[0]](words[1:])
+
+
+def _list(words: list[str]) -> int:
+    Parser(prog="ds list", description="The recipes that are installed.").parse(words)
+    recipes = installed_recipes()
+    if not recipes:
+        print("no recipes are installed; the package ds-zoo brings some")
+    width = max([0, *map(len, recipes)])
+    for name, installed in recipes.items():
+        try:
+            summary = installed.load().summary
+        except UserError as error:
+            summary = one_line(error)
+        print(f"{name:{width}}  {summary}  [{installed.package} {installed.version}]")
+    return 0
+
+
+def _train(words: list[str]) -> int:
+    recipe, words = _recipe("train", words)
+    parser = Parser(prog=f"ds train {recipe.name}", description=recipe.summary)
+    add_options(parser, recipe.options)
+    given = parser.parse(words)
+    options: Any = build_options(recipe.options, given)
+    if isinstance(options, RunOptions) and options.resume:
+        options = resumed_options(type(options), options.out, given)
+    try:
+        recipe.train(options)
+    except Interrupted as stop:
+        if not isinstance(options, RunOptions):
+            raise
+        raise Interrupted(f"{stop}\nds: to go on: ds train {recipe.name} --out {options.out} --resume") from None
+    return 0
+
+
+def _generate(words: list[str]) -> int:
+    if words[:1] in (["-h"], ["--help"]):
+        print(
+            "usage: ds generate FOLDER [options]\n\nds generate FOLDER --help lists the options of the folder's recipe"
+        )
+        return 0
+    if not words or words[0].startswith("-"):
+        raise UserError("generate from what? ds generate FOLDER [options], where FOLDER is the run folder of ds train")
+    folder = _find_run_folder(words[0])
+    recipe = find_recipe(read_run_folder(folder).recipe)
+    if recipe.generate is None or recipe.generate_options is None:
+        raise UserError(f"{folder} holds a run of {recipe.name}, which generates nothing")
+    parser = Parser(prog=f"ds generate {words[0]}", description=f"Generate with the {recipe.name} in {folder}.")
+    add_options(parser, recipe.generate_options)
+    recipe.generate(folder, build_options(recipe.generate_options, parser.parse(words[1:])))
+    return 0
+
+
+def _check(words: list[str]) -> int:
+    recipe, words = _recipe("check", words)
+    Parser(prog=f"ds check {recipe.name}", description=f"Check the gradients of {recipe.name}.").parse(words)
+    if recipe.check is None:
+        raise UserError(f"recipe {recipe.name} has no check")
+    try:
+        found = recipe.check()
+    except AssertionError as error:
+        return _complain(f"ds: {recipe.name} fails its check: {error}", 1)
+    print(found)
+    return 0 if getattr(found, "ok", True) else 1
+
+
+def _info(words: list[str]) -> int:
+    parser = Parser(prog="ds info", description="Versions and devices, or what a run folder holds.")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a run folder")
+    folder = parser.parse(words)["folder"]
+    for name, value in environment_table() if folder is None else folder_table(folder):
+        print(f"{name:14} {value}")
+    return 0
+
+
+def _recipe(command: str, words: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe that the first word names, and the other words."""
+    names = ", ".join(installed_recipes()) or "none"
+    if words[:1] in (["-h"], ["--help"]):
+        print(
+            f"usage: ds {command} RECIPE [options]\n\ninstalled: {names}; ds {command} RECIPE --help lists the options"
+        )
+        raise SystemExit(0)
+    if not words or words[0].startswith("-"):
+        raise UserError(f"{command} what? ds {command} RECIPE [options]; installed: {names}")
+    return find_recipe(words[0]), words[1:]
+
+
+def _find_run_folder(name: str) -> Path:
+    """The folder of that name, or the one that the recipe of that name trains in by default."""
+    looked = [Path(name)]
+    if name in installed_recipes():
+        options: Any = find_recipe(name).options()
+        if isinstance(options, RunOptions):
+            looked.append(options.out)
+    for folder in looked:
+        if (folder / RECIPE_FILE).is_file():
+            return folder
+    known = "" if len(looked) > 1 else did_you_mean(name, installed_recipes())
+    raise UserError(f"no run to generate from: looked for {RECIPE_FILE} in {', '.join(map(str, looked))}{known}")
+
+
+def _complain(text: str, status: int) -> int:
+    print(text, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

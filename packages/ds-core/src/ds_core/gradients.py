@@ -1,0 +1,57 @@
+"""Forward, loss and backward over the micro-batches of one step, by the handwritten engine."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.trace import record
+
+Pair = tuple[Any, Any]  # (inputs, target)
+
+
+def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor:
+    """Add the gradient of the mean loss over the micro-batches to every parameter's `.grad`.
+
+    Equal micro-batches give what one batch of all of them would: L = 1/N sum_i L_i,
+    so each loss goes back with the upstream gradient 1/N.
+
+    Args:
+        model: called with the inputs (a tuple being several); its backward with `criterion.backward()`.
+        batches: N pairs (inputs, target).
+
+    Returns:
+        The mean loss, a scalar tensor.
+    """
+    total = None
+    for inputs, target in batches:
+        with record():
+            loss = criterion(call(model, inputs), target)
+            gradient = (
+                criterion.backward()
+                if len(batches) == 1
+                else criterion.backward(torch.full_like(loss, 1 / len(batches)))
+            )
+            gradients = gradient if isinstance(gradient, tuple) else (gradient,)
+            if _takes_input_gradient(type(model).backward):
+                model.backward(*gradients, input_gradient=False)
+            else:
+                model.backward(*gradients)
+        total = loss if total is None else total + loss
+    if total is None:
+        raise ValueError("a step needs at least one batch")
+    mean: Tensor = total / len(batches)
+    return mean
+
+
+def call(model: Any, inputs: Any) -> Any:
+    """The model's output, a tuple of inputs being several arguments."""
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+@functools.cache
+def _takes_input_gradient(backward: Callable[..., Any]) -> bool:
+    return "input_gradient" in inspect.signature(backward).parameters

@@ -1,0 +1,198 @@
+"""The folder of one run: made, written by nobody else, and taken up again with the options it began with."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ds_core.errors import UserError, one_line
+from ds_core.files import is_leftover, remove_leftovers, write_atomically
+from ds_core.options import build_options, did_you_mean, from_json, option, specs, to_json
+
+RECIPE_FILE = "recipe.json"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+LOG_FILE = "log.jsonl"
+PACKAGES = ("ds-core", "ds-cnn", "ds-rnn", "ds-transformers", "ds-zoo")
+
+_FORMAT = "ds-run"
+_VERSION = 1
+
+
+@dataclass
+class RunOptions:
+    """The options that every recipe with a run folder shares; inherit from it and give `out` a default."""
+
+    out: Path = option(Path("runs/run"), "the run folder: checkpoint, options, log and curve", may_change=True)
+    resume: bool = option(False, "go on with the run in the folder", may_change=True)
+    overwrite: bool = option(False, "start again in a folder that holds a run", may_change=True)
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite contradict each other: go on with the run, or start again?")
+
+
+class RunRecord(NamedTuple):
+    """What `recipe.json` says: the recipe, its options as JSON, and the versions that wrote it."""
+
+    recipe: str
+    options: dict[str, Any]
+    versions: dict[str, str]
+
+
+R = TypeVar("R", bound=RunOptions)
+
+
+def open_run_folder(recipe: str, options: RunOptions) -> Path:
+    """Make the folder `options.out` for a new run of `recipe`, or check the one to be resumed.
+
+    The options are written to `recipe.json` in it (on resuming: with those changed that may change).
+
+    Raises:
+        UserError: the folder is not empty (and neither resumed nor overwritten), holds something else, cannot be
+            written, or holds a run that began with other options.
+    """
+    folder = Path(options.out)
+    if options.resume:
+        _check_resumed(recipe, options, read_run_folder(folder))
+    else:
+        _make_room(folder, options.overwrite)
+    remove_leftovers(folder)
+    record = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "recipe": recipe,
+        "versions": installed_versions(),
+        "options": _stored(options),
+    }
+    write_atomically(folder / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
+    return folder
+
+
+def read_run_folder(folder: str | Path) -> RunRecord:
+    """What run a folder holds.
+
+    Raises:
+        UserError: it does not exist, holds no run, or its `recipe.json` is damaged or newer.
+    """
+    folder = Path(folder)
+    path = folder / RECIPE_FILE
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}: there is no such folder")
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run folder: it holds no {RECIPE_FILE}")
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise UserError(f"{path} was not written by ds")
+    if not isinstance(record.get("version"), int) or record["version"] > _VERSION:
+        raise UserError(f"{path} was written by a newer version (format {record.get('version')}): upgrade ds-core")
+    recipe, options, versions = record.get("recipe"), record.get("options"), record.get("versions")
+    if not (isinstance(recipe, str) and isinstance(options, dict) and isinstance(versions, dict)):
+        raise UserError(f"{path} is damaged: recipe, options or versions are missing")
+    return RunRecord(recipe, options, versions)
+
+
+def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, Any]) -> R:
+    """The options the run in `folder` began with, and on top of them those `given` now.
+
+    Raises:
+        UserError: no run there, or an option is given another value that must not change in the middle of a run.
+    """
+    record = read_run_folder(folder)
+    known = {spec.name: spec for spec in specs(options)}
+    for name in record.options:
+        if name not in known:
+            raise UserError(
+                f"{Path(folder) / RECIPE_FILE}: unknown option {name}{did_you_mean(name, known)}; "
+                f"the run was started with {_listed(record.versions)}"
+            )
+    values = from_json(options, record.options)
+    changed = {
+        name: (values[name], value)
+        for name, value in given.items()
+        if name in values and not known[name].may_change and values[name] != _normal(value)
+    }
+    _refuse(changed, (name for name in known if known[name].may_change), folder)
+    return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of torch and of DeepScratch's packages, those that are installed."""
+    found = {}
+    for package in (*PACKAGES, "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = sorted(path.name for path in folder.iterdir() if not is_leftover(path))
+        probe = folder / ".writable.0.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot use {folder} as run folder: {error.strerror or one_line(error)}") from error
+    if not content:
+        return
+    if RECIPE_FILE not in content:
+        raise UserError(f"{folder} is not empty and holds no run ({_some(content)}): give another folder with --out")
+    record = read_run_folder(folder)
+    if not overwrite:
+        raise UserError(
+            f"{folder} already holds a run of {record.recipe}: --resume goes on with it, --overwrite starts again, "
+            "--out takes another folder"
+        )
+    for name in (CHECKPOINT_FILE, LOG_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_resumed(recipe: str, options: RunOptions, record: RunRecord) -> None:
+    if record.recipe != recipe:
+        raise UserError(f"{options.out} holds a run of {record.recipe}, not of {recipe}")
+    known = {spec.name: spec for spec in specs(type(options))}
+    stored = from_json(type(options), record.options)
+    changed = {
+        name: (value, getattr(options, name))
+        for name, value in stored.items()
+        if name in known and not known[name].may_change and value != _normal(getattr(options, name))
+    }
+    _refuse(changed, (name for name in known if known[name].may_change), options.out)
+
+
+def _refuse(changed: Mapping[str, tuple[Any, Any]], may_change: Iterable[str], folder: str | Path) -> None:
+    if changed:
+        shared = {"out", "resume", "overwrite"}
+        others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in shared)
+        listed = "; ".join(
+            f"--{name.replace('_', '-')}: given {now!s}, the run began with {before!s}"
+            for name, (before, now) in changed.items()
+        )
+        hint = f" (a resumed run may change {others})" if others else ""
+        raise UserError(f"cannot resume {folder} with other options: {listed}{hint}")
+
+
+def _stored(options: RunOptions) -> dict[str, Any]:
+    values = to_json(options)
+    for spec in specs(RunOptions):
+        values.pop(spec.name, None)
+    return values
+
+
+def _normal(value: Any) -> Any:
+    return value.expanduser().absolute() if isinstance(value, Path) else value
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{package} {number}" for package, number in versions.items())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
