@@ -1,0 +1,19 @@
+"""Small models that people know by name, every gradient of them written by hand."""
+
+from ds_zoo.__about__ import __version__
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy, generate
+from ds_zoo.text_data import read_text, standard_library_text
+from ds_zoo.text_tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
+
+__all__ = [
+    "BPETokenizer",
+    "CharacterTokenizer",
+    "MiniGPT",
+    "MiniGPTConfig",
+    "TokenCrossEntropy",
+    "__version__",
+    "generate",
+    "load_tokenizer",
+    "read_text",
+    "standard_library_text",
+]

@@ -1,0 +1,173 @@
+"""MiniGPT: GPT-2's architecture, both passes written out. Theory: docs/model.md."""
+
+import math
+from pathlib import Path
+
+import torch
+from ds_core.dropout import Dropout
+from ds_core.embedding import Embedding
+from ds_core.gelu import GELU
+from ds_core.layer_norm import LayerNorm
+from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
+from torch import Tensor
+
+from ds_core import Module, ShapeError, accumulate, linear, linear_backward, no_record
+from ds_zoo.minigpt.config import MiniGPTConfig
+from ds_zoo.minigpt.pretrained import load_folder, save_folder
+
+# B = batch, T = time, E = width, V = vocab_size
+
+
+class MiniGPT(Module):
+    """Tokens to the logits of the token that follows each (Radford et al., 2019).
+
+    Token and position embeddings are added; each block adds what its attention and its feed-forward layer find; the
+    normalised result is compared with every token's embedding (the head is tied: Press and Wolf, "Using the Output
+    Embedding to Improve Language Models", 2017).
+
+    Args:
+        config: the sizes.
+        implementation: of the attention; "vectorized" or "tiled".
+        generator: where the initial weights are drawn from.
+
+    Raises:
+        ShapeError: from `forward`, where tokens are not (B, T) or more than `config.block_size`.
+    """
+
+    def __init__(
+        self,
+        config: MiniGPTConfig,
+        *,
+        implementation: str = "vectorized",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.config = config
+        width, bias = config.width, config.bias
+
+        def norm() -> LayerNorm:
+            return LayerNorm(width, config.epsilon, bias=bias, device=device, dtype=dtype)
+
+        def block() -> PreNormBlock:
+            attention = SelfAttention(
+                width,
+                config.heads,
+                causal=True,
+                bias=bias,
+                dropout=config.dropout,
+                implementation=implementation,
+                device=device,
+                dtype=dtype,
+                generator=generator,
+            )
+            feed_forward = FeedForward(
+                width, 4 * width, GELU(approximate="tanh"), bias, device=device, dtype=dtype, generator=generator
+            )
+            return PreNormBlock(attention, feed_forward, norm1=norm(), norm2=norm(), dropout=config.dropout)
+
+        self.tokens = Embedding(config.vocab_size, width, device=device, dtype=dtype, generator=generator)
+        self.positions = LearnedPositions(config.block_size, width, device, dtype, generator=generator)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = [block() for _ in range(config.layers)]
+        self.norm = norm()
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        """GPT-2's: normal with deviation 0.02, less for the layers that add to the residual stream; biases zero.
+
+        The stream sums 2 * layers branches, so its variance would grow with depth (Radford et al., section 2.3).
+        """
+        ends_of_branches = ("attention.out_proj.weight", "feed_forward.linear2.weight")
+        with torch.no_grad():
+            for name, tensor in self.named_parameters():
+                if tensor.dim() == 2:
+                    shrink = math.sqrt(2 * self.config.layers) if name.endswith(ends_of_branches) else 1.0
+                    tensor.normal_(0.0, 0.02 / shrink, generator=generator)
+                elif name.endswith("bias"):
+                    tensor.zero_()
+
+    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
+        """tokens (B, T) int64 -> logits (B, T, V).
+
+        Args:
+            cache: from `new_cache`: the tokens before these, which these are appended to; only under `no_record()`.
+        """
+        x = self._hidden(tokens, cache)
+        self.save(x)
+        return linear(x, self.tokens.weight, None)  # z_btv = sum_e x_bte W_ve                             (2)
+
+    def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
+        """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
+        (x,) = self.saved()
+        dx = None
+        if dlogits is not None:
+            weight = self.tokens.weight
+            dx, dweight, _ = linear_backward(dlogits, x, weight, (True, weight.requires_grad, False))  # (3), (4)
+            accumulate(weight, dweight)
+        dx = self.norm.backward(dx)
+        for block in reversed(self.blocks):
+            dx = block.backward(dx)
+        dx = self.positions.backward(self.dropout.backward(dx))
+        self.tokens.backward(dx)  # adds its part to the gradient that the head left                        (5)
+
+    def next_logits(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
+        """tokens (B, T) -> the logits of the token after the last, (B, V): `forward` without the other T - 1 rows."""
+        with no_record():
+            return linear(self._hidden(tokens, cache)[:, -1], self.tokens.weight, None)
+
+    def new_cache(self, batch_size: int = 1) -> list[KeyValueCache]:
+        """Room for the keys and values of `block_size` tokens in every layer."""
+        weight, config = self.tokens.weight, self.config
+        sizes = (batch_size, config.heads, config.block_size, config.width // config.heads)
+        return [KeyValueCache(*sizes, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
+
+    def _hidden(self, tokens: Tensor, cache: list[KeyValueCache] | None) -> Tensor:
+        offset = 0 if cache is None else cache[0].length
+        if tokens.dim() != 2 or offset + tokens.shape[1] > self.config.block_size:
+            raise ShapeError(
+                f"MiniGPT: given tokens of shape {tuple(tokens.shape)} after {offset} others, expected (B, T) of "
+                f"at most {self.config.block_size} tokens in all, the block size"
+            )
+        x = self.dropout.forward(self.positions.forward(self.tokens.forward(tokens), offset))  # (1)
+        for index, block in enumerate(self.blocks):
+            x = block.forward(x) if cache is None else block.forward(x, cache=cache[index])
+        y: Tensor = self.norm.forward(x)  # (B, T, E)
+        return y
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        dropout: float | None = None,
+        implementation: str = "vectorized",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "MiniGPT":
+        """Read a GPT-2 that transformers or `save_pretrained` wrote; details in docs/pretrained.md.
+
+        Args:
+            dropout: in place of the rates in config.json.
+            dtype: what the weights are cast to; the file's by default.
+
+        Raises:
+            CheckpointError: a missing or damaged file, or a model that MiniGPT is not.
+        """
+        config, state = load_folder(folder, dropout)
+        dtype = state["tokens.weight"].dtype if dtype is None else dtype
+        unused = torch.Generator(torch.get_default_device() if device is None else device)  # spares the global one
+        model = cls(config, implementation=implementation, device=device, dtype=dtype, generator=unused)
+        model.load_state_dict(state)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors as transformers reads them.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        save_folder(folder, self.config, self.state_dict())
+
+    def extra_repr(self) -> str:
+        return str(self.config)

@@ -1,0 +1,96 @@
+"""The recipe `minigpt` of the command `ds`: train a GPT on text, and let it write."""
+
+import sys
+from pathlib import Path
+
+import torch
+from ds_core.checkpoint import load_weights
+from ds_core.errors import CheckpointError, UserError
+from ds_core.options import build_options, from_json
+from ds_core.recipes import Recipe
+from ds_core.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.testing import Report, report
+
+from ds_zoo.minigpt.config import MiniGPTConfig
+from ds_zoo.minigpt.corpus import TOKENIZER_FILE
+from ds_zoo.minigpt.generate import generate
+from ds_zoo.minigpt.loss import TokenCrossEntropy
+from ds_zoo.minigpt.model import MiniGPT
+from ds_zoo.minigpt.options import GenerateOptions, TrainOptions
+from ds_zoo.minigpt.training import build_model, choose_device, train
+from ds_zoo.text_tokenizers import Tokenizer, load_tokenizer
+
+
+def write(folder: Path, options: GenerateOptions) -> None:
+    """`ds generate FOLDER`: print the prompt and what the model goes on with."""
+    device = choose_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+    prompt = tokenizer.encode(options.prompt, "--prompt")
+    model = load_model(folder, options.weights, tokenizer).to(device)
+    if options.block_size is not None and options.block_size > model.config.block_size:
+        raise UserError(
+            f"--block-size {options.block_size} is beyond the {model.config.block_size} tokens that the model was "
+            "trained to look at together"
+        )
+    tokens = generate(
+        model,
+        prompt,
+        options.tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+        block_size=options.block_size,
+    )
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    if not options.stream:
+        print(options.prompt + tokenizer.decode(tokens))
+        return
+    print(options.prompt, end="", flush=True)
+    decoder = tokenizer.streaming_decoder()
+    for token in tokens:
+        print(decoder.push(token), end="", flush=True)
+    print(decoder.finish())
+
+
+def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
+    """The weights of the "best" evaluation or of the "last" checkpoint of the run in `folder`.
+
+    Raises:
+        UserError: there are none yet, they are damaged, or are not for this tokenizer.
+    """
+    if weights == "last":
+        stored = read_run_folder(folder).options
+        options = build_options(TrainOptions, from_json(TrainOptions, stored))
+        model = build_model(options, tokenizer.vocab_size).to(getattr(torch, options.dtype))
+        load_weights(folder / CHECKPOINT_FILE, model)
+        return model
+    model = MiniGPT.from_pretrained(folder)
+    if model.config.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the model knows {model.config.vocab_size} tokens, {TOKENIZER_FILE} {tokenizer.vocab_size}"
+        )
+    return model
+
+
+def check() -> Report:
+    """`ds check minigpt`: every gradient of a small MiniGPT, handwritten, by autograd and by finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    config = MiniGPTConfig(vocab_size=11, block_size=6, layers=2, heads=2, width=8, dropout=0.0)
+    model = MiniGPT(config, generator=generator)
+    tokens = torch.randint(11, (2, 7), generator=generator)
+    return report(model, tokens[:, :-1], TokenCrossEntropy(), tokens[:, 1:])
+
+
+recipe = Recipe(
+    name="minigpt",
+    summary="a GPT that learns a text, Python's standard library or your own, and writes more of it",
+    options=TrainOptions,
+    train=train,
+    generate_options=GenerateOptions,
+    generate=write,
+    check=check,
+)

@@ -1,0 +1,274 @@
+import copy
+import math
+
+import pytest
+import torch
+import transformers
+from ds_core.adam import AdamW
+from ds_core.clipping import clip_grad_norm_
+from ds_core.primitives import primitives_only
+from ds_core.testing import report
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+from ds_zoo.minigpt.training import parameter_groups
+from ds_core import Recompute, ShapeError, TraceError, no_record, record
+
+# vocab_size, block_size, layers, heads, width, and the shape (B, T) of the tokens
+SIZES = [
+    ((11, 8, 1, 1, 4), (2, 8)),
+    ((65, 16, 2, 3, 12), (3, 9)),
+    ((5, 4, 4, 2, 16), (1, 1)),
+    ((300, 32, 2, 4, 32), (2, 32)),
+]
+
+
+def config_of(sizes, **options):
+    names = ("vocab_size", "block_size", "layers", "heads", "width")
+    return MiniGPTConfig(**dict(zip(names, sizes, strict=True)), **{"dropout": 0.0, **options})
+
+
+def rough(model, seed=0):
+    """Weights of ordinary size in place of the initial 0.02, so that every nonlinearity is felt."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype), alpha=0.2)
+    return model
+
+
+def block_of_tokens(model, shape, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    batch, time = shape
+    tokens = torch.randint(model.config.vocab_size, (batch, time + 1), generator=generator)
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def handwritten_step(model, tokens, targets):
+    criterion = TokenCrossEntropy()
+    with record():
+        logits = model(tokens)
+        loss = criterion(logits, targets)
+        model.backward(criterion.backward())
+    return logits, loss
+
+
+def their_twin(model, folder):
+    model.save_pretrained(folder)
+    twin = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float64)
+    return twin.eval()
+
+
+def their_loss(twin, tokens, targets):
+    logits = twin(tokens).logits
+    return logits, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def their_gradients(twin, model):
+    """Those of the twin under our names, matrices turned as ours stand."""
+    from ds_zoo.minigpt.pretrained import key_map
+
+    named = dict(twin.named_parameters())
+    return {
+        ours: named[theirs].grad.t() if transposed else named[theirs].grad
+        for ours, (theirs, transposed) in key_map(model.config).items()
+    }
+
+
+@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+@pytest.mark.parametrize(("sizes", "shape"), SIZES)
+def test_logits_loss_and_every_gradient_equal_transformers(sizes, shape, implementation, tmp_path):
+    model = rough(MiniGPT(config_of(sizes), implementation=implementation, dtype=torch.float64))
+    tokens, targets = block_of_tokens(model, shape)
+    logits, loss = handwritten_step(model, tokens, targets)
+    twin = their_twin(model, tmp_path)
+    expected_logits, expected_loss = their_loss(twin, tokens, targets)
+    expected_loss.backward()
+    torch.testing.assert_close(logits, expected_logits.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-9, atol=1e-9)
+    expected = their_gradients(twin, model)
+    ours = dict(model.named_parameters())
+    assert set(ours) == set(expected)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor.grad, expected[name], rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_ten_adamw_steps_follow_pytorch(tmp_path):
+    model = MiniGPT(config_of((11, 8, 2, 2, 8)), dtype=torch.float64)
+    twin = their_twin(model, tmp_path).train()
+    settings = {"lr": 3e-3, "betas": (0.9, 0.99)}
+    ours = AdamW(parameter_groups(model, 0.1), **settings)
+    theirs = torch.optim.AdamW(parameter_groups(twin, 0.1), **settings)
+    for step in range(10):
+        tokens, targets = block_of_tokens(model, (4, 8), seed=step)
+        _, loss = handwritten_step(model, tokens, targets)
+        clip_grad_norm_(model.parameters(), 1.0)
+        ours.step()
+        ours.zero_grad()
+        _, expected_loss = their_loss(twin, tokens, targets)
+        expected_loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        theirs.step()
+        theirs.zero_grad()
+        torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-9, atol=1e-9)
+    again = MiniGPT(model.config, dtype=torch.float64)
+    twin.save_pretrained(tmp_path / "after")
+    again = MiniGPT.from_pretrained(tmp_path / "after", dropout=0.0)
+    for name, tensor in model.named_parameters():
+        torch.testing.assert_close(tensor, dict(again.named_parameters())[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_handwritten_equals_autograd_for_every_parameter(bias):
+    model = rough(MiniGPT(config_of((9, 6, 2, 2, 8), bias=bias)))
+    tokens, targets = block_of_tokens(model, (2, 6))
+    found = report(model, tokens, TokenCrossEntropy(), targets)
+    assert found.ok, str(found)
+    assert len(found.rows) == len(list(model.parameters()))
+
+
+def test_dropout_gradients_equal_autograd():
+    model = rough(MiniGPT(config_of((9, 6, 2, 2, 8), dropout=0.3), dtype=torch.float64))
+    tokens, targets = block_of_tokens(model, (2, 6))
+    torch.manual_seed(5)
+    handwritten_step(model, tokens, targets)
+    ours = {name: tensor.grad.clone() for name, tensor in model.named_parameters()}
+    model.zero_grad()
+    torch.manual_seed(5)
+    TokenCrossEntropy()(model(tokens), targets).backward()
+    for name, tensor in model.named_parameters():
+        torch.testing.assert_close(ours[name], tensor.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+def test_a_full_training_step_is_primitive(implementation):
+    model = MiniGPT(config_of((9, 6, 2, 2, 8), dropout=0.1), implementation=implementation)
+    optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-3)
+    tokens, targets = block_of_tokens(model, (2, 6))
+    with primitives_only() as ops:
+        handwritten_step(model, tokens, targets)
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert sum(ops.values()) > 100
+
+
+def test_overfits_one_batch():
+    model = MiniGPT(config_of((9, 6, 2, 2, 16)), generator=torch.Generator().manual_seed(0))
+    optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    tokens, targets = block_of_tokens(model, (2, 6))
+    for _ in range(120):
+        _, loss = handwritten_step(model, tokens, targets)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss) < 0.01
+
+
+def test_initial_weights():
+    model = MiniGPT(config_of((200, 64, 8, 4, 64)), generator=torch.Generator().manual_seed(0))
+    for name, tensor in model.named_parameters():
+        if name.endswith("bias"):
+            assert not tensor.any(), name
+        elif "norm" in name:
+            assert (tensor == 1).all(), name
+        else:
+            ends = name.endswith(("out_proj.weight", "linear2.weight"))
+            deviation = 0.02 / math.sqrt(16) if ends else 0.02
+            assert float(tensor.detach().std()) == pytest.approx(deviation, rel=0.05), name
+    tokens, targets = block_of_tokens(model, (8, 64))
+    with no_record():
+        loss = TokenCrossEntropy()(model(tokens), targets)
+    assert float(loss) == pytest.approx(math.log(200), rel=0.02)  # an untrained model guesses
+
+
+def test_without_bias_there_is_none_anywhere():
+    names = [name for name, _ in MiniGPT(config_of((9, 6, 2, 2, 8), bias=False)).named_parameters()]
+    assert names
+    assert not [name for name in names if "bias" in name]
+
+
+def test_the_same_seed_gives_the_same_model():
+    torch.manual_seed(3)
+    first = MiniGPT(config_of((9, 6, 1, 2, 8)))
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    second = MiniGPT(config_of((9, 6, 1, 2, 8)))
+    assert torch.equal(torch.get_rng_state(), state)
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_worked_example():
+    # docs/model.md: the branches of the block are zero, so that only embedding, normalisation and head remain
+    model = MiniGPT(config_of((2, 1, 1, 1, 3), bias=False, epsilon=1e-12), dtype=torch.float64)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if "norm" not in name:
+                tensor.zero_()
+        model.tokens.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]))
+    logits, loss = handwritten_step(model, torch.tensor([[0]]), torch.tensor([[1]]))
+
+    def close(found, expected):
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
+
+    close(logits, [[[2.44949, 0.0]]])
+    close(loss, 2.53232)
+    close(model.positions.weight.grad, [[0.37580, -0.75159, 0.37580]])
+    close(model.tokens.weight.grad, [[1.50319, -0.75159, -0.75159], [-1.12739, 0.0, 1.12739]])
+
+
+def test_a_gradient_of_zeros_leaves_nothing_behind():
+    model = MiniGPT(config_of((9, 6, 2, 2, 8)))
+    with record() as trace:
+        model(torch.tensor([[1, 2]]))
+        model.backward(None)
+        assert len(trace) == 0
+    assert all(tensor.grad is None for tensor in model.parameters())
+
+
+def test_recomputed_blocks_give_the_same_gradients():
+    model = rough(MiniGPT(config_of((9, 6, 2, 2, 8), dropout=0.2), dtype=torch.float64))
+    frugal = copy.deepcopy(model)
+    frugal.blocks = [Recompute(block) for block in frugal.blocks]
+    tokens, targets = block_of_tokens(model, (2, 6))
+    for each in (model, frugal):
+        torch.manual_seed(0)
+        handwritten_step(each, tokens, targets)
+    for ours, theirs in zip(model.parameters(), frugal.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_bfloat16_runs_and_stays_close():
+    model = MiniGPT(config_of((9, 6, 2, 2, 8)))
+    tokens, targets = block_of_tokens(model, (2, 6))
+    _, expected = handwritten_step(model, tokens, targets)
+    _, loss = handwritten_step(model.bfloat16(), tokens, targets)
+    assert all(tensor.grad.dtype == torch.bfloat16 for tensor in model.parameters())
+    assert float(loss) == pytest.approx(float(expected), rel=0.02)
+
+
+@pytest.mark.parametrize("tokens", [torch.zeros(1, 7, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)])
+def test_tokens_that_do_not_fit(tokens):
+    with pytest.raises(ShapeError, match="at most 6 tokens"):
+        MiniGPT(config_of((9, 6, 1, 2, 8)))(tokens)
+
+
+def test_backward_outside_record_says_how():
+    model = MiniGPT(config_of((9, 6, 1, 2, 8)))
+    with pytest.raises(TraceError, match="outside record"):
+        model.backward(torch.zeros(1, 2, 9))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"heads": 3}, ValueError, "3 heads do not divide a width of 8"),
+        ({"layers": 0}, ValueError, "layers is 0"),
+        ({"width": 8.0}, TypeError, "width is 8.0"),
+        ({"heads": True}, TypeError, "heads is True"),
+        ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
+        ({"bias": 1}, TypeError, "bias is 1"),
+        ({"epsilon": 0.0}, ValueError, "epsilon is 0.0"),
+    ],
+)
+def test_impossible_sizes(change, error, message):
+    with pytest.raises(error, match=message):
+        MiniGPTConfig(**{"vocab_size": 9, "block_size": 6, "layers": 1, "heads": 2, "width": 8, **change})

@@ -1,0 +1,158 @@
+import json
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from ds_core.errors import CheckpointError
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
+from ds_core import no_record
+
+
+def their_model(**options):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=11, n_positions=8, n_layer=2, n_head=2, n_embd=8, bos_token_id=None, eos_token_id=None, **options
+    )
+    model = transformers.GPT2LMHeadModel(config).double().eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.randn_like(tensor), alpha=0.2)
+    return model
+
+
+def our_model(**options):
+    torch.manual_seed(0)
+    return MiniGPT(MiniGPTConfig(11, 8, 2, 2, 8, **options), dtype=torch.float64).eval()
+
+
+def agree(ours, theirs):
+    tokens = torch.tensor([[1, 5, 10, 0, 3], [2, 2, 7, 9, 4]])
+    with no_record():
+        torch.testing.assert_close(ours.eval()(tokens), theirs(tokens).logits, rtol=1e-9, atol=1e-9)
+
+
+def rewrite(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_reads_what_transformers_wrote(tmp_path):
+    theirs = their_model()
+    theirs.save_pretrained(tmp_path)
+    state = torch.get_rng_state()
+    ours = MiniGPT.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)  # the weights it draws and discards come from elsewhere
+    agree(ours, theirs)
+    assert ours.config == MiniGPTConfig(11, 8, 2, 2, 8, dropout=0.1)
+    assert MiniGPT.from_pretrained(tmp_path, dtype=torch.float32).tokens.weight.dtype == torch.float32
+
+
+def test_reads_shards(tmp_path):
+    theirs = their_model()
+    theirs.save_pretrained(tmp_path, max_shard_size="4KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    agree(MiniGPT.from_pretrained(tmp_path), theirs)
+
+
+def test_reads_names_without_prefix_and_with_the_head(tmp_path):
+    theirs = their_model()
+    theirs.transformer.save_pretrained(tmp_path / "bare")  # as the published GPT-2 files are
+    agree(MiniGPT.from_pretrained(tmp_path / "bare"), theirs)
+    theirs.save_pretrained(tmp_path / "headed")
+    path = tmp_path / "headed" / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
+    tensors["transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8)  # the causal mask that old files hold
+    safetensors.torch.save_file(tensors, path)
+    agree(MiniGPT.from_pretrained(tmp_path / "headed"), theirs)
+    tensors["lm_head.weight"] += 1
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"lm_head.weight differs"):
+        MiniGPT.from_pretrained(tmp_path / "headed")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_transformers_reads_what_we_wrote(bias, tmp_path):
+    ours = our_model(bias=bias, dropout=0.2)
+    ours.save_pretrained(tmp_path)
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    agree(ours, theirs)
+    assert theirs.config.resid_pdrop == 0.2
+    again = MiniGPT.from_pretrained(tmp_path)
+    assert again.config == ours.config
+    assert again.state_dict().keys() == ours.state_dict().keys()
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_transformers_goes_on_from_what_we_wrote_and_back(tmp_path):
+    our_model().save_pretrained(tmp_path / "ours")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    agree(MiniGPT.from_pretrained(tmp_path / "theirs"), theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_dtype_survives(dtype, tmp_path):
+    our_model().to(dtype).save_pretrained(tmp_path)
+    assert MiniGPT.from_pretrained(tmp_path).tokens.weight.dtype == dtype
+
+
+def test_three_dropout_rates(tmp_path):
+    their_model(attn_pdrop=0.3).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="three different dropout rates"):
+        MiniGPT.from_pretrained(tmp_path)
+    assert MiniGPT.from_pretrained(tmp_path, dropout=0.0).config.dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'"),
+        ({"activation_function": "relu"}, "activation_function is 'relu'"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ({"n_inner": 3}, "n_inner is 3"),
+        ({"n_head": 3}, "3 heads do not divide"),
+        ({"n_layer": 3}, r"lack transformer.h.2.ln_1.weight"),
+        ({"n_positions": 9}, r"wpe|positions.weight"),
+    ],
+)
+def test_models_that_minigpt_is_not(changes, message, tmp_path):
+    our_model().save_pretrained(tmp_path)
+    rewrite(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        MiniGPT.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_biases_that_should_not_be_there(tmp_path):
+    ours = our_model()
+    with torch.no_grad():
+        ours.norm.bias.fill_(1.0)
+    ours.save_pretrained(tmp_path)
+    rewrite(tmp_path, deepscratch_bias=False)
+    with pytest.raises(CheckpointError, match=r"transformer.ln_f.bias is not zero"):
+        MiniGPT.from_pretrained(tmp_path)
+
+
+def test_missing_and_damaged_files(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config.json does not exist"):
+        MiniGPT.from_pretrained(tmp_path)
+    our_model().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (b"", whole[:7], whole[:-5], b"\xff" * len(whole)):
+        weights.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+            MiniGPT.from_pretrained(tmp_path)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"model.safetensors does not exist"):
+        MiniGPT.from_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    with pytest.raises(CheckpointError, match="pickle"):
+        MiniGPT.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"cannot read .*config.json"):
+        MiniGPT.from_pretrained(tmp_path)
