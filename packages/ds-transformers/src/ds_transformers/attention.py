@@ -1,0 +1,165 @@
+"""Scaled dot-product attention with the whole matrix of probabilities at once. Theory: docs/attention.md."""
+
+import math
+
+import torch
+from ds_core import ShapeError, reuse
+from torch import Tensor
+
+# B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value, N = B H
+
+LOG2_E = math.log2(math.e)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    keep: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """O = (keep * P) V with P = softmax(scale Q K^T + mask) (Vaswani et al., 2017, equation 1).
+
+    A query that may see no key has probabilities 0 and output 0, not NaN.
+
+    Args:
+        query, key, value: (B, H, Tq, D), (B, H, Tk, D), (B, H, Tk, V).
+        mask: broadcast to (B, H, Tq, Tk). Boolean: True where the query may see the key; floating: added to the
+            scores (so does torch.nn.functional.scaled_dot_product_attention). It gets no gradient.
+        causal: query i sees the keys up to i + Tk - Tq: the last query is aligned with the last key, so that the
+            keys may begin with those of earlier tokens.
+        scale: what Q K^T is multiplied by; 1 / sqrt(D) by default.
+        keep: (B, H, Tq, Tk), what dropout multiplies the probabilities by: 0, or 1 / (1 - p).
+
+    Returns:
+        O (B, H, Tq, V) and P, before dropout, (B, H, Tq, Tk).
+
+    Raises:
+        ShapeError: where the shapes do not fit, or a mask is neither boolean nor floating.
+    """
+    check_attention(query, key, value, mask, keep)
+    q, k, v = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (N, T, .)
+    hidden = causal_mask(query.shape[2], key.shape[2], query) if causal and query.shape[2] > 1 else None
+    scores = base2_scores(q, k, scale, hidden)  # (N, Tq, Tk)
+    if mask is not None:
+        add_mask(scores.view(*query.shape[:3], key.shape[2]), mask)
+    powers, total, _ = powers_of_2(scores)
+    p = torch.div(powers, total, out=reuse(powers)).to(query.dtype)  # P_ij = exp(S_ij) / sum_k exp(S_ik)      (2)
+    dropped = p if keep is None else p * keep.flatten(0, 1)
+    output = torch.bmm(dropped, v)  # O_ic = sum_j keep_ij P_ij V_jc                                           (3)
+    return output.view(*query.shape[:3], value.shape[3]), p.view(*query.shape[:3], key.shape[2])
+
+
+def attention_backward(
+    dout: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    probabilities: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    keep: Tensor | None = None,
+    dprobabilities: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dout (B, H, Tq, V), inputs and results of `attention` -> dquery, dkey, dvalue, each shaped as its tensor.
+
+    `dprobabilities` (B, H, Tq, Tk) is the gradient of the second result, None where that is zero. `mask` and `causal`
+    are here because every lane takes them; in this one they have done their work: what they hide has probability 0.
+    """
+    q, k, v, p = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), probabilities.flatten(0, 1)
+    do = dout.flatten(0, 1)
+    dropped = p if keep is None else p * keep.flatten(0, 1)
+    dv = torch.bmm(dropped.transpose(1, 2), do)  # dV_jc = sum_i keep_ij P_ij dO_ic                            (4)
+    delta = row_products(dout, output)  # delta_i = sum_j P_ij dP_ij = sum_c dO_ic O_ic                        (7)
+    if dprobabilities is not None:
+        delta.add_(row_products(dprobabilities, probabilities))
+    scale = 1 / math.sqrt(query.shape[3]) if scale is None else scale
+    dscores = centred_gradients(do, v, delta.flatten(0, 1), keep, scale)
+    if dprobabilities is not None:
+        dscores.add_(dprobabilities.flatten(0, 1), alpha=scale)
+    dscores = dscores.mul_(p).to(q.dtype)  # dS_ij = P_ij (dP_ij - delta_i), with the scale of (8) and (9)     (6)
+    dq = torch.bmm(dscores, k)  # dQ_id = scale sum_j dS_ij K_jd                                               (8)
+    dk = torch.bmm(dscores.transpose(1, 2), q)  # dK_jd = scale sum_i dS_ij Q_id                               (9)
+    return dq.view(query.shape), dk.view(key.shape), dv.view(value.shape)
+
+
+def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None = None) -> Tensor:
+    """log2(e) S with S_ij = scale sum_d Q_id K_jd (1), plus `added` (Tq, Tk): q (N, Tq, D), k (N, Tk, D) -> (N, Tq, Tk).
+
+    In base 2, because torch.exp2 takes a third of the time of torch.exp on CPU, and the factor costs nothing here.
+    In float32 at least: the exponential of a bfloat16 score would be off by several per cent.
+    """
+    factor = LOG2_E * (1 / math.sqrt(q.shape[2]) if scale is None else scale)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    if added is not None and q.dtype == wide:
+        return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor)
+    scores = torch.bmm(q * factor, k.transpose(1, 2)).to(wide)
+    return scores if added is None else scores.add_(added)
+
+
+def powers_of_2(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest z of each row (..., 1).
+
+    Subtracting m keeps the powers within 1 and cancels in every result, so it needs no gradient. A row that sees no
+    key, all -inf, gets powers 0 and the sum 1.
+    """
+    if scores.shape[-1] == 0:
+        return scores, scores.new_ones(*scores.shape[:-1], 1), scores.new_zeros(*scores.shape[:-1], 1)
+    largest = scores.detach().amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+    shifted = scores.sub_(largest)
+    powers = torch.exp2(shifted, out=reuse(shifted))
+    # The largest power of a row is 1, so that only a row without a visible key is raised.
+    return powers, powers.sum(-1, keepdim=True).clamp(min=1.0), largest
+
+
+def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
+    """(Tq, Tk), to be added to scores: 0 where query i sees key j, that is j <= i + Tk - Tq, and -inf elsewhere."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    hidden = torch.full((queries, keys), -math.inf, dtype=wide, device=like.device)
+    return hidden.triu_(keys - queries + 1)
+
+
+def add_mask(scores: Tensor, mask: Tensor) -> None:
+    """Add a mask to base-2 scores in place: a boolean one is True where a query may see a key."""
+    if mask.dtype == torch.bool:
+        scores.masked_fill_(mask.logical_not(), -math.inf)
+    else:
+        scores.add_(mask, alpha=LOG2_E)
+
+
+def centred_gradients(do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None, scale: float) -> Tensor:
+    """scale (dP_ij - delta_i): do (N, Tq, V), v (N, Tk, V), delta (N, Tq, 1), keep (B, H, Tq, Tk) -> (N, Tq, Tk)."""
+    if keep is None and do.dtype == delta.dtype:
+        return torch.baddbmm(delta, do, v.transpose(1, 2), beta=-scale, alpha=scale)  # one pass instead of three
+    dp = torch.bmm(do, v.transpose(1, 2)).to(delta.dtype)
+    if keep is not None:
+        dp.mul_(keep.flatten(0, 1))  # dP_ij = keep_ij sum_c dO_ic V_jc                                        (5)
+    return dp.sub_(delta).mul_(scale)
+
+
+def row_products(first: Tensor, second: Tensor) -> Tensor:
+    """sum_c first_ic second_ic: (..., T, V) twice -> (..., T, 1), in float32 at least."""
+    wide = torch.promote_types(first.dtype, torch.float32)
+    return (first * second).sum(-1, keepdim=True, dtype=wide)
+
+
+def check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, keep: Tensor | None) -> None:
+    same = query.dim() == key.dim() == value.dim() == 4 and query.shape[:2] == key.shape[:2] == value.shape[:2]
+    if not (same and query.shape[3] == key.shape[3] and key.shape[2] == value.shape[2]):
+        shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+        raise ShapeError(f"attention: given {shapes}, expected (B, H, Tq, D), (B, H, Tk, D), (B, H, Tk, V)")
+    full = (*query.shape[:3], key.shape[2])
+    if mask is not None:
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            raise ShapeError(f"attention: given a mask of {mask.dtype}, expected torch.bool or a floating dtype")
+        sizes = zip(reversed(mask.shape), reversed(full), strict=False)
+        if mask.dim() > 4 or any(given not in (1, size) for given, size in sizes):
+            raise ShapeError(f"attention: given a mask {tuple(mask.shape)}, expected one that broadcasts to {full}")
+    if keep is not None and keep.shape != full:
+        raise ShapeError(f"attention: given keep {tuple(keep.shape)}, expected {full}")

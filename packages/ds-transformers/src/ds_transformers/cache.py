@@ -1,0 +1,85 @@
+"""The keys and values of the tokens so far, so that each new token costs one step. Theory: docs/cache.md."""
+
+import torch
+from ds_core import ShapeError, recording
+from torch import Tensor
+
+# B = batch, H = heads, T = new tokens, L = tokens so far, D = width of a head
+
+
+class KeyValueCache:
+    """Room for the keys and values of one attention layer, (B, H, max_length, D) each, filled from the front.
+
+    Nothing is copied when tokens come: they are written in their place, and `append` answers with views.
+    Written under `no_record()` only: a cache takes no part in training.
+
+    Args:
+        batch_size, num_heads, max_length, head_dim: B, H, the most tokens it can hold, D.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_heads: int,
+        max_length: int,
+        head_dim: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        sizes = (batch_size, num_heads, max_length, head_dim)
+        if min(sizes) < 0:
+            raise ValueError(f"KeyValueCache: given (batch, heads, max_length, head_dim) = {sizes}, expected >= 0")
+        self._key = torch.empty(sizes, device=device, dtype=dtype)
+        self._value = torch.empty(sizes, device=device, dtype=dtype)
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """L, the number of tokens it holds."""
+        return self._length
+
+    @property
+    def max_length(self) -> int:
+        return self._key.shape[2]
+
+    def reset(self) -> None:
+        """Forget all tokens; the memory stays."""
+        self._length = 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write T new tokens, key and value (B, H, T, D); returns those of all tokens so far, (B, H, L, D).
+
+        The results are views of the buffers: they stay right until `reset`.
+
+        Raises:
+            ShapeError: another batch, number of heads, width or dtype; or no room for T more tokens.
+            RuntimeError: where the engine records, or autograd is on.
+        """
+        if recording() or torch.is_grad_enabled():
+            raise RuntimeError("KeyValueCache: a cache keeps nothing for a backward; generate under no_record()")
+        batch, heads, _, width = self._key.shape
+        new = key.shape[2] if key.dim() == 4 else 0
+        expected = (batch, heads, new, width)
+        if key.shape != expected or value.shape != expected:
+            raise ShapeError(
+                f"KeyValueCache: given key {tuple(key.shape)} and value {tuple(value.shape)}, "
+                f"expected (B, H, T, D) with B={batch}, H={heads}, D={width}"
+            )
+        if key.dtype != self._key.dtype or value.dtype != self._key.dtype:
+            raise ShapeError(f"KeyValueCache: given dtypes {key.dtype}, {value.dtype}, expected {self._key.dtype}")
+        start, end = self._length, self._length + new
+        if end > self.max_length:
+            raise ShapeError(
+                f"KeyValueCache: holds {start} of at most {self.max_length} tokens, no room for {new} more"
+            )
+        self._key[:, :, start:end] = key
+        self._value[:, :, start:end] = value
+        self._length = end
+        return self._key[:, :, :end], self._value[:, :, :end]
+
+    def __repr__(self) -> str:
+        batch, heads, length, width = self._key.shape
+        return (
+            f"KeyValueCache(batch_size={batch}, num_heads={heads}, max_length={length}, head_dim={width}, "
+            f"length={self._length})"
+        )

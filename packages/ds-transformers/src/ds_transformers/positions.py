@@ -1,0 +1,70 @@
+"""Learned positions: to the token at place t the same vector is added in every text. Theory: docs/positions.md."""
+
+import torch
+from ds_core import Module, ShapeError, accumulate, parameter
+from torch import Tensor
+
+# B = batch, T = time, E = embed_dim, L = max_length
+
+
+def add_positions(x: Tensor, weight: Tensor, offset: int = 0) -> Tensor:
+    """x (..., T, E), weight (L, E) -> y_te = x_te + W_(offset + t),e  (..., T, E)."""
+    return x + weight[offset : offset + x.shape[-2]]
+
+
+def add_positions_backward(dy: Tensor, weight: Tensor, offset: int = 0) -> Tensor:
+    """dy (..., T, E) -> dweight (L, E); dx is dy itself."""
+    dweight = torch.zeros_like(weight)
+    rows = dweight[offset : offset + dy.shape[-2]]
+    rows.copy_(dy.sum(tuple(range(dy.dim() - 2))) if dy.dim() > 2 else dy)  # dW_(offset + t),e = sum_b dy_bte  (1)
+    return dweight
+
+
+class LearnedPositions(Module):
+    """y = x + W[offset : offset + T] (Gehring et al., 2017; GPT, BERT and ViT have it).
+
+    Args:
+        max_length: L, the longest sequence.
+        embed_dim: E.
+        generator: where the initial weights are drawn from: normal, standard deviation 0.02, as GPT-2's.
+
+    Raises:
+        ShapeError: from `forward`, where x is not (..., T, E) or reaches beyond L.
+    """
+
+    def __init__(
+        self,
+        max_length: int,
+        embed_dim: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.max_length = max_length
+        self.embed_dim = embed_dim
+        weight = torch.empty(max_length, embed_dim, device=device, dtype=dtype)
+        self.weight = parameter(weight.normal_(0, 0.02, generator=generator))
+
+    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+        """x (..., T, E); `offset` is how many tokens came before x (the length of the cache)."""
+        if x.dim() < 2 or x.shape[-1] != self.embed_dim:
+            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (..., T, {self.embed_dim})")
+        if offset < 0 or offset + x.shape[-2] > self.max_length:
+            raise ShapeError(
+                f"{self!r}: given positions {offset} to {offset + x.shape[-2]}, expected them within 0 to "
+                f"{self.max_length}: the sequence is longer than the learned positions"
+            )
+        self.save(offset)
+        return add_positions(x, self.weight, offset)
+
+    def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        (offset,) = self.saved()
+        if dy is None:
+            return None
+        if self.weight.requires_grad:
+            accumulate(self.weight, add_positions_backward(dy, self.weight, offset))
+        return dy if input_gradient else None
+
+    def extra_repr(self) -> str:
+        return f"max_length={self.max_length}, embed_dim={self.embed_dim}"

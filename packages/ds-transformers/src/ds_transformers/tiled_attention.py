@@ -1,0 +1,139 @@
+"""Attention in blocks of queries, so that no Tq by Tk matrix is ever whole. Theory: docs/tiled_attention.md."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ds_transformers.attention import (
+    LOG2_E,
+    add_mask,
+    base2_scores,
+    causal_mask,
+    centred_gradients,
+    check_attention,
+    powers_of_2,
+    row_products,
+)
+
+# B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value,
+# n = heads of a tile, R = queries of a tile, S = keys that the tile sees, from the first on
+
+ROWS = 64
+CACHED = 2**18  # scores of a tile that a core's cache holds, with what is computed from them
+
+
+def tiled_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    keep: Tensor | None = None,
+    rows: int = ROWS,
+) -> tuple[Tensor, Tensor]:
+    """The output of `attention`, with its arguments, computed `rows` queries at a time.
+
+    Returns:
+        O (B, H, Tq, V) and the base-2 logarithm of the sum of exponentials of every row of scores, (B, H, Tq, 1),
+        from which `tiled_attention_backward` computes the probabilities again.
+    """
+    check_attention(query, key, value, mask, keep)
+    outputs, logs = [], []
+    for heads in head_tiles(query, key.shape[2], rows):
+        q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
+        outputs.append([q.new_empty(q.shape[0], 0, v.shape[2])])
+        logs.append([q.new_empty(q.shape[0], 0, 1)])
+        for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
+            tile = (*heads, slice(start, end), slice(0, seen))
+            scores = base2_scores(q[:, start:end], k[:, :seen], scale)  # (n, R, S)
+            powers, total, largest = powers_of_2(hide(scores, mask, causal, tile))
+            dropped = powers if keep is None else powers * keep[tile].flatten(0, 1)
+            # O_ic = sum_j keep_ij e_ij V_jc / sum_j e_ij with e_ij = exp(S_ij - m_i)                           (1)
+            outputs[-1].append(torch.bmm(dropped.to(v.dtype), v[:, :seen]) / total)
+            logs[-1].append(torch.add(largest, torch.log(total), alpha=LOG2_E))  # L_i = log2 sum_j exp(S_ij)   (2)
+    output = join(outputs).view(*query.shape[:3], value.shape[3])
+    return output.to(query.dtype), join(logs).view(*query.shape[:3], 1)
+
+
+def tiled_attention_backward(
+    dout: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logs: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    keep: Tensor | None = None,
+    rows: int = ROWS,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dout (B, H, Tq, V), inputs and results of `tiled_attention` -> dquery, dkey, dvalue."""
+    factor = 1 / math.sqrt(query.shape[3]) if scale is None else scale
+    deltas = row_products(dout, output)  # delta_i = sum_c dO_ic O_ic                                           (4)
+    gradients = []
+    for heads in head_tiles(query, key.shape[2], rows):
+        q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
+        do, log, delta = dout[heads].flatten(0, 1), logs[heads].flatten(0, 1), deltas[heads].flatten(0, 1)
+        dq, dk, dv = [], torch.zeros_like(k, dtype=log.dtype), torch.zeros_like(v, dtype=log.dtype)
+        for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
+            tile = (*heads, slice(start, end), slice(0, seen))
+            kept = None if keep is None else keep[tile]
+            scores = base2_scores(q[:, start:end], k[:, :seen], scale, -log[:, start:end])
+            p = hide(scores, mask, causal, tile).exp2_()  # P_ij = exp(S_ij) / sum_k exp(S_ik)                  (3)
+            dropped = p if kept is None else p * kept.flatten(0, 1)
+            dv[:, :seen].add_(torch.bmm(dropped.to(v.dtype).transpose(1, 2), do[:, start:end]))
+            dscores = centred_gradients(do[:, start:end], v[:, :seen], delta[:, start:end], kept, factor)
+            dscores = dscores.mul_(p).to(q.dtype)
+            dq.append(torch.bmm(dscores, k[:, :seen]))
+            dk[:, :seen].add_(torch.bmm(dscores.transpose(1, 2), q[:, start:end]))
+        gradients.append((dq, [dk], [dv]))
+    dquery, dkey, dvalue = (
+        join([part[index] for part in gradients]).to(tensor.dtype).view(tensor.shape)
+        for index, tensor in enumerate((query, key, value))
+    )
+    return dquery, dkey, dvalue
+
+
+def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]:
+    """The batch and the heads in slices whose scores stay in cache: some examples, or some heads of one example.
+
+    On other devices than CPU everything is one slice: there, few large operations are the fast ones.
+    """
+    batch, heads, queries, _ = query.shape
+    together = max(1, CACHED // max(1, min(rows, queries) * keys)) if query.device.type == "cpu" else batch * heads
+    if together >= heads:
+        examples = max(1, together // max(1, heads))
+        return [(slice(first, first + examples), slice(0, heads)) for first in range(0, batch, examples)]
+    starts = range(0, heads, together)
+    return [(slice(b, b + 1), slice(first, first + together)) for b in range(batch) for first in starts]
+
+
+def row_tiles(queries: int, keys: int, causal: bool, rows: int) -> list[tuple[int, int, int]]:
+    """(first query, end, number of keys seen) of each tile; under a causal mask the keys end at the diagonal."""
+    ends = [(first, min(first + rows, queries)) for first in range(0, queries, rows)]
+    return [(first, end, max(0, end + keys - queries) if causal else keys) for first, end in ends]
+
+
+def hide(scores: Tensor, mask: Tensor | None, causal: bool, tile: tuple[slice, ...]) -> Tensor:
+    """Mask the base-2 scores (n, R, S) of a tile in place; only its last R keys can lie after one of its queries."""
+    _, rows, seen = scores.shape
+    if causal and rows > 1:
+        near = min(rows, seen)
+        scores[:, :, seen - near :].add_(causal_mask(rows, near, scores))
+    if mask is not None:
+        places = [
+            place if size > 1 else slice(None) for place, size in zip(tile[-mask.dim() :], mask.shape, strict=True)
+        ]
+        heads = [place.stop - place.start for place in tile[:2]]
+        add_mask(scores.view(*heads, rows, seen), mask[tuple(places)])
+    return scores
+
+
+def join(parts: list[list[Tensor]]) -> Tensor:
+    """Tiles (n, R, .) of the rows, for each tile of the heads -> (B H, T, .)."""
+    return torch.cat([torch.cat(tiles, 1) if len(tiles) > 1 else tiles[0] for tiles in parts])
