@@ -1,0 +1,19 @@
+"""Convolutional networks whose every gradient is written by hand."""
+
+from ds_cnn.__about__ import __version__
+from ds_cnn.avg_pool2d import (
+    AvgPool2d,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool2d_loops,
+    avg_pool2d_loops_backward,
+)
+
+__all__ = [
+    "AvgPool2d",
+    "__version__",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool2d_loops",
+    "avg_pool2d_loops_backward",
+]

@@ -1,0 +1,141 @@
+import pytest
+import torch
+from ds_cnn import AvgPool2d, avg_pool2d, avg_pool2d_backward, avg_pool2d_loops, avg_pool2d_loops_backward
+from ds_core import ShapeError, TraceError, record
+from ds_core.testing import check_layer, check_twin, check_twin_grid
+
+BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
+
+# Every pair of an awkward geometry: windows apart, overlapping, in padding, sticking out, not square.
+GEOMETRIES = [
+    {"kernel_size": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 2, "stride": 3},
+    {"kernel_size": (3, 2), "stride": (1, 2), "padding": (1, 0)},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+    {"kernel_size": 2, "divisor_override": 3},
+    {"kernel_size": (4, 5)},
+]
+
+
+@BOTH
+@pytest.mark.parametrize("arguments", GEOMETRIES)
+def test_layer(arguments, implementation):
+    check_layer(AvgPool2d(**arguments, implementation=implementation), torch.randn(2, 2, 5, 6))
+
+
+@pytest.mark.parametrize("arguments", GEOMETRIES)
+def test_image_without_batch(arguments):
+    check_twin(AvgPool2d(**arguments), torch.nn.AvgPool2d(**arguments), torch.randn(2, 5, 6))
+
+
+def test_twin_over_all_arguments():
+    compared = check_twin_grid(
+        AvgPool2d,
+        torch.nn.AvgPool2d,
+        {
+            "kernel_size": [2, (3,), (3, 2)],
+            "stride": [None, 1, 2, (3, 1)],
+            "padding": [0, 1, (1, 0)],
+            "ceil_mode": [False, True],
+            "count_include_pad": [True, False],
+            "divisor_override": [None, 3],
+        },
+        [torch.randn(2, 2, 7, 6)],
+        modes=["train"],
+    )
+    assert compared == 3 * 4 * 3 * 2 * 2 * 2
+
+
+def test_twin_at_every_size_in_ceil_mode():
+    """The last window is kept or dropped by a rule of its own: try every remainder."""
+    for size in range(3, 10):
+        arguments = {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True, "count_include_pad": False}
+        check_twin(
+            AvgPool2d(**arguments), torch.nn.AvgPool2d(**arguments), torch.randn(1, 1, size, size + 1), modes=["eval"]
+        )
+
+
+def test_worked_example():
+    x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+    divisor = torch.full((2, 2), 4.0)
+    geometry = ((2, 2), (1, 1), (0, 0))
+    dy = torch.tensor([[0.4, 0.8], [-0.4, 1.2]])
+    for forward, backward in [(avg_pool2d, avg_pool2d_backward), (avg_pool2d_loops, avg_pool2d_loops_backward)]:
+        assert torch.equal(forward(x, divisor, *geometry), torch.tensor([[3.0, 4.0], [6.0, 7.0]]))
+        dx = backward(dy, (3, 3), divisor, *geometry)
+        torch.testing.assert_close(dx, torch.tensor([[0.1, 0.3, 0.2], [0.0, 0.5, 0.5], [-0.1, 0.2, 0.3]]))
+        assert dx.sum().item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtype_is_kept(dtype):
+    x = torch.randn(2, 3, 8, 8, dtype=dtype)
+    layer = AvgPool2d(3, 2, 1)
+    with record():
+        y = layer(x)
+        dx = layer.backward(torch.ones_like(y))
+    assert (y.dtype, dx.dtype) == (dtype, dtype)
+    torch.testing.assert_close(
+        y, torch.nn.AvgPool2d(3, 2, 1)(x), atol=0.02 if dtype == torch.bfloat16 else 1e-6, rtol=0
+    )
+
+
+def test_only_the_sizes_are_kept():
+    with record() as trace:
+        layer = AvgPool2d(2)
+        y = layer(torch.randn(16, 3, 32, 32))
+        kept = sum(line.bytes for line in trace.kept())
+        layer.backward(y)
+    assert kept == 16 * 16 * 4  # the divisors, whatever the batch
+
+
+def test_infinity_stays_in_its_window():
+    x = torch.zeros(1, 1, 4, 4)
+    x[0, 0, 0, 0] = torch.inf
+    y = AvgPool2d(2)(x)
+    assert y[0, 0, 0, 0] == torch.inf
+    assert y.flatten()[1:].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 0},
+        {"kernel_size": (1, 2, 3)},
+        {"kernel_size": 2, "stride": 0},
+        {"kernel_size": 2, "stride": -1},
+        {"kernel_size": 2, "padding": -1},
+        {"kernel_size": 3, "padding": 2},
+        {"kernel_size": 2, "divisor_override": 0},
+        {"kernel_size": 2, "implementation": "fast"},
+    ],
+)
+def test_impossible_arguments(arguments):
+    with pytest.raises(ValueError, match="AvgPool2d"):
+        AvgPool2d(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (2, 1, 1, 5, 5), (1, 0, 5, 5), (1, 2, 0, 5), (1, 2, 1, 5)])
+def test_impossible_input(shape):
+    with pytest.raises(ShapeError, match=r"AvgPool2d\(kernel_size=\(2, 2\).*given input of shape"):
+        AvgPool2d(2)(torch.zeros(shape))
+
+
+def test_backward_outside_record():
+    with pytest.raises(TraceError, match=r"with record\(\)"):
+        AvgPool2d(2).backward(torch.zeros(1, 1, 2, 2))
+
+
+def test_compiles_whole():
+    layer, x, dy = AvgPool2d(3, 2, 1), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 4, 4)
+
+    def step(x, dy):
+        with record():
+            return layer(x), layer.backward(dy)
+
+    for given, expected in zip(
+        torch.compile(step, fullgraph=True, backend="aot_eager")(x, dy), step(x, dy), strict=True
+    ):
+        torch.testing.assert_close(given, expected)

@@ -1,0 +1,118 @@
+r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d.py, with the same equation numbers.
+
+- Every source file that holds a function `..._backward` or a method `step` has a page, by its name or as its docstring
+  names it (`Theory: docs/linear.md`), and every page that a docstring names is there.
+- Every equation number that a comment of the code cites, `(3)`, or `(3) of tanh.md`, stands on the page, as a `\tag{3}`
+  or at a line's end; no page numbers an equation that neither the code nor its own text cites.
+- The page has a section "Worked example", and every decimal number in it is checked by `test_worked_example` in the
+  tests of that file.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from workspace import ROOT, Package, packages, parse, place, report
+
+NAMED_PAGE = re.compile(r"docs/([\w/]+\.md)")
+CITED = re.compile(r"\((\d{1,2})\)(?: of (?:docs/)?(\w+\.md))?")
+TAG = re.compile(r"\\tag\{(\d+)\}")
+LINE_END = re.compile(r"\((\d{1,2})\)\s*\$*\s*$", re.MULTILINE)
+HEADING = re.compile(r"^#+ .*worked.*example.*$", re.MULTILINE | re.IGNORECASE)
+DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
+WORKED = "test_worked_example"
+
+
+def check(root: Path) -> Iterator[str]:
+    for package in packages(root):
+        cited: dict[Path, set[int]] = {}
+        for path in package.files("src"):
+            tree = parse(path)
+            named = NAMED_PAGE.findall(ast.get_docstring(tree) or "")
+            for name in named:
+                if not (package.folder / "docs" / name).exists():
+                    yield f"{place(root, path)}: names docs/{name}, which is not there"
+            page = package.folder / "docs" / (named or [path.relative_to(package.source).with_suffix(".md")])[0]
+            if _has_mathematics(tree) and "testing" not in path.relative_to(package.source).parts:
+                if not page.exists():
+                    if not named:
+                        yield f"{place(root, path)}: has mathematics and no page {place(root, page)}"
+                    continue
+                yield from _worked_example(root, package, path, page)
+            for line, number, other in _citations(path):
+                target = page.with_name(other) if other else page
+                cited.setdefault(target, set()).add(number)
+                if not target.exists() or number not in _numbered(target):
+                    yield f"{place(root, path, line)}: cites equation ({number}), not on {place(root, target)}"
+        for page in sorted((package.folder / "docs").rglob("*.md")):
+            text = page.read_text("utf-8")
+            tags = [int(number) for number in TAG.findall(text)]
+            if tags != sorted(set(tags)):
+                yield f"{place(root, page)}: equation numbers repeat or are out of order: {tags}"
+            mentioned = {int(number) for number, _ in CITED.findall(text)}
+            for number in sorted(set(tags) - mentioned - cited.get(page, set())):
+                yield f"{place(root, page)}: equation ({number}) is cited nowhere"
+
+
+def _has_mathematics(tree: ast.Module) -> bool:
+    """Whether it holds a function `..._backward` or a class with a `step` that does something."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = [node for owner in classes for node in owner.body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return any(node.name == "step" and ast.unparse(node.body[-1]) != "..." for node in methods) or any(
+        node.name.endswith("_backward") and not node.name.startswith("_") for node in functions
+    )
+
+
+def _citations(path: Path) -> Iterator[tuple[int, int, str]]:
+    """Line, number and other page of each equation that a comment cites."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+        if token.type == tokenize.COMMENT:
+            for number, other in CITED.findall(token.string):
+                yield token.start[0], int(number), other
+
+
+def _numbered(page: Path) -> set[int]:
+    text = page.read_text("utf-8")
+    return {int(number) for number in [*TAG.findall(text), *LINE_END.findall(text)]}
+
+
+def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Iterator[str]:
+    text = page.read_text("utf-8")
+    heading = HEADING.search(text)
+    if heading is None:
+        yield f"{place(root, page)}: has no worked example"
+        return
+    level = len(heading[0]) - len(heading[0].lstrip("#"))
+    section = re.split(rf"^#{{1,{level}}} ", text[heading.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+    numbers = DECIMAL.findall(section)
+    test = package.folder / "tests" / f"test_{path.stem}.py"
+    tested = _numbers_tested(test)
+    if tested is None:
+        yield f"{place(root, test)}: has no {WORKED}, which recomputes the one of {place(root, page)}"
+        return
+    for number in dict.fromkeys(numbers):
+        half_a_digit = 0.5 * 10 ** -len(number.split(".")[1])
+        if not any(abs(abs(value) - float(number)) <= half_a_digit * 1.001 for value in tested):
+            yield f"{place(root, page)}: {number} of the worked example is not in {WORKED} of {place(root, test)}"
+
+
+def _numbers_tested(test: Path) -> list[float] | None:
+    """The numbers written in `test_worked_example...`, or None where there is no such test."""
+    if not test.exists():
+        return None
+    functions = [
+        node for node in ast.walk(parse(test)) if isinstance(node, ast.FunctionDef) and node.name.startswith(WORKED)
+    ]
+    if not functions:
+        return None
+    constants = [node.value for function in functions for node in ast.walk(function) if isinstance(node, ast.Constant)]
+    return [float(value) for value in constants if isinstance(value, (int, float)) and not isinstance(value, bool)]
+
+
+if __name__ == "__main__":
+    sys.exit(report("docs", check, ROOT))

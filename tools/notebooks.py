@@ -1,0 +1,102 @@
+"""Notebooks: the percent-format .py is the source, the .ipynb beside it is that source executed.
+
+hatch run notebooks                       execute all and write every .ipynb
+hatch run notebooks --check               fast: run the sources as scripts, compare the .ipynb with its source
+hatch run notebooks avg_pool2d            one of them
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jupytext
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from workspace import ROOT, packages, place
+
+SECONDS_A_CELL = 600
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks, without .py; default: all")
+    parser.add_argument("--check", action="store_true", help="write nothing; say what fails or is out of date")
+    options = parser.parse_args(arguments)
+    sources = [path for package in packages(root) for path in package.files("notebooks")]
+    unknown = set(options.names) - {path.stem for path in sources}
+    if unknown:
+        known = ", ".join(path.stem for path in sources)
+        parser.error(f"no notebook named {', '.join(sorted(unknown))}; there are {known}")
+    faults = 0
+    for source in sources:
+        if options.names and source.stem not in options.names:
+            continue
+        for fault in check(source) if options.check else execute(source):
+            print(f"{place(root, source)}: {fault}", flush=True)
+            faults += 1
+    print(f"notebooks: {f'{faults} fault(s)' if faults else 'ok'}")
+    return 1 if faults else 0
+
+
+def execute(source: Path) -> Iterator[str]:
+    """Run the notebook from top to bottom and write the .ipynb; the same source gives the same cells and ids."""
+    notebook = _read(source)
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS_A_CELL,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(source.parent)}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        yield f"failed\n{error}"
+        return
+    notebook.metadata.pop("language_info", None)  # names the Python version of whoever ran it
+    source.with_suffix(".ipynb").write_text(jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
+
+
+def check(source: Path) -> Iterator[str]:
+    """What is wrong with a notebook: its source fails, or the .ipynb is missing, stale, not executed or failed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {"MPLBACKEND": "Agg", **os.environ}
+        run = subprocess.run(
+            [sys.executable, source.resolve()], cwd=scratch, env=environment, capture_output=True, text=True
+        )
+    if run.returncode:
+        yield f"failed as a script\n{run.stderr}"
+    executed = source.with_suffix(".ipynb")
+    if not executed.exists():
+        yield f"{executed.name} is missing: hatch run notebooks {source.stem}"
+        return
+    notebook: NotebookNode = jupytext.read(executed)
+    if _cells(notebook) != _cells(_read(source)):
+        yield f"{executed.name} has other cells than its source: hatch run notebooks {source.stem}"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if any(cell.execution_count is None for cell in code):
+        yield f"{executed.name} was not executed: hatch run notebooks {source.stem}"
+    if any(output.output_type == "error" for cell in code for output in cell.outputs):
+        yield f"{executed.name} holds an error"
+
+
+def _read(source: Path) -> NotebookNode:
+    notebook: NotebookNode = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata = {}
+    return notebook
+
+
+def _cells(notebook: NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+import check_dependencies
+import pytest
+
+TEST = 'test = ["pytest>=8"]'
+
+
+@pytest.mark.parametrize(
+    ("code", "dependencies", "extras", "fault"),
+    [
+        ("import einops", "", "", "'einops'"),
+        ("def f():\n    import einops", "", "", "'einops'"),
+        ("from ds_core import record", "", "", "'ds_core'"),
+        ("import numpy", '"torch"', "", "numpy"),  # there, but only through torch
+        ("import os", '"einops"', "", "'einops' defined as a dependency but not used"),
+        ("import pytest", "", TEST, "DEP004"),
+        ("import matplotlib.pyplot", "", 'plot = ["matplotlib"]', "inside the function"),
+        (
+            "try:\n    import matplotlib\nfinally:\n    pass",
+            "",
+            'plot = ["matplotlib"]',
+            "inside the function",
+        ),
+    ],
+)
+def test_catches(plant, code, dependencies, extras, fault):
+    root = plant({"ds-cnn/src/ds_cnn/a.py": code, "ds-cnn/tests/test_a.py": "import pytest"}, dependencies, extras)
+    assert any(fault in found for found in check_dependencies.check(root))
+
+
+def test_catches_an_undeclared_import_of_the_tests_and_an_unused_test_tool(plant):
+    root = plant({"ds-cnn/tests/test_a.py": "import hypothesis"}, extras=TEST)
+    undeclared, unused = sorted(check_dependencies.check(root))
+    assert "'pytest' defined as a dependency but not used" in undeclared
+    assert "'hypothesis'" in unused
+
+
+def test_lets_through_what_is_declared(plant):
+    code = "import einops\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import matplotlib\n"
+    root = plant(
+        {
+            "ds-cnn/src/ds_cnn/a.py": f"{code}\ndef plot():\n    import matplotlib.pyplot",
+            "ds-cnn/tests/test_a.py": "import pytest, ds_cnn",
+        },
+        dependencies='"einops"',
+        extras=f'{TEST}\nplot = ["matplotlib"]',
+    )
+    assert list(check_dependencies.check(root)) == []

@@ -1,0 +1,78 @@
+import check_docs
+import pytest
+
+CODE = '''"""Twice. Theory: docs/twice.md."""
+
+
+def twice(x):
+    return x + x
+
+
+def twice_backward(dy):
+    return dy + dy  # dx = 2 dy  (1)
+'''
+PAGE = r"""# Twice
+
+$$ dx = 2\, dy \tag{1} $$
+
+## Worked example
+
+x = 1.25 gives y = 2.5.
+
+## Memory
+
+0.75 of nothing.
+"""
+TEST = """
+def test_worked_example():
+    assert twice(1.25) == 2.5
+"""
+FILES = {
+    "ds-core/src/ds_core/twice.py": CODE,
+    "ds-core/docs/twice.md": PAGE,
+    "ds-core/tests/test_twice.py": TEST,
+}
+
+
+def faults(plant, **changes):
+    """What is found after each named file has one text of it replaced."""
+    files = dict(FILES)
+    for name, (old, new) in changes.items():
+        (key,) = (key for key in files if key.split("/")[1].startswith(name))
+        assert old in files[key]
+        files[key] = files[key].replace(old, new)
+    return list(check_docs.check(plant(files)))
+
+
+def test_lets_through_a_page_that_agrees(plant):
+    assert faults(plant) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"src": ("(1)", "(7)")}, "cites equation (7)"),
+        ({"src": ("(1)", "(1), (1) of half.md")}, "cites equation (1), not on packages/ds-core/docs/half.md"),
+        ({"docs": (r"\tag{1}", r"\tag{1} $$ $$ y = 2x \tag{2}")}, "equation (2) is cited nowhere"),
+        ({"docs": (r"\tag{1}", r"\tag{1} $$ $$ y = 2x \tag{1}")}, "repeat"),
+        ({"docs": ("## Worked example", "## Example")}, "no worked example"),
+        ({"docs": ("2.5", "2.6")}, "2.6 of the worked example"),
+        ({"tests": ("test_worked_example", "test_other")}, "has no test_worked_example"),
+    ],
+)
+def test_catches(plant, changes, fault):
+    assert any(fault in found for found in faults(plant, **changes))
+
+
+def test_catches_a_missing_page(plant):
+    found = list(check_docs.check(plant({"ds-core/src/ds_core/twice.py": CODE.replace("Theory: docs/twice.md.", "")})))
+    assert "has mathematics and no page packages/ds-core/docs/twice.md" in found[0]
+
+
+def test_catches_a_named_page_that_is_not_there(plant):
+    found = list(check_docs.check(plant({"ds-core/src/ds_core/a.py": '"""Theory: docs/a.md."""'})))
+    assert found == ["packages/ds-core/src/ds_core/a.py: names docs/a.md, which is not there"]
+
+
+def test_an_equation_that_only_the_page_cites_is_no_orphan(plant):
+    assert faults(plant, docs=(r"\tag{1}", "\\tag{1} $$\n\n$$ y = 2x \\tag{2} $$\n\nBy (2) it is so. $$")) == []
