@@ -31,31 +31,38 @@ def check(root: Path) -> Iterator[str]:
     for package in packages(root):
         cited: dict[Path, set[int]] = {}
         for path in package.files("src"):
-            tree = parse(path)
-            named = NAMED_PAGE.findall(ast.get_docstring(tree) or "")
-            for name in named:
-                if not (package.folder / "docs" / name).exists():
-                    yield f"{place(root, path)}: names docs/{name}, which is not there"
-            page = package.folder / "docs" / (named or [path.relative_to(package.source).with_suffix(".md")])[0]
-            if _has_mathematics(tree) and "testing" not in path.relative_to(package.source).parts:
-                if not page.exists():
-                    if not named:
-                        yield f"{place(root, path)}: has mathematics and no page {place(root, page)}"
-                    continue
-                yield from _worked_example(root, package, path, page)
-            for line, number, other in _citations(path):
-                target = page.with_name(other) if other else page
-                cited.setdefault(target, set()).add(number)
-                if not target.exists() or number not in _numbered(target):
-                    yield f"{place(root, path, line)}: cites equation ({number}), not on {place(root, target)}"
+            yield from _source(root, package, path, cited)
         for page in sorted((package.folder / "docs").rglob("*.md")):
-            text = page.read_text("utf-8")
-            tags = [int(number) for number in TAG.findall(text)]
-            if tags != sorted(set(tags)):
-                yield f"{place(root, page)}: equation numbers repeat or are out of order: {tags}"
-            mentioned = {int(number) for number, _ in CITED.findall(text)}
-            for number in sorted(set(tags) - mentioned - cited.get(page, set())):
-                yield f"{place(root, page)}: equation ({number}) is cited nowhere"
+            yield from _page(root, page, cited.get(page, set()))
+
+
+def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]]) -> Iterator[str]:
+    """What is wrong with a source file's page; adds the equations that it cites to `cited`."""
+    tree = parse(path)
+    inside = path.relative_to(package.source)
+    named = NAMED_PAGE.findall(ast.get_docstring(tree) or "")
+    pages = [package.folder / "docs" / name for name in named or [inside.with_suffix(".md")]]
+    mathematics = _has_mathematics(tree) and "testing" not in inside.parts
+    missing = [page for page in pages if not page.exists()] if named or mathematics else []
+    for page in missing:
+        yield f"{place(root, path)}: its page {place(root, page)} is not there"
+    if mathematics and pages[0].exists():
+        yield from _worked_example(root, package, path, pages[0])
+    for line, number, other in _citations(path):
+        page = pages[0].with_name(other) if other else pages[0]
+        cited.setdefault(page, set()).add(number)
+        if page not in missing and not (page.exists() and number in _numbered(page)):
+            yield f"{place(root, path, line)}: cites equation ({number}), not on {place(root, page)}"
+
+
+def _page(root: Path, page: Path, cited: set[int]) -> Iterator[str]:
+    text = page.read_text("utf-8")
+    tags = [int(number) for number in TAG.findall(text)]
+    if tags != sorted(set(tags)):
+        yield f"{place(root, page)}: equation numbers repeat or are out of order: {tags}"
+    mentioned = {int(number) for number, _ in CITED.findall(text)}
+    for number in sorted(set(tags) - mentioned - cited):
+        yield f"{place(root, page)}: equation ({number}) is cited nowhere"
 
 
 def _has_mathematics(tree: ast.Module) -> bool:

@@ -28,7 +28,9 @@ def _words(text: str) -> set[str]:
 
 
 # Parts of torch that compute nothing themselves: devices, processes, the compiler.
-MODULES = _words("accelerator backends compiler cuda distributed fx mps profiler random types utils version xpu")
+MODULES = _words(
+    "accelerator backends compiler cuda distributed fx mps overrides profiler random types utils version xpu"
+)
 TYPES = {"torch._ops.OpOverload", "torch._ops.HigherOrderOperator"}  # what an operation is, not what it does
 
 # Functions that ask, set, create or convert, and those that are primitives under another name or a view of them.

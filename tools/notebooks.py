@@ -51,10 +51,12 @@ def execute(source: Path) -> Iterator[str]:
         timeout=SECONDS_A_CELL,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(source.parent)}},
     )
     try:
-        client.execute()
+        # Without MPLBACKEND the kernel puts the figures into the notebook.
+        client.execute(env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"})
     except CellExecutionError as error:
         yield f"failed\n{error}"
         return

@@ -65,13 +65,13 @@ def test_catches(plant, changes, fault):
 
 
 def test_catches_a_missing_page(plant):
-    found = list(check_docs.check(plant({"ds-core/src/ds_core/twice.py": CODE.replace("Theory: docs/twice.md.", "")})))
-    assert "has mathematics and no page packages/ds-core/docs/twice.md" in found[0]
+    (found,) = check_docs.check(plant({"ds-core/src/ds_core/twice.py": CODE.replace("Theory: docs/twice.md.", "")}))
+    assert found == "packages/ds-core/src/ds_core/twice.py: its page packages/ds-core/docs/twice.md is not there"
 
 
 def test_catches_a_named_page_that_is_not_there(plant):
-    found = list(check_docs.check(plant({"ds-core/src/ds_core/a.py": '"""Theory: docs/a.md."""'})))
-    assert found == ["packages/ds-core/src/ds_core/a.py: names docs/a.md, which is not there"]
+    (found,) = check_docs.check(plant({"ds-core/src/ds_core/a.py": '"""Theory: docs/b.md."""'}))
+    assert "packages/ds-core/docs/b.md is not there" in found
 
 
 def test_an_equation_that_only_the_page_cites_is_no_orphan(plant):

@@ -15,10 +15,8 @@ from matplotlib import pyplot as plt
 
 # %%
 rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
-picture = torch.exp(-((rows - 3) ** 2 + (columns - 3) ** 2) / 4) + torch.exp(
-    -((rows - 8) ** 2 + (columns - 7) ** 2) / 8
-)
-picture = (picture + columns / 24)[None]  # (1, 12, 12): one channel
+spots = [torch.exp(-((rows - a) ** 2 + (columns - b) ** 2) / width) for a, b, width in [(3, 3, 4), (8, 7, 8)]]
+picture = (spots[0] + spots[1] + columns / 24)[None]  # (1, 12, 12): one channel
 
 # %% [markdown]
 # Windows of 4 x 4 that overlap by half. The gradient that arrives is 1 at three outputs and 0 elsewhere.

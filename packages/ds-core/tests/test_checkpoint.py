@@ -112,9 +112,9 @@ def test_number_of_threads_is_restored(saved):
 
 
 def test_another_torch_version_is_noted(saved, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "9.9")
+    monkeypatch.setattr(torch, "__version__", "9.9.0")
     (note,) = load_checkpoint(saved[0], model=saved[1]).notes
-    assert "this is 9.9" in note
+    assert "this is 9.9.0" in note
 
 
 def test_weights_alone(saved):
@@ -229,7 +229,9 @@ def test_another_optimizer_or_schedule(saved):
     assert "is of another optimizer" in message
 
 
-@pytest.mark.parametrize("fault", [SafetensorError("I/O error: No space left on device (os error 28)"), OSError(28, "x")])
+@pytest.mark.parametrize(
+    "fault", [SafetensorError("I/O error: No space left on device (os error 28)"), OSError(28, "x")]
+)
 def test_full_disk_keeps_the_previous_checkpoint(saved, monkeypatch, fault):
     path, model, *_ = saved
     before = path.read_bytes()

@@ -24,7 +24,9 @@ def test_full_disk_keeps_the_old_file(tmp_path):
         path.write_bytes(b"ha")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(WriteError, match=r"cannot write .*a: No space left on device; what it held before is still") as e:
+    with pytest.raises(
+        WriteError, match=r"cannot write .*a: No space left on device; what it held before is still"
+    ) as e:
         write_atomically(tmp_path / "a", write)
     assert "\n" not in str(e.value)
     assert e.value.exit_status == 1
@@ -46,7 +48,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(WriteError, match="No such file or directory$"):
+    with pytest.raises(WriteError, match=r"No such file or directory$"):
         write_atomically(tmp_path / "no" / "a", b"x")
 
 

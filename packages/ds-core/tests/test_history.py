@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from ds_core.errors import UserError, WriteError
+from ds_core.errors import MissingPackageError, WriteError
 from ds_core.history import History, JsonLines, read_log
 
 
@@ -100,7 +100,7 @@ def test_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
         return original(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"needs matplotlib.*ds-core\[plot\]"):
+    with pytest.raises(MissingPackageError, match=r"needs matplotlib.*ds-core\[plot\]"):
         History().plot(tmp_path / "loss.png")
 
 

@@ -103,7 +103,9 @@ def test_keeps_its_input_and_no_copy_of_it():
 @pytest.mark.parametrize("shape", [(5, 4), (), (3, 1)])
 def test_an_input_that_does_not_fit_is_named(shape):
     layer = Linear(3, 4)
-    with pytest.raises(ShapeError, match=r"Linear\(in_features=3, out_features=4, bias=True\): given input of shape") as e:
+    with pytest.raises(
+        ShapeError, match=r"Linear\(in_features=3, out_features=4, bias=True\): given input of shape"
+    ) as e:
         layer(torch.zeros(shape))
     assert str(shape) in str(e.value)
     assert isinstance(e.value, ValueError)

@@ -29,10 +29,10 @@ def test_perplexity():
 
 
 def test_accuracy_ignores_what_it_should():
-    accuracy = Accuracy(ignore_index=-1)
+    accuracy = Accuracy(ignore_index=0)
     assert math.isnan(accuracy.compute())
     accuracy.update(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
-    accuracy.update(torch.tensor([[[0.1, 0.9], [0.8, 0.2]]]), torch.tensor([[-1, 0]]))
+    accuracy.update(torch.tensor([[[0.1, 0.9], [0.8, 0.2]]]), torch.tensor([[1, 0]]))
     assert accuracy.compute() == pytest.approx(2 / 3)
     accuracy.reset()
     assert math.isnan(accuracy.compute())

@@ -16,9 +16,13 @@ VALUES = st.recursive(
     | st.floats(allow_nan=False)
     | st.text()
     | st.lists(st.integers(-5, 5), max_size=3).map(torch.tensor),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.lists(inner, max_size=3).map(tuple)
-    | st.dictionaries(st.text(max_size=8) | st.integers() | st.sampled_from(["$tensor", "$float"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(
+            st.text(max_size=8) | st.integers() | st.sampled_from(["$tensor", "$float"]), inner, max_size=3
+        )
+    ),
     max_leaves=12,
 )
 

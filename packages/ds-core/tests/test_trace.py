@@ -56,6 +56,16 @@ class SharedHeads(Module):
         return self.body.backward(dfirst)
 
 
+def record_and_run(function):
+    """`function`, run under a record() of its own."""
+
+    def run():
+        with record():
+            function()
+
+    return run
+
+
 def gradients_of(module):
     found = {name: tensor.grad for name, tensor in module.named_parameters()}
     module.zero_grad()
@@ -149,9 +159,13 @@ def test_outside_record_autograd_is_on_and_nothing_is_kept():
 
 def test_a_backward_in_the_wrong_order_names_both_layers():
     first, second = Linear(3, 4), Linear(4, 5)
-    with pytest.raises(TraceError) as caught, record():
-        y = second(first(torch.ones(1, 3)))
-        first.backward(y)
+
+    @record_and_run
+    def swapped():
+        first.backward(second(first(torch.ones(1, 3))))
+
+    with pytest.raises(TraceError) as caught:
+        swapped()
     message = str(caught.value)
     assert "backward of Linear(in_features=3, out_features=4, bias=True)" in message
     assert "is of Linear(in_features=4, out_features=5, bias=True)" in message
@@ -159,10 +173,14 @@ def test_a_backward_in_the_wrong_order_names_both_layers():
 
 def test_a_forgotten_branch_is_named_on_leaving():
     kept, forgotten = Linear(3, 4), Linear(3, 5)
-    with pytest.raises(TraceError, match=r"1 recorded call.*Linear\(in_features=3, out_features=5") as caught, record():
-        x = torch.ones(1, 3)
-        forgotten(x)
-        kept.backward(kept(x))
+
+    @record_and_run
+    def forgetful():
+        forgotten(torch.ones(1, 3))
+        kept.backward(kept(torch.ones(1, 3)))
+
+    with pytest.raises(TraceError, match=r"1 recorded call.*Linear\(in_features=3, out_features=5") as caught:
+        forgetful()
     assert "None" in str(caught.value)
     assert torch.is_grad_enabled()
 
@@ -172,19 +190,22 @@ def test_backward_outside_record_shows_the_three_lines():
     with pytest.raises(TraceError) as caught:
         layer.backward(torch.ones(1, 2))
     assert str(caught.value).endswith(
-        "    with record():\n"
-        "        loss = criterion(model(x), y)\n"
-        "        model.backward(criterion.backward())"
+        "    with record():\n        loss = criterion(model(x), y)\n        model.backward(criterion.backward())"
     )
     assert "Linear(in_features=3" in str(caught.value)
 
 
 def test_backward_twice_finds_the_trace_empty():
     layer = Linear(3, 2)
-    with pytest.raises(TraceError, match="empty"), record():
+
+    @record_and_run
+    def twice():
         y = layer(torch.ones(1, 3))
         layer.backward(y)
         layer.backward(y)
+
+    with pytest.raises(TraceError, match="empty"):
+        twice()
 
 
 def test_no_record_keeps_nothing_and_switches_autograd_off_in_both_engines():
@@ -224,9 +245,14 @@ def test_traces_nest():
 
 def test_an_error_inside_is_not_hidden_by_the_leftover_check():
     layer = Linear(3, 2)
-    with pytest.raises(ZeroDivisionError), record():
+
+    @record_and_run
+    def failing():
         layer(torch.ones(1, 3))
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
     assert torch.is_grad_enabled()
     assert not recording()
 
@@ -296,7 +322,14 @@ def test_what_is_kept_can_be_looked_at():
     assert [line.layer.partition("(")[0] for line in lines] == ["Linear", "Square", "Linear"]
     assert [line.shapes for line in lines] == [((2, 3),), ((2, 4),), ((2, 3),)]
     assert [line.bytes for line in lines] == [2 * 3 * 4, 2 * 4 * 4, 0]  # x is kept twice and counted once
-    assert text.splitlines()[0].split() == ["24", "Linear(in_features=3,", "out_features=4,", "bias=True)", "[(2,", "3)]"]
+    assert text.splitlines()[0].split() == [
+        "24",
+        "Linear(in_features=3,",
+        "out_features=4,",
+        "bias=True)",
+        "[(2,",
+        "3)]",
+    ]
     assert text.splitlines()[-1].split() == ["56", "bytes", "in", "all"]
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
 from ds_core import record
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
 
 
 def wild_model(block_size=8, **options):
@@ -50,10 +50,10 @@ def test_window_forgets_its_oldest_quarter():
 
 def test_smaller_window_sees_less():
     model = wild_model(8)
-    wide, narrow = (list(generate(model, PROMPT, 20, temperature=0, block_size=size)) for size in (8, 2))
+    wide, narrow = (list(generate(model, PROMPT, 20, seed=0, block_size=size)) for size in (8, 2))
     assert wide != narrow
-    small = wild_model(8)
-    assert narrow == list(generate(small, PROMPT[-2:], 20, temperature=0, block_size=2))
+    assert narrow == list(generate(model, PROMPT[-2:], 20, seed=0, block_size=2))
+    assert wide != list(generate(model, PROMPT[-2:], 20, seed=0))
 
 
 def test_seed_decides_and_nothing_outside_is_touched():
@@ -80,7 +80,7 @@ def test_may_run_inside_record_and_stop_in_the_middle():
     assert torch.is_grad_enabled()
 
 
-def frequencies(count=4000, **options):
+def frequencies(count=2000, **options):
     logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
     generator = torch.Generator().manual_seed(0)
     drawn = torch.tensor([draw(logits, generator=generator, **options) for _ in range(count)])
@@ -92,6 +92,7 @@ def frequencies(count=4000, **options):
     [
         ({}, [0.5, 0.25, 0.15, 0.1]),
         ({"temperature": 0}, [1.0, 0.0, 0.0, 0.0]),
+        ({"temperature": 1e-40}, [1.0, 0.0, 0.0, 0.0]),
         ({"temperature": 0.5}, [0.7246, 0.1812, 0.0652, 0.0290]),
         ({"top_k": 2}, [0.6667, 0.3333, 0.0, 0.0]),
         ({"top_k": 9}, [0.5, 0.25, 0.15, 0.1]),
@@ -104,7 +105,7 @@ def frequencies(count=4000, **options):
 def test_worked_example(options, expected):
     # docs/generate.md
     found = frequencies(**options)
-    assert found == pytest.approx(expected, abs=0.03)
+    assert found == pytest.approx(expected, abs=0.04)
     assert [share == 0 for share in found] == [share == 0 for share in expected]
 
 

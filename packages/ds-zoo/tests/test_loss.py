@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from ds_core import ShapeError, record
 from ds_core.testing import check_loss
 from ds_zoo.minigpt.loss import TokenCrossEntropy
-from ds_core import ShapeError, record
 
 
 def loss_and_gradient(loss, logits, target):

@@ -1,4 +1,4 @@
-"""Windows that slide along an axis: how many there are, what each covers, and the sum over each. Theory: docs/windows.md."""
+"""Windows that slide along an axis: how many there are, what each covers, their sums. Theory: docs/windows.md."""
 
 from collections.abc import Sequence
 

@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--debug"]:
         debug, words = True, words[1:]
     try:
-        return _run(words)
+        status = _run(words)
+        sys.stdout.flush()
+        return status
     except SystemExit as finished:  # argparse after --help
         return finished.code if isinstance(finished.code, int) else 0
     except Interrupted as stop:
@@ -92,9 +94,11 @@ def _train(words: list[str]) -> int:
     parser = Parser(prog=f"ds train {recipe.name}", description=recipe.summary)
     add_options(parser, recipe.options)
     given = parser.parse(words)
-    options: Any = build_options(recipe.options, given)
-    if isinstance(options, RunOptions) and options.resume:
-        options = resumed_options(type(options), options.out, given)
+    kind: Any = recipe.options
+    if issubclass(kind, RunOptions) and given.get("resume") and not given.get("overwrite"):
+        options = resumed_options(kind, given.get("out", kind().out), given)
+    else:
+        options = build_options(kind, given)
     try:
         recipe.train(options)
     except Interrupted as stop:
@@ -139,8 +143,10 @@ def _info(words: list[str]) -> int:
     parser = Parser(prog="ds info", description="Versions and devices, or what a run folder holds.")
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a run folder")
     folder = parser.parse(words)["folder"]
-    for name, value in environment_table() if folder is None else folder_table(folder):
-        print(f"{name:14} {value}")
+    table = environment_table() if folder is None else folder_table(folder)
+    width = max(len(name) for name, _ in table)
+    for name, value in table:
+        print(f"{name:{width}}  {value}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A whole training step as one compiled graph: forward, loss, backward, clipping, optimizer. Theory: docs/compile_step.md."""
+"""A whole training step as one compiled graph, from forward to the optimizer. Theory: docs/compile_step.md."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from ds_core.clipping import clip_grad_norm_
-from ds_core.compiled import compiler_is_missing
+from ds_core.compiled import has_compiler
 from ds_core.gradients import Pair, add_gradients
 
 Step = Callable[[Sequence[Pair]], tuple[Tensor, Tensor | None]]
 
 
 def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
-    """The step as a plain function of its micro-batches `[(inputs, target), ...]` -> (mean loss, gradient norm or None)."""
+    """The step as a plain function: micro-batches `[(inputs, target), ...]` -> (mean loss, gradient norm or None)."""
 
     def step(batches: Sequence[Pair]) -> tuple[Tensor, Tensor | None]:
         loss = add_gradients(model, criterion, batches)
@@ -35,10 +35,12 @@ def compile_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float
     Needs `.grad` to be None before a step, as it is after one.
     """
     step = whole_step(model, criterion, optimizer, clip_norm=clip_norm)
-    if compiler_is_missing():
+    if not has_compiler():
         return step
     for group in optimizer.param_groups:
         if not isinstance(group["lr"], Tensor):
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
+    if hasattr(optimizer, "prepare_compile"):
+        optimizer.prepare_compile()
     optimizer.zero_grad()
     return torch.compile(step, fullgraph=True)

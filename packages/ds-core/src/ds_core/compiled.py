@@ -12,7 +12,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 
@@ -20,9 +20,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Switch:
-    """Whether pairs are compiled, and whether a missing compiler has been reported."""
+    """Whether pairs are compiled, what has been, and whether a missing compiler has been reported."""
 
     on = False
+    compiled: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {}
     warned = False
 
 
@@ -38,6 +39,7 @@ def compile_pairs(enabled: bool = True) -> bool:
         is found, after one warning that says so.
     """
     _Switch.on = enabled and has_compiler()
+    _Switch.compiled.clear()
     return _Switch.on
 
 
@@ -58,15 +60,13 @@ def has_compiler() -> bool:
 
 def compilable(function: F) -> F:
     """Mark a pure function of tensors as one that `compile_pairs(True)` compiles."""
-    compiled: Callable[..., Any] | None = None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal compiled
         if not _Switch.on or torch.compiler.is_compiling() or torch.is_grad_enabled():
             return function(*args, **kwargs)
-        if compiled is None:
-            compiled = torch.compile(function, dynamic=True)
-        return compiled(*args, **kwargs)
+        if function not in _Switch.compiled:
+            _Switch.compiled[function] = torch.compile(function, dynamic=True)
+        return _Switch.compiled[function](*args, **kwargs)
 
     return cast(F, call)

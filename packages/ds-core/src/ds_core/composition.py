@@ -46,7 +46,7 @@ class Sequential(Module):
         layers = list(self)
         first = 0 if input_gradient else _first_trainable(layers)
         for layer in reversed(layers[first + 1 :]):
-            dx = layer.backward(*dys)
+            dx = layer.backward(*dys)  # dx_(k-1) = J_k^T dx_k                                  (1)
             dys = dx if isinstance(dx, tuple) else (dx,)
         if input_gradient:
             return layers[0].backward(*dys) if layers else dys[0]
@@ -71,7 +71,7 @@ class Residual(Module):
         if not input_gradient:
             backward_without_input(self.layer, dy)
             return None
-        return sum_gradients(dy, self.layer.backward(dy))
+        return sum_gradients(dy, self.layer.backward(dy))  # dx = dy + J^T dy                       (2)
 
 
 class Parallel(Module):
@@ -90,7 +90,7 @@ class Parallel(Module):
         for layer, dy in reversed([*zip(self.layers, [*dys, *[None] * (len(self.layers) - len(dys))], strict=True)]):
             dys_of_layer = dy if isinstance(dy, tuple) else (dy,)
             if input_gradient:
-                dx = sum_gradients(dx, layer.backward(*dys_of_layer))
+                dx = sum_gradients(dx, layer.backward(*dys_of_layer))  # dx = sum_i J_i^T dy_i      (3)
             else:
                 backward_without_input(layer, *dys_of_layer)
         return dx

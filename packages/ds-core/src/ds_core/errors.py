@@ -14,8 +14,8 @@ class StateDictError(ValueError, RuntimeError):
     """A `state_dict` that does not fit: names or shapes differ; nothing has been copied. A RuntimeError in torch.nn."""
 
 
-def check_last_dimension(layer: str, x: Tensor, expected: int) -> None:
-    """Raise `ShapeError` unless the last dimension of `x` is `expected` long."""
+def check_last_dimension(layer: object, x: Tensor, expected: int) -> None:
+    """Raise `ShapeError`, naming `layer`, unless the last dimension of `x` is `expected` long."""
     if x.dim() == 0 or x.shape[-1] != expected:
         raise ShapeError(f"{layer}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
 
@@ -48,13 +48,15 @@ class NonFiniteError(UserError):
     exit_status = 1
 
 
+class MissingPackageError(UserError, ImportError):
+    """An optional package is needed here; the message says how to install it."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Training stopped by Ctrl-C (or SIGTERM) after a whole step; the message says what was saved.
 
     A KeyboardInterrupt, so that code around `Trainer.fit` that knows nothing of it stops as well.
     """
-
-    exit_status = 130
 
 
 def one_line(text: object) -> str:

@@ -33,7 +33,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str | Callab
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         _to_disk(temporary)
         os.replace(temporary, path)
-        _to_disk(path.parent)
+        with contextlib.suppress(OSError):  # not every system can do it for a folder, and the file is there
+            _to_disk(path.parent)
     except OSError as error:
         kept = "; what it held before is still there" if path.exists() else ""
         raise WriteError(f"cannot write {path}: {error.strerror or one_line(error)}{kept}") from error
@@ -56,9 +57,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Ask the system to write a file, or the names in a folder, to the disk (Windows cannot do it for folders)."""
-    if path.is_dir() and os.name == "nt":
-        return
+    """Ask the system to write a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)

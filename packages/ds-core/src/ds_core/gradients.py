@@ -26,6 +26,8 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
     Returns:
         The mean loss, a scalar tensor.
     """
+    # the compiler sees through a cache, and warns of it
+    takes = _takes_input_gradient if torch.compiler.is_compiling() else _known_to_take_input_gradient
     total = None
     for inputs, target in batches:
         with record():
@@ -36,7 +38,7 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
                 else criterion.backward(torch.full_like(loss, 1 / len(batches)))
             )
             gradients = gradient if isinstance(gradient, tuple) else (gradient,)
-            if _takes_input_gradient(type(model).backward):
+            if takes(type(model).backward):
                 model.backward(*gradients, input_gradient=False)
             else:
                 model.backward(*gradients)
@@ -52,6 +54,8 @@ def call(model: Any, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-@functools.cache
 def _takes_input_gradient(backward: Callable[..., Any]) -> bool:
     return "input_gradient" in inspect.signature(backward).parameters
+
+
+_known_to_take_input_gradient = functools.cache(_takes_input_gradient)

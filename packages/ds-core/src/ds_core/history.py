@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ds_core.errors import UserError, WriteError
+from ds_core.errors import MissingPackageError, WriteError
 
 Record = dict[str, Any]
 
@@ -66,13 +66,13 @@ class History:
         """Draw `value` against the step, training and evaluation, into a PNG.
 
         Raises:
-            UserError: matplotlib is not installed.
+            MissingPackageError: matplotlib is not installed.
             WriteError: the file cannot be written.
         """
         try:
             from matplotlib.figure import Figure  # 2 s to import, so only here; no pyplot, so no display is needed
         except ImportError as error:
-            raise UserError(
+            raise MissingPackageError(
                 "plotting needs matplotlib, which is not installed: pip install matplotlib (the extra ds-core[plot])"
             ) from error
         axes = (figure := Figure(figsize=(7, 4.5), dpi=120, layout="constrained")).add_subplot()
@@ -132,7 +132,10 @@ class JsonLines:
 
     def sync(self) -> None:
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         if self._file is not None:

@@ -2,12 +2,13 @@
 
 import os
 import platform
-import shutil
+import warnings
 from pathlib import Path
 
 import torch
 
 from ds_core.checkpoint import describe_checkpoint
+from ds_core.compiled import has_compiler
 from ds_core.run_folder import CHECKPOINT_FILE, installed_versions, read_run_folder
 
 Table = list[tuple[str, str]]
@@ -16,14 +17,16 @@ Table = list[tuple[str, str]]
 def environment_table() -> Table:
     """Names and values: versions, torch's build, devices, threads, C++ compiler."""
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiler = has_compiler()
     return [
         *installed_versions().items(),
         ("torch build", f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"),
         ("python", f"{platform.python_version()} on {platform.platform()}"),
         ("devices", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(cuda))])),
         ("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores"),
-        ("compiler", compiler or "no C++ compiler found: --compile needs one"),
+        ("C++ compiler", "found" if compiler else "not found: compiled training needs one"),
     ]
 
 

@@ -73,7 +73,7 @@ class Linear(Module):
             self.bias = parameter(vector.uniform_(-bound, bound, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        check_last_dimension(repr(self), x, self.in_features)
+        check_last_dimension(self, x, self.in_features)
         self.save(x)
         return linear(x, self.weight, self.bias)
 

@@ -205,9 +205,10 @@ class Module:
         return self
 
     def to_empty(self: M, device: torch.device | str) -> M:
-        """Give every parameter and buffer memory on `device`, its values undefined: the way out of "meta"."""
+        """Give every parameter and buffer memory on `device`, values undefined, no gradient: the way out of "meta"."""
         with torch.no_grad():
             for tensor in [*self.parameters(), *self.buffers()]:
+                tensor.grad = None
                 _replace(tensor, torch.empty_like(tensor, device=device))
         return self
 

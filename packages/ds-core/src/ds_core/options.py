@@ -121,13 +121,18 @@ def build_options(options: type[O], values: Mapping[str, Any]) -> O:
             and what the dataclass's own `__post_init__` finds contradictory.
     """
     known = {spec.name: spec for spec in specs(options)}
+    checked = dict(values)
     for name, value in values.items():
         if name not in known:
             raise UserError(f"unknown option {name}{did_you_mean(name, known)}")
         spec = known[name]
-        for item in value if spec.sequence is not None and value is not None else [value]:
-            _check(spec, item)
-    return options(**values)
+        if spec.sequence is not None and value is not None:
+            checked[name] = spec.sequence(value)  # argparse makes lists only
+            for item in value:
+                _check(spec, item)
+        else:
+            _check(spec, value)
+    return options(**checked)
 
 
 def to_json(options: Any) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def from_json(options: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean train?`, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -167,8 +172,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", _Formatter)
-        super().__init__(allow_abbrev=False, **settings)
         self.flags: list[str] = []
+        super().__init__(allow_abbrev=False, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         action = super().add_argument(*names, **settings)

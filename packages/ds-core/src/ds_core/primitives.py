@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ds_core.trace import describe
@@ -33,7 +34,7 @@ def _group(reason: str, operations: str) -> Group:
 PRIMITIVES: dict[str, Group] = {
     "elementwise": _group(
         "one formula of arithmetic or of a school calculator, number by number",
-        """add sub mul div neg reciprocal rsub pow abs sign exp expm1 log log1p sqrt rsqrt sin cos erf
+        """add sub mul div neg reciprocal rsub pow abs sign exp exp2 expm1 log log1p sqrt rsqrt sin cos erf
         floor floor_divide remainder addcmul addcdiv lerp""",
     ),
     "choice and logic": _group(
@@ -78,6 +79,13 @@ PRIMITIVES: dict[str, Group] = {
     ),
 }
 
+# Functions that the operations they run would not give away.
+COMPOSED = _group(
+    "PyTorch composes them of primitive operations, so they are known by name",
+    """dropout alpha_dropout feature_dropout feature_alpha_dropout rms_norm kl_div hinge_embedding_loss
+    margin_ranking_loss cosine_embedding_loss triplet_margin_loss poisson_nll_loss""",
+)
+
 _ALLOWED = frozenset[str]().union(*(group.operations for group in PRIMITIVES.values()))
 _OUR_FILE = os.path.abspath(__file__)
 _TORCH_FOLDER = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
@@ -115,8 +123,25 @@ def primitives_only() -> Iterator[Counter[str]]:
     if torch.is_inference_mode_enabled():
         raise RuntimeError("primitives_only() under torch.inference_mode(): use no_record() and leave that out")
     guard = _Guard()
-    with guard:
+    with guard, _FunctionGuard():
         yield guard.ran
+
+
+class _FunctionGuard(TorchFunctionMode):
+    """Sees functions by name, before they dissolve into operations."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        module, name = getattr(func, "__module__", None) or "", getattr(func, "__name__", "")
+        is_composed = module == "torch" and name.removesuffix("_") in COMPOSED.operations
+        if is_composed or module.startswith(("torch.nn.", "torch._C._nn")):
+            raise BlackBoxError(f"{module}.{name} ran {_origin()}: {_ADVICE}")
+        return func(*args, **(kwargs or {}))
 
 
 class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -186,13 +211,14 @@ def _packet(operation: Any) -> tuple[str, str]:
 
 def _is_python(target: Any) -> bool:
     """Arithmetic on sizes and picking from tuples: Python's operators, `math` and torch's symbolic forms of them."""
-    is_symbolic = getattr(target, "__name__", "").startswith("sym_")
+    is_symbolic = getattr(target, "__module__", None) == "torch" and target.__name__.startswith("sym_")
     return is_symbolic or getattr(target, "__module__", None) in ("_operator", "builtins", "math")
 
 
 def _source_line(node: fx.Node) -> str:
-    lines = (node.stack_trace or "").strip().splitlines()
-    return f", from {' '.join(line.strip() for line in lines[-2:])}" if lines else ""
+    lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
+    lines = [line for line in lines if line.strip("^~ ")]
+    return f", from {' '.join(lines[-2:])}" if lines else ""
 
 
 def _origin() -> str:

@@ -3,6 +3,8 @@
 import sys
 from typing import Any
 
+from tqdm import tqdm  # type: ignore[import-untyped]
+
 
 class Progress:
     """A tqdm bar on stderr while one is started, and the way to write beside it.
@@ -18,8 +20,6 @@ class Progress:
     def start(self, total: int, done: int = 0) -> None:
         """Show the bar, `done` of `total` steps having been taken before; where stderr is no terminal, every 10 s."""
         if self.shown:
-            from tqdm import tqdm  # type: ignore[import-untyped]  # here, so that `import ds_core` stays light
-
             every = 0.1 if sys.stderr.isatty() else 10.0
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, mininterval=every)
 

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ds_core.batches import Batches
@@ -46,15 +45,14 @@ class Stepper:
     def prepare(self) -> None:
         """To be called before the first step, after any checkpoint has been loaded."""
         self.optimizer.zero_grad()
-        if self.compile:
-            from ds_core.compile_step import compile_step
+        if self.compile and self._compiled is None:
+            from ds_core.compile_step import compile_step  # brings the compiler's modules
 
-            for group in self.optimizer.param_groups:
-                if not isinstance(group["lr"], Tensor):  # as a number it would be a constant of the graph
-                    group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
-            self._compiled = compile_step(
-                self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm, accumulate=self.accumulate
-            )
+            self._compiled = compile_step(self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm)
+
+    def forget(self) -> None:
+        """To be called when a checkpoint has been loaded: what was compiled knew other tensors."""
+        self._compiled = None
 
     def take(self, batches: Batches, index: int) -> dict[str, float]:
         """Take step `index`: loss, learning rate used, and, where it is clipped, the gradient norm before.

@@ -22,12 +22,7 @@ def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
     items = _items(value)
     if items is None:
         return change(value)
-    changed = [map_leaves(change, item) for item in items]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **dict(zip(_fields(value), changed, strict=True)))
-    if isinstance(value, dict):
-        return dict(zip(value, changed, strict=True))
-    return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
+    return rebuild(value, [map_leaves(change, item) for item in items])
 
 
 def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
@@ -41,17 +36,20 @@ def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
         yield value, other
         return
     others = [] if other is None else _items(other)
+    if isinstance(value, dict) and isinstance(other, dict) and set(other) <= set(value):
+        others = [other.get(key) for key in value]
     if others is None or len(others) > len(items):
-        raise TypeError(
-            f"expected a {type(value).__name__} of at most {len(items)} gradients, given {type(other).__name__}"
-        )
+        given = f"a {type(other).__name__}" + ("" if others is None else f" of {len(others)}")
+        raise TypeError(f"gradients for a {type(value).__name__} of {len(items)}: given {given}")
     for item, beside in zip(items, [*others, *[None] * (len(items) - len(others))], strict=True):
         yield from pair_leaves(item, beside)
 
 
 def none_if_zero(gradient: Any) -> Any:
-    """None for a structure that holds nothing but None."""
-    return None if all(leaf is None for leaf in leaves(gradient)) else gradient
+    """None for every part that holds nothing but None."""
+    if all(leaf is None for leaf in leaves(gradient)):
+        return None
+    return rebuild(gradient, [none_if_zero(item) for item in _items(gradient) or []])
 
 
 class Slot:
@@ -78,6 +76,17 @@ def take_tensors(value: Any) -> tuple[Any, list[Tensor]]:
 def put_tensors(value: Any, tensors: Sequence[Tensor | None]) -> Any:
     """Undo `take_tensors`, with these tensors in the slots."""
     return map_leaves(lambda leaf: tensors[leaf.index] if isinstance(leaf, Slot) else leaf, value)
+
+
+def rebuild(value: Any, items: list[Any]) -> Any:
+    """A container built as `value` is, of other items; a leaf stays what it is."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **dict(zip(_fields(value), items, strict=True)))
+    if isinstance(value, dict):
+        return dict(zip(value, items, strict=True))
+    if _items(value) is None:
+        return value
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def _items(value: Any) -> list[Any] | None:

@@ -176,12 +176,15 @@ class Trainer:
             self.history.rewind(0)
             return False
         found = load_checkpoint(source, **self._parts)
+        self._stepper.forget()
         self.step = found.step
         for name in _IN_CHECKPOINT:
             setattr(self, name, found.extra["trainer"][name])
         self._saved = found.step if path is None else None
         self._restore_callbacks(source, list(found.extra["callbacks"]))
         self.history.rewind(self.step)
+        if self.stopped is not None:
+            found.notes.append(f"the run had ended early: {self.stopped}")
         logged = len(self.history.training)
         if self.folder is not None and logged < self.step:
             found.notes.append(f"the log holds only {logged} of the {self.step} steps before")

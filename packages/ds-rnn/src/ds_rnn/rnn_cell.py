@@ -1,4 +1,4 @@
-"""One time step of the simple recurrent network: h' = tanh(x W_ih^T + b_ih + h W_hh^T + b_hh). Theory: docs/rnn_cell.md."""
+"""One step of a recurrent network: h' = tanh(x W_ih^T + b_ih + h W_hh^T + b_hh). Theory: docs/rnn_cell.md."""
 
 import math
 from typing import Literal
@@ -60,7 +60,8 @@ class RNNCell(Module):
     (H, H), `bias_ih` and `bias_hh` (H,)), same initialisation, uniform in +-1/sqrt(H).
 
     `forward(input, hx)` takes (N, I) and (N, H), or (I,) and (H,), and gives the next state, shaped as `hx`;
-    without `hx` the state is zeros. `backward(dh_next)` gives (dinput, dhx), where dhx goes to the step before.
+    without `hx` the state is zeros. `backward(dh_next)` gives (dinput, dhx), where dhx goes to the step before; with
+    `input_gradient=False` neither is computed.
 
     Args:
         input_size: I.
@@ -123,7 +124,8 @@ class RNNCell(Module):
             return None, None
         one = dh_next.dim() == 1
         biases = [bias for bias in (self.bias_ih, self.bias_hh) if bias is not None and bias.requires_grad]
-        needs = (input_gradient, True, self.weight_ih.requires_grad, self.weight_hh.requires_grad, len(biases) > 0)
+        weights = (self.weight_ih.requires_grad, self.weight_hh.requires_grad)
+        needs = (input_gradient, input_gradient, *weights, len(biases) > 0)
         dx, dh, dweight_ih, dweight_hh, dbias = rnn_cell_backward(
             dh_next[None] if one else dh_next, x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity, needs
         )

@@ -4,11 +4,10 @@ import math
 
 import torch
 from ds_core import ShapeError, reuse
+from ds_core.exponential import LOG2_E
 from torch import Tensor
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value, N = B H
-
-LOG2_E = math.log2(math.e)
 
 
 def attention(
@@ -90,13 +89,15 @@ def attention_backward(
 
 
 def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None = None) -> Tensor:
-    """log2(e) S with S_ij = scale sum_d Q_id K_jd (1), plus `added` (Tq, Tk): q (N, Tq, D), k (N, Tk, D) -> (N, Tq, Tk).
+    """log2(e) S with S_ij = scale sum_d Q_id K_jd (1), plus `added`: q (N, Tq, D), k (N, Tk, D) -> (N, Tq, Tk).
+
+    `added` is in base 2 too, and broadcast.
 
     In base 2, because torch.exp2 takes a third of the time of torch.exp on CPU, and the factor costs nothing here.
     In float32 at least: the exponential of a bfloat16 score would be off by several per cent.
     """
     factor = LOG2_E * (1 / math.sqrt(q.shape[2]) if scale is None else scale)
-    wide = torch.promote_types(q.dtype, torch.float32)
+    wide = wide_dtype(q)
     if added is not None and q.dtype == wide:
         return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor)
     scores = torch.bmm(q * factor, k.transpose(1, 2)).to(wide)
@@ -104,7 +105,7 @@ def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None
 
 
 def powers_of_2(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest z of each row (..., 1).
+    """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest of each row (..., 1).
 
     Subtracting m keeps the powers within 1 and cancels in every result, so it needs no gradient. A row that sees no
     key, all -inf, gets powers 0 and the sum 1.
@@ -120,7 +121,7 @@ def powers_of_2(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
     """(Tq, Tk), to be added to scores: 0 where query i sees key j, that is j <= i + Tk - Tq, and -inf elsewhere."""
-    wide = torch.promote_types(like.dtype, torch.float32)
+    wide = wide_dtype(like)
     hidden = torch.full((queries, keys), -math.inf, dtype=wide, device=like.device)
     return hidden.triu_(keys - queries + 1)
 
@@ -145,8 +146,12 @@ def centred_gradients(do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None,
 
 def row_products(first: Tensor, second: Tensor) -> Tensor:
     """sum_c first_ic second_ic: (..., T, V) twice -> (..., T, 1), in float32 at least."""
-    wide = torch.promote_types(first.dtype, torch.float32)
-    return (first * second).sum(-1, keepdim=True, dtype=wide)
+    return (first * second).sum(-1, keepdim=True, dtype=wide_dtype(first))
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """float32 for tensors in half precision, whose scores, sums and exponentials need it."""
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
 
 
 def check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, keep: Tensor | None) -> None:

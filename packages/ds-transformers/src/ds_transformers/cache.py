@@ -46,10 +46,16 @@ class KeyValueCache:
         """Forget all tokens; the memory stays."""
         self._length = 0
 
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens, to go on from there another way."""
+        if not 0 <= length <= self._length:
+            raise ValueError(f"KeyValueCache: holds {self._length} tokens, cannot go back to {length}")
+        self._length = length
+
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write T new tokens, key and value (B, H, T, D); returns those of all tokens so far, (B, H, L, D).
 
-        The results are views of the buffers: they stay right until `reset`.
+        The results are views of the buffers: they stay right until `reset` or `truncate`.
 
         Raises:
             ShapeError: another batch, number of heads, width or dtype; or no room for T more tokens.

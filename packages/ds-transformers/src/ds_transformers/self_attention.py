@@ -2,21 +2,14 @@
 
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
-from ds_core.recompute import drawn
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.attention import attention, attention_backward
 from ds_transformers.cache import KeyValueCache
 from ds_transformers.initial import xavier_uniform_
-from ds_transformers.tiled_attention import tiled_attention, tiled_attention_backward
+from ds_transformers.lanes import LANES, check_arguments, draw_keep
 
 # B = batch, H = heads, T = time, D = width of a head, E = embed_dim = H D
-
-LANES = {
-    "vectorized": (attention, attention_backward),
-    "tiled": (tiled_attention, tiled_attention_backward),
-}
 
 
 class SelfAttention(Module):
@@ -53,15 +46,7 @@ class SelfAttention(Module):
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        if num_heads <= 0 or embed_dim <= 0 or embed_dim % num_heads != 0:
-            raise ValueError(
-                f"SelfAttention: given embed_dim={embed_dim} and num_heads={num_heads}, "
-                "expected embed_dim to be a positive multiple of num_heads"
-            )
-        if implementation not in LANES:
-            raise ValueError(f"SelfAttention: given implementation={implementation!r}, expected one of {list(LANES)}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"SelfAttention: given dropout={dropout}, expected a probability within 0 to 1")
+        check_arguments("SelfAttention", embed_dim, num_heads, dropout, implementation)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.causal = causal
@@ -73,8 +58,7 @@ class SelfAttention(Module):
         self.in_proj_bias: Tensor | None = None
         if bias:
             self.in_proj_bias = parameter(torch.zeros(3 * embed_dim, device=device, dtype=dtype))
-            with torch.no_grad():
-                out_proj.bias.zero_()
+            out_proj.bias = parameter(torch.zeros(embed_dim, device=device, dtype=dtype))
         self.out_proj = out_proj
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, key_padding_mask: Tensor | None = None) -> Tensor:
@@ -91,37 +75,31 @@ class SelfAttention(Module):
         mask = None if key_padding_mask is None else rearrange(~key_padding_mask, "b t -> b 1 1 t")
         if cache is not None:
             key, value = cache.append(key, value)
-        keep = self._keep(query, key)
+        keep = draw_keep(query, key.shape[2], self.dropout if self.training else 0.0)
         forward, _ = LANES[self.implementation]
         output, kept = forward(query, key, value, mask=mask, causal=self.causal, keep=keep)
+        merged = rearrange(output, "b h t d -> b t (h d)")
+        # out_proj keeps `merged` anyway; a view of it spares keeping `output` beside it
+        output = rearrange(merged, "b t (h d) -> b h t d", h=self.num_heads)
         self.save(x, heads, output, kept, mask, keep)
-        return self.out_proj.forward(rearrange(output, "b h t d -> b t (h d)"))
+        return self.out_proj.forward(merged)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         dout = self.out_proj.backward(dy)
         x, heads, output, kept, mask, keep = self.saved()
-        if dout is None:
+        bias = self.in_proj_bias
+        needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
+        if dout is None or not any(needs):
             return None
-        dout = rearrange(dout, "b t (h d) -> b h t d", h=self.num_heads).contiguous()
+        dout = rearrange(dout, "b t (h d) -> b h t d", h=self.num_heads)
         _, backward = LANES[self.implementation]
         query, key, value = heads.unbind()
         gradients = backward(dout, query, key, value, output, kept, mask=mask, causal=self.causal, keep=keep)
         dpacked = torch.cat([rearrange(d, "b h t d -> b t h d") for d in gradients], 2).flatten(2)  # (B, T, 3E)
-        bias = self.in_proj_bias
-        needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
         dx, dweight, dbias = linear_backward(dpacked, x, self.in_proj_weight, needs)
         accumulate(self.in_proj_weight, dweight)
         accumulate(bias, dbias)
         return dx
-
-    def _keep(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """What dropout multiplies the probabilities by, (B, H, Tq, Tk)."""
-        if not self.training or self.dropout == 0:
-            return None
-        shape, share = (*query.shape[:3], key.shape[2]), 1 - self.dropout
-        if share == 0:
-            return query.new_zeros(shape)
-        return drawn(lambda: query.new_empty(shape).bernoulli_(share).div_(share))
 
     def _check(self, x: Tensor, cache: KeyValueCache | None, key_padding_mask: Tensor | None) -> None:
         if x.dim() != 3 or x.shape[2] != self.embed_dim:

@@ -3,10 +3,10 @@
 import math
 
 import torch
+from ds_core.exponential import LOG2_E
 from torch import Tensor
 
 from ds_transformers.attention import (
-    LOG2_E,
     add_mask,
     base2_scores,
     causal_mask,
@@ -14,13 +14,13 @@ from ds_transformers.attention import (
     check_attention,
     powers_of_2,
     row_products,
+    wide_dtype,
 )
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value,
 # n = heads of a tile, R = queries of a tile, S = keys that the tile sees, from the first on
 
-ROWS = 64
-CACHED = 2**18  # scores of a tile that a core's cache holds, with what is computed from them
+CACHED = 2**18  # as many scores as a core's cache holds, with what is computed from them
 
 
 def tiled_attention(
@@ -32,30 +32,31 @@ def tiled_attention(
     causal: bool = False,
     scale: float | None = None,
     keep: Tensor | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The output of `attention`, with its arguments, computed `rows` queries at a time.
+    """The output of `attention`, with its arguments, computed `rows` queries at a time (64 or, beyond 512, 128).
 
     Returns:
         O (B, H, Tq, V) and the base-2 logarithm of the sum of exponentials of every row of scores, (B, H, Tq, 1),
         from which `tiled_attention_backward` computes the probabilities again.
     """
     check_attention(query, key, value, mask, keep)
-    outputs, logs = [], []
+    rows = rows or default_rows(query)
+    output = query.new_empty(*query.shape[:3], value.shape[3])
+    logs = query.new_empty(*query.shape[:3], 1, dtype=wide_dtype(query))
     for heads in head_tiles(query, key.shape[2], rows):
         q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
-        outputs.append([q.new_empty(q.shape[0], 0, v.shape[2])])
-        logs.append([q.new_empty(q.shape[0], 0, 1)])
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             scores = base2_scores(q[:, start:end], k[:, :seen], scale)  # (n, R, S)
             powers, total, largest = powers_of_2(hide(scores, mask, causal, tile))
             dropped = powers if keep is None else powers * keep[tile].flatten(0, 1)
             # O_ic = sum_j keep_ij e_ij V_jc / sum_j e_ij with e_ij = exp(S_ij - m_i)                           (1)
-            outputs[-1].append(torch.bmm(dropped.to(v.dtype), v[:, :seen]) / total)
-            logs[-1].append(torch.add(largest, torch.log(total), alpha=LOG2_E))  # L_i = log2 sum_j exp(S_ij)   (2)
-    output = join(outputs).view(*query.shape[:3], value.shape[3])
-    return output.to(query.dtype), join(logs).view(*query.shape[:3], 1)
+            found = torch.bmm(dropped.to(v.dtype), v[:, :seen]) / total
+            output[tile[:3]] = found.view_as(output[tile[:3]])
+            log = torch.add(largest, torch.log(total), alpha=LOG2_E)  # L_i = log2 sum_j exp(S_ij)             (2)
+            logs[tile[:3]] = log.view_as(logs[tile[:3]])
+    return output, logs
 
 
 def tiled_attention_backward(
@@ -70,16 +71,18 @@ def tiled_attention_backward(
     causal: bool = False,
     scale: float | None = None,
     keep: Tensor | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dout (B, H, Tq, V), inputs and results of `tiled_attention` -> dquery, dkey, dvalue."""
     factor = 1 / math.sqrt(query.shape[3]) if scale is None else scale
     deltas = row_products(dout, output)  # delta_i = sum_c dO_ic O_ic                                           (4)
-    gradients = []
+    rows = rows or default_rows(query)
+    dquery = torch.empty_like(query, memory_format=torch.contiguous_format)
+    dkey, dvalue = (torch.zeros(x.shape, dtype=logs.dtype, device=x.device) for x in (key, value))
     for heads in head_tiles(query, key.shape[2], rows):
         q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
         do, log, delta = dout[heads].flatten(0, 1), logs[heads].flatten(0, 1), deltas[heads].flatten(0, 1)
-        dq, dk, dv = [], torch.zeros_like(k, dtype=log.dtype), torch.zeros_like(v, dtype=log.dtype)
+        dq, dk, dv = dquery[heads].view_as(q), dkey[heads].view_as(k), dvalue[heads].view_as(v)
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             kept = None if keep is None else keep[tile]
@@ -89,14 +92,14 @@ def tiled_attention_backward(
             dv[:, :seen].add_(torch.bmm(dropped.to(v.dtype).transpose(1, 2), do[:, start:end]))
             dscores = centred_gradients(do[:, start:end], v[:, :seen], delta[:, start:end], kept, factor)
             dscores = dscores.mul_(p).to(q.dtype)
-            dq.append(torch.bmm(dscores, k[:, :seen]))
+            dq[:, start:end] = torch.bmm(dscores, k[:, :seen])
             dk[:, :seen].add_(torch.bmm(dscores.transpose(1, 2), q[:, start:end]))
-        gradients.append((dq, [dk], [dv]))
-    dquery, dkey, dvalue = (
-        join([part[index] for part in gradients]).to(tensor.dtype).view(tensor.shape)
-        for index, tensor in enumerate((query, key, value))
-    )
-    return dquery, dkey, dvalue
+    return dquery, dkey.to(key.dtype), dvalue.to(value.dtype)
+
+
+def default_rows(query: Tensor) -> int:
+    """Few rows waste little on the far side of the diagonal, many make larger products."""
+    return 64 if query.shape[2] <= 512 else 128
 
 
 def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]:
@@ -108,15 +111,19 @@ def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]
     together = max(1, CACHED // max(1, min(rows, queries) * keys)) if query.device.type == "cpu" else batch * heads
     if together >= heads:
         examples = max(1, together // max(1, heads))
-        return [(slice(first, first + examples), slice(0, heads)) for first in range(0, batch, examples)]
-    starts = range(0, heads, together)
-    return [(slice(b, b + 1), slice(first, first + together)) for b in range(batch) for first in starts]
+        return [(part, slice(0, heads)) for part in slices(batch, examples)]
+    return [(example, part) for example in slices(batch, 1) for part in slices(heads, together)]
 
 
 def row_tiles(queries: int, keys: int, causal: bool, rows: int) -> list[tuple[int, int, int]]:
     """(first query, end, number of keys seen) of each tile; under a causal mask the keys end at the diagonal."""
-    ends = [(first, min(first + rows, queries)) for first in range(0, queries, rows)]
-    return [(first, end, max(0, end + keys - queries) if causal else keys) for first, end in ends]
+    tiles = [(part.start, part.stop) for part in slices(queries, rows)]
+    return [(first, end, max(0, end + keys - queries) if causal else keys) for first, end in tiles]
+
+
+def slices(length: int, size: int) -> list[slice]:
+    """0 ... length in slices of `size`, the last one shorter; of nothing, one empty slice."""
+    return [slice(first, min(first + size, length)) for first in range(0, max(1, length), size)]
 
 
 def hide(scores: Tensor, mask: Tensor | None, causal: bool, tile: tuple[slice, ...]) -> Tensor:
@@ -132,8 +139,3 @@ def hide(scores: Tensor, mask: Tensor | None, causal: bool, tile: tuple[slice, .
         heads = [place.stop - place.start for place in tile[:2]]
         add_mask(scores.view(*heads, rows, seen), mask[tuple(places)])
     return scores
-
-
-def join(parts: list[list[Tensor]]) -> Tensor:
-    """Tiles (n, R, .) of the rows, for each tile of the heads -> (B H, T, .)."""
-    return torch.cat([torch.cat(tiles, 1) if len(tiles) > 1 else tiles[0] for tiles in parts])

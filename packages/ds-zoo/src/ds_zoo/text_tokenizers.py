@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import tokenizers
 import torch
+from ds_core.errors import UserError
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-
-from ds_core.errors import UserError
 
 
 class StreamingDecoder(Protocol):
@@ -98,10 +97,8 @@ class BPETokenizer:
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self.inner = inner
         to_byte = {character: byte for byte, character in _byte_characters().items()}
-        self._bytes = [
-            bytes(to_byte[character] for character in inner.id_to_token(token))
-            for token in range(inner.get_vocab_size())
-        ]
+        pieces = {token: piece for piece, token in inner.get_vocab().items()}
+        self._bytes = [bytes(to_byte[character] for character in pieces[token]) for token in range(len(pieces))]
 
     @classmethod
     def train(cls, text: str, vocab_size: int) -> "BPETokenizer":
@@ -207,7 +204,7 @@ def _code_points(text: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _integers(tokens: Iterable[int] | Tensor) -> Iterable[int]:
-    return tokens.tolist() if isinstance(tokens, Tensor) else tokens  # type: ignore[no-any-return]
+    return tokens.tolist() if isinstance(tokens, Tensor) else tokens
 
 
 def _shortened(characters: str) -> str:

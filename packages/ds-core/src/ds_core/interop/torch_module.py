@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ds_core.composition import backward_without_input
 from ds_core.interop.places import Place, find_tensors, hold, holding
@@ -77,15 +76,14 @@ class _Bridge(torch.autograd.Function):
         call.outputs, results = take_tensors(outputs)
         call.layers = [entry.layer for entry in entries]
         call.saved, saved = take_tensors([entry.saved for entry in entries])
+        results = _apart(results, [*tensors, *saved])
         ctx.call = call
         ctx.save_for_backward(*tensors[: len(call.places)], *saved)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[tensor for tensor in results if not tensor.is_floating_point()])
-        # autograd keeps outputs apart as objects, so a tensor returned twice is a copy the second time
-        return tuple(t.clone() if any(t is u for u in results[:i]) else t for i, t in enumerate(results))
+        return tuple(results)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         call: _Call = ctx.call
         own = len(call.places)
@@ -103,7 +101,36 @@ class _Bridge(torch.autograd.Function):
                 returned = call.layer.backward(*dys)
             else:
                 backward_without_input(call.layer, *dys)
-        return (None, *[tensor.grad for tensor in stand_ins], *call.input_gradients(returned, needed[own:]))
+        gradients = [tensor.grad for tensor in stand_ins] + call.input_gradients(returned, needed[own:])
+        return (None, *(_once(gradients) if torch.is_grad_enabled() else gradients))
+
+
+class _Once(torch.autograd.Function):
+    """Gradients asked for with `create_graph=True`: they can be used, and not differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return gradients
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        raise RuntimeError("as_torch: a handwritten backward has no derivative, so no second derivative can be taken")
+
+
+def _once(gradients: list[Tensor | None]) -> list[Tensor | None]:
+    anchor = torch.empty(0, requires_grad=True)
+    guarded = iter(_Once.apply(anchor, *[g for g in gradients if g is not None]))  # type: ignore[no-untyped-call]
+    return [None if gradient is None else next(guarded) for gradient in gradients]
+
+
+def _apart(results: list[Tensor], kept: list[Tensor]) -> list[Tensor]:
+    """The outputs, none a view of a storage that nobody else has.
+
+    The y of a linear layer is a view of its matrix product; autograd would forbid writing to it, `ReLU(inplace=True)`.
+    """
+    storages = [tensor.untyped_storage().data_ptr() for tensor in [*kept, *results]]
+    alone = [storages.count(tensor.untyped_storage().data_ptr()) == 1 for tensor in results]
+    return [t.data if t._is_view() and its_own else t for t, its_own in zip(results, alone, strict=True)]
 
 
 class TorchModule(torch.nn.Module):

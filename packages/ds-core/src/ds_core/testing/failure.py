@@ -72,7 +72,7 @@ def relative_difference(given: Tensor, expected: Tensor, rtol: float, atol: floa
 
 
 def _scale(expected: Tensor) -> float:
-    finite = expected.detach()[expected.isfinite()]
+    finite = expected[expected.isfinite()].to(torch.float64)
     return float(finite.abs().max()) if finite.numel() > 0 else 0.0
 
 
@@ -93,6 +93,7 @@ def compare(
         given = torch.zeros_like(expected)
     elif expected is None:
         expected = torch.zeros_like(given)
+    given, expected = given.detach(), expected.detach()
     if given.shape != expected.shape:
         raise CheckFailed(
             subject,
@@ -118,7 +119,7 @@ def compare(
 
 def _resemblance(given: Tensor, expected: Tensor, sides: tuple[str, str]) -> str:
     """What the wrong tensor looks like, where that is plain: the commonest slips of a hand derivation."""
-    first, second = given.detach().to(torch.float64), expected.detach().to(torch.float64)
+    first, second = given.to(torch.float64), expected.to(torch.float64)
     if not bool(first.isfinite().all()):
         return f"\n  {sides[0]} is not finite in {int((~first.isfinite()).sum())} of {first.numel()} places"
     if not bool((first != 0).any()):

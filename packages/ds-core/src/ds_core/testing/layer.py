@@ -54,8 +54,8 @@ def check_layer(
             random factors in (0.5, 0.95), the others in reverse order of the batch.
         batch_dim: which dimension of the inputs counts examples; a sequence says it for each argument.
             None: there is none, so no `batch of one` and no `empty batch`.
-        skip: checks to leave out, by name (all but `trace` and `structure`). At kinks and ties leave out `autograd` and `finite differences`
-            and hold the layer against its twin instead (`check_twin`).
+        skip: checks to leave out, by name (all but `trace` and `structure`). At kinks and ties leave out
+            `autograd` and `finite differences` and hold the layer against its twin instead (`check_twin`).
         rtol, atol: allowed is atol + rtol * (largest number of the expected tensor); finite
             differences have their own.
         samples: how many coordinates of each tensor finite differences try, beside a random direction.

@@ -1,6 +1,7 @@
 """Inputs, outputs and gradients come as tensors inside tuples, lists, dicts and dataclasses: walk them by name."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,18 @@ def floating(value: Any, name: str) -> list[tuple[str, Tensor]]:
 def transform(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """The same structure with `change` applied to each tensor."""
     return map_leaves(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, value)
+
+
+def replace_tensor(value: Any, index: int, change: Callable[[Tensor], Any] | None) -> Any:
+    """The same structure with `change` (or None) in the place of one tensor, counted from 0."""
+    count = itertools.count()
+
+    def replaced(tensor: Tensor) -> Any:
+        if next(count) != index:
+            return tensor
+        return None if change is None else change(tensor)
+
+    return transform(value, replaced)
 
 
 def align(value: Any, gradient: Any, name: str) -> Iterator[tuple[str, Tensor, Tensor | None]]:

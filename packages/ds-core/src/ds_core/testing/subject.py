@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ds_core.primitives import BlackBoxError
 from ds_core.testing.calls import Call, align_outputs
-from ds_core.testing.failure import CheckFailed, name_of
+from ds_core.testing.failure import CheckFailed, largest_difference, name_of
 from ds_core.testing.structure import align, floating, outline, tensors, transform
 from ds_core.trace import TraceError, no_record, record
 
@@ -37,8 +37,6 @@ class Subject:
         self.function: Callable[..., Any] = getattr(self.layer, "forward", self.layer)
         self.name = name_of(layer)
         self.skip = skip
-        for _, tensor in _named_parameters(self.layer):
-            tensor.grad = None
         if hasattr(self.layer, "double"):
             self.layer.double()
         else:
@@ -59,6 +57,13 @@ class Subject:
         """The outputs of one forward that remembers nothing."""
         with self.restored(), no_record():
             return call.copy().run(self.function)
+
+    def draws(self, call: Call) -> bool:
+        """Whether forward draws random numbers."""
+        with self.restored(), no_record():
+            before = _generator_states()
+            call.copy().run(self.function)
+            return any(not torch.equal(a, b) for a, b in zip(before, _generator_states(), strict=True))
 
     def handwritten(
         self,
@@ -108,7 +113,11 @@ class Subject:
         return Evaluation(_named_outputs(outputs), found, buffers, returned)
 
     def autograd(
-        self, calls: Sequence[Call], gradients: Sequence[tuple[Any, ...]], check: str = "autograd"
+        self,
+        calls: Sequence[Call],
+        gradients: Sequence[tuple[Any, ...]],
+        check: str = "autograd",
+        layout: Callable[[Tensor], Tensor] = torch.clone,
     ) -> Evaluation:
         """The same forward of the same calls, and PyTorch's gradients of sum(dy y)."""
         leaves: dict[str, Tensor] = {}
@@ -117,7 +126,7 @@ class Subject:
             total = torch.zeros((), dtype=torch.float64)
             for index, (call, gradient) in enumerate(zip(calls, gradients, strict=True)):
                 wanted = {name for name, _ in call.differentiable()}
-                fresh = call.change(partial(_leaf, wanted))
+                fresh = call.change(partial(_leaf, wanted, layout))
                 leaves |= self.leaves(fresh, _suffix(index, len(calls)))
                 outputs.append(fresh.run(self.function))
                 for _, y, dy in align_outputs(outputs[-1], gradient):
@@ -136,8 +145,7 @@ class Subject:
         attributes = [value for module in modules for value in getattr(module, "__dict__", {}).values()]
         generators = [(value, value.get_state()) for value in attributes if isinstance(value, torch.Generator)]
         buffers = [(tensor, tensor.clone()) for tensor in self.buffers.values()]
-        state = torch.get_rng_state()
-        device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+        state, *device_states = _generator_states()
         try:
             yield
         finally:
@@ -205,7 +213,7 @@ class Subject:
 
     def _check_parameter_gradients(self, others: list[tuple[str, Tensor]]) -> None:
         """Frozen parameters have none, and nobody else holds the memory of the others."""
-        held = {tensor.untyped_storage().data_ptr(): name for name, tensor in others}
+        held = {tensor.untyped_storage().data_ptr(): name for name, tensor in reversed(others)}
         for name, tensor in self.parameters.items():
             if tensor.grad is not None and not tensor.requires_grad:
                 self.fail("frozen", f"{name} requires no gradient, yet its .grad was written", f"gradient of {name}")
@@ -236,8 +244,14 @@ class _Watch:
         if "unchanged" in self.subject.skip:
             return
         for (name, tensor), (version, value) in zip(self.tensors, self._before, strict=True):
-            if tensor._version != version or not torch.equal(tensor.nan_to_num(), value.nan_to_num()):
+            if tensor._version != version or largest_difference(tensor, value)[0] != 0:
                 self.subject.fail("unchanged", f"{during} wrote into {name}, which is not its own", name)
+
+
+def _generator_states() -> list[Tensor]:
+    """Of the CPU, then of each CUDA device."""
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *on_devices]
 
 
 def _named_parameters(layer: Any) -> list[tuple[str, Tensor]]:
@@ -247,8 +261,8 @@ def _named_parameters(layer: Any) -> list[tuple[str, Tensor]]:
     return [(f"parameter {index}", tensor) for index, tensor in enumerate(own)]
 
 
-def _leaf(wanted: Collection[str], name: str, tensor: Tensor) -> Tensor:
-    return tensor.detach().clone().requires_grad_(name in wanted and tensor.is_floating_point())
+def _leaf(wanted: Collection[str], layout: Callable[[Tensor], Tensor], name: str, tensor: Tensor) -> Tensor:
+    return layout(tensor.detach()).requires_grad_(name in wanted and tensor.is_floating_point())
 
 
 def _named_outputs(outputs: list[Any]) -> dict[str, Tensor]:

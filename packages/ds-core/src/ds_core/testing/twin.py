@@ -69,6 +69,7 @@ def check_twin_grid(
     *,
     same_initialisation: bool = True,
     check_arguments: bool = True,
+    left_out: Collection[str] = (),
     **options: Any,
 ) -> int:
     """`check_twin` for every combination of constructor arguments.
@@ -89,6 +90,7 @@ def check_twin_grid(
         inputs: the inputs of forward, or a function that makes them from the chosen arguments.
         same_initialisation: whether `torch.manual_seed` must give both the same weights.
         check_arguments: whether to compare the classes' names and signatures (`check_signature`).
+        left_out: the twin's arguments that ours does not have, beside those in `MACHINERY`.
         options: passed to `check_twin`.
 
     Returns:
@@ -98,7 +100,7 @@ def check_twin_grid(
         CheckFailed: naming the combination.
     """
     if check_arguments and inspect.isclass(make_ours) and inspect.isclass(make_theirs):
-        check_signature(make_ours, make_theirs)
+        check_signature(make_ours, make_theirs, left_out)
     name = getattr(make_ours, "__name__", repr(make_ours))
     compared = 0
     for values in itertools.product(*grid.values()):
@@ -127,10 +129,11 @@ def check_twin_grid(
     return compared
 
 
-def check_signature(ours: type, theirs: type) -> None:
+def check_signature(ours: type, theirs: type, left_out: Collection[str] = ()) -> None:
     """Same class name; same constructor and forward arguments, in order, with the same defaults.
 
-    Ours may leave out arguments about PyTorch's machinery and add keyword-only ones (`generator`).
+    Ours may leave out arguments about PyTorch's machinery, and those named in `left_out`, and
+    add keyword-only ones (`generator`).
 
     Raises:
         CheckFailed: showing both signatures.
@@ -140,7 +143,8 @@ def check_signature(ours: type, theirs: type) -> None:
     for method in ("__init__", "forward"):
         if not hasattr(theirs, method):
             continue
-        given, wanted = _positional(ours, method), _positional(theirs, method)
+        absent = MACHINERY | set(left_out)
+        given, wanted = _positional(ours, method, absent), _positional(theirs, method, absent)
         if given != wanted:
             raise CheckFailed(
                 ours.__name__, "arguments", f"{method} takes {_written(given)}, the twin {_written(wanted)}"
@@ -167,11 +171,12 @@ def _check_state(ours: Subject, theirs: Subject, generator: torch.Generator) -> 
     state = _shaken(other, generator)
     theirs.layer.load_state_dict(state)
     ours.layer.load_state_dict(theirs.layer.state_dict())
-    _same_state(ours, state, "loaded from PyTorch")
+    for name, tensor in ours.layer.state_dict().items():
+        title = f"{name} loaded from PyTorch"
+        compare(ours.name, "state_dict", title, tensor, state[name], 0, 0, ("loaded", "given"))
     state = _shaken(mine, generator)
     ours.layer.load_state_dict(state)
     theirs.layer.load_state_dict(ours.layer.state_dict())
-    _same_state(theirs, state, "loaded into PyTorch")
 
 
 def _shaken(state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -184,11 +189,6 @@ def _shaken(state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str
             other = tensor * (0.5 + factors) + 0.1 * factors if tensor.is_floating_point() else tensor
             shaken[places[name]] = other.clone()
     return {name: shaken[place] for name, place in places.items()}
-
-
-def _same_state(subject: Subject, state: Mapping[str, Tensor], title: str) -> None:
-    for name, tensor in subject.layer.state_dict().items():
-        compare(subject.name, "state_dict", f"{name} {title}", tensor, state[name], 0, 0, ("loaded", "given"))
 
 
 def _same(subject: str, check: str, given: Evaluation, expected: Evaluation, rtol: float, atol: float) -> None:
@@ -204,14 +204,14 @@ def _same(subject: str, check: str, given: Evaluation, expected: Evaluation, rto
         compare(subject, check, f"buffer {name} after", given.buffers.get(name), tensor, rtol, atol, _SIDES)
 
 
-def _positional(cls: type, method: str) -> list[tuple[str, Any]]:
+def _positional(cls: type, method: str, absent: Collection[str]) -> list[tuple[str, Any]]:
     """Names and defaults; what this house calls x, torch.nn calls input."""
     parameters = list(inspect.signature(getattr(cls, method)).parameters.values())[1:]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [
         ("x" if parameter.name == "input" and method == "forward" else parameter.name, parameter.default)
         for parameter in parameters
-        if parameter.kind in kinds and parameter.name not in MACHINERY and not parameter.name.startswith("_")
+        if parameter.kind in kinds and parameter.name not in absent and not parameter.name.startswith("_")
     ]
 
 

@@ -1,12 +1,13 @@
 """Writing with a language model, one token after the other. Theory: docs/generate.md."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from ds_core import no_record
 from ds_core.softmax import softmax
 from torch import Tensor
 
-from ds_core import no_record
 from ds_zoo.minigpt.model import MiniGPT
 
 # T = tokens so far, V = vocab_size
@@ -51,35 +52,31 @@ def generate(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    return _generate(model, prompt, count, temperature, top_k, top_p, generator, use_cache, window)
+    return _stream(
+        model, prompt, count, lambda logits: draw(logits, temperature, top_k, top_p, generator), use_cache, window
+    )
 
 
-def _generate(
-    model: MiniGPT,
-    prompt: Tensor,
-    count: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator,
-    use_cache: bool,
-    window: int,
+def _stream(
+    model: MiniGPT, prompt: Tensor, count: int, choose: Callable[[Tensor], int], use_cache: bool, window: int
 ) -> Iterator[int]:
     device = model.tokens.weight.device
-    kept = prompt[-window:].tolist()  # what the model still sees
-    cache, cached = None, 0
+    modules = list(model.modules())
+    cache = model.new_cache() if use_cache else None
+    seen = prompt[-window:].tolist()  # what the model looks back on
+    cached = 0
     for _ in range(count):
-        if len(kept) > window:
-            kept = kept[-(window - window // 4) :]
+        if len(seen) > window:
+            seen = seen[-(window - window // 4) :]
             cached = 0
-        if use_cache and cached == 0:
-            cache = model.new_cache()
-        with no_record(), _Evaluating(model):  # closed before each yield: what runs between is the caller's
-            tokens = torch.tensor([kept[cached:]], device=device)
+            for layer in cache or []:
+                layer.reset()
+        with no_record(), _Evaluating(modules):  # closed before each yield: what runs between is the caller's
+            tokens = torch.tensor([seen[cached:]], device=device)
             logits = model.next_logits(tokens, cache)[0]  # (V,)
-        cached = len(kept) if use_cache else 0
-        token = draw(logits, temperature, top_k, top_p, generator)
-        kept.append(token)
+        cached = 0 if cache is None else len(seen)
+        token = choose(logits)
+        seen.append(token)
         yield token
 
 
@@ -94,9 +91,9 @@ def draw(
     logits = logits.detach().to("cpu", torch.float32)
     if temperature == 0:
         return int(logits.argmax())
-    ordered, tokens = torch.sort(logits / temperature, descending=True, stable=True)
-    ordered = ordered[:top_k]
-    probabilities = softmax(ordered, -1)
+    ordered, tokens = torch.sort(logits, descending=True, stable=True)
+    # less the largest before the division, so that no temperature is too small
+    probabilities = softmax((ordered[:top_k] - ordered[0]) / temperature, -1)
     if top_p is not None:
         # keep each token that the ones before it have not made superfluous; the first stays always
         before = torch.cumsum(probabilities, 0) - probabilities
@@ -105,18 +102,19 @@ def draw(
 
 
 class _Evaluating:
-    """Evaluation mode (no dropout) for a while."""
+    """Evaluation mode (no dropout) for a while, whatever mode each of `modules` is in."""
 
-    def __init__(self, model: MiniGPT) -> None:
-        self.model = model
+    def __init__(self, modules: list[Any]) -> None:
+        self.modules = modules
 
     def __enter__(self) -> None:
-        self.modes = [(module, module.training) for module in self.model.modules() if module.training]
-        self.model.eval()
+        self.training = [module for module in self.modules if module.training]
+        for module in self.training:
+            module.training = False
 
     def __exit__(self, *error: object) -> None:
-        for module, mode in self.modes:
-            module.training = mode
+        for module in self.training:
+            module.training = True
 
 
 def _check(
@@ -129,7 +127,9 @@ def _check(
     window: int,
 ) -> None:
     if prompt.dim() != 1 or len(prompt) == 0:
-        raise ValueError(f"generate: given a prompt of shape {tuple(prompt.shape)}, expected (T,) with at least 1 token")
+        raise ValueError(
+            f"generate: given a prompt of shape {tuple(prompt.shape)}, expected (T,) with at least 1 token"
+        )
     if int(prompt.min()) < 0 or int(prompt.max()) >= model.config.vocab_size:
         raise ValueError(f"generate: the prompt has tokens outside 0 to {model.config.vocab_size - 1}")
     if count < 0:
@@ -142,6 +142,6 @@ def _check(
         raise ValueError(f"generate: top_p is {top_p}, expected 0 < top_p <= 1")
     if not 1 <= window <= model.config.block_size:
         raise ValueError(
-            f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} tokens: "
-            f"expected 1 to {model.config.block_size}"
+            f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "
+            f"tokens: expected 1 to {model.config.block_size}"
         )

@@ -1,9 +1,8 @@
 """Cross-entropy of a language model: each position predicts the token that follows. Theory: docs/loss.md."""
 
+from ds_core import Module, ShapeError
 from ds_core.cross_entropy import CrossEntropyLoss
 from torch import Tensor
-
-from ds_core import Module, ShapeError
 
 # B = batch, T = time, V = vocab_size
 

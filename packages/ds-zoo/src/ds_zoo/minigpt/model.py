@@ -4,14 +4,15 @@ import math
 from pathlib import Path
 
 import torch
+from ds_core import Module, ShapeError, accumulate, linear, linear_backward, no_record
 from ds_core.dropout import Dropout
 from ds_core.embedding import Embedding
+from ds_core.errors import CheckpointError
 from ds_core.gelu import GELU
 from ds_core.layer_norm import LayerNorm
 from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
 from torch import Tensor
 
-from ds_core import Module, ShapeError, accumulate, linear, linear_backward, no_record
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.pretrained import load_folder, save_folder
 
@@ -158,7 +159,10 @@ class MiniGPT(Module):
         dtype = state["tokens.weight"].dtype if dtype is None else dtype
         unused = torch.Generator(torch.get_default_device() if device is None else device)  # spares the global one
         model = cls(config, implementation=implementation, device=device, dtype=dtype, generator=unused)
-        model.load_state_dict(state)
+        try:
+            model.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f"{folder}: {error}") from error
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -128,11 +128,17 @@ class GenerateOptions:
 
     prompt: str = option("\n", "what the text goes on from")
     tokens: int = option(500, "how many tokens to write", minimum=0)
-    temperature: float = option(0.8, "below 1: likelier tokens, above 1: more surprising ones; 0: always the likeliest", minimum=0)
+    temperature: float = option(
+        0.8, "below 1: likelier tokens, above 1: more surprising ones; 0: always the likeliest", minimum=0
+    )
     top_k: int | None = option(None, "draw among the k likeliest tokens only", minimum=1)
-    top_p: float | None = option(None, "draw among the likeliest tokens of this total probability", minimum=0, maximum=1)
+    top_p: float | None = option(
+        None, "draw among the likeliest tokens of this total probability", minimum=0, maximum=1
+    )
     seed: int | None = option(None, "of the draws (not given: another text each time)", minimum=0)
-    block_size: int | None = option(None, "tokens the model looks back on (not given: what it was trained on)", minimum=1)
+    block_size: int | None = option(
+        None, "tokens the model looks back on (not given: what it was trained on)", minimum=1
+    )
     stream: bool = option(True, "print each token as it comes, or the text when it is whole")
     weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto: cuda where there is one")

@@ -56,7 +56,7 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
         if ours in state:
             tensor = state[ours].detach().cpu()
             tensors[theirs] = (tensor.t() if transposed else tensor).contiguous()
-    for ours, (theirs, _) in key_map(config).items():
+    for theirs, _ in key_map(config).values():
         if theirs not in tensors:
             weight = tensors[theirs.removesuffix("bias") + "weight"]
             tensors[theirs] = weight.new_zeros(weight.shape[-1])
@@ -66,9 +66,7 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
     write_atomically(folder / "config.json", (json.dumps(fields, indent=2) + "\n").encode())
 
 
-def load_folder(
-    folder: str | Path, dropout: float | None = None
-) -> tuple[MiniGPTConfig, dict[str, Tensor]]:
+def load_folder(folder: str | Path, dropout: float | None = None) -> tuple[MiniGPTConfig, dict[str, Tensor]]:
     """Read a GPT-2 that transformers or `save_folder` wrote, in one file or in shards -> config, state (our names).
 
     Raises:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ds_core import no_record
 from ds_core.adam import AdamW
 from ds_core.callbacks import Callback
 from ds_core.compiled import compile_pairs
@@ -17,7 +18,6 @@ from ds_core.schedules import WarmupCosineLR
 from ds_core.trainer import Trainer
 from torch import Tensor
 
-from ds_core import no_record
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE, Corpus, SameText, read_corpus

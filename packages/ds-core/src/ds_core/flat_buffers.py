@@ -1,0 +1,150 @@
+"""Many small parameters updated as one, and big ones piece by piece. Theory: docs/flat_buffers.md.
+
+Each call of a tensor operation costs about a microsecond, whatever the size, and an optimizer makes seven or so for
+every parameter. So the moments of small parameters lie side by side in flat buffers; their gradients are gathered in
+one call, the formulas run once over all of them, and one call brings the result to the parameters, which stay where
+they are. A big parameter is updated in pieces instead, so that temporaries stay in the cache.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.update_rule import Number, Options, move_all_, seen_gradients_
+
+State = dict[str, Any]  # of one parameter: its moments, and where it is counted its "step"
+
+# P = parameters in a pack, N = their elements in all
+
+
+def piece_size(device: torch.device) -> int:
+    """How many elements one call works on: a CPU's cache holds five such tensors; a GPU wants few, large calls."""
+    return 2**18 if device.type == "cpu" else 2**22
+
+
+def pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """`tensors`, all of one shape, cut alike into flat views of a piece each.
+
+    They come whole where they are small, or where the elements of one do not lie in index order.
+    """
+    total, size = tensors[0].numel(), piece_size(tensors[0].device)
+    if total <= size or not all(tensor.is_contiguous() for tensor in tensors):
+        yield list(tensors)
+        return
+    flat = [tensor.view(-1) for tensor in tensors]
+    count = -(-total // size)
+    for index in range(count):
+        start, end = index * total // count, (index + 1) * total // count
+        yield [tensor[start:end] for tensor in flat]
+
+
+class Scratch:
+    """Memory to work in, one piece for each dtype and device, made when first asked for."""
+
+    def __init__(self) -> None:
+        self.memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def flat(self, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """`count` elements, at most a piece; whoever asks next gets the same memory."""
+        if (dtype, device) not in self.memory:
+            self.memory[dtype, device] = torch.empty(piece_size(device), dtype=dtype, device=device)
+        return self.memory[dtype, device][:count]
+
+    def like(self, tensor: Tensor) -> Tensor | None:
+        """Memory of the shape of `tensor`; None where that is more than a piece."""
+        if tensor.numel() > piece_size(tensor.device):
+            return None
+        return self.flat(tensor.numel(), tensor.dtype, tensor.device).view(tensor.shape)
+
+
+class Pack:
+    """Small parameters of one dtype and device, with their moments in flat buffers.
+
+    What `states` hold under `names` (and as "step") is moved into the buffers and becomes views of them.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], states: Sequence[State], names: Sequence[str], scratch: Scratch
+    ) -> None:
+        self.parameters = list(parameters)
+        self.shapes = [parameter.shape for parameter in parameters]
+        self.states = list(states)
+        self.names = tuple(names)
+        self.moments = [torch.cat([state[name].reshape(-1) for state in states]) for name in names]  # each (N,)
+        self.views = {name: self._split(flat) for name, flat in zip(names, self.moments, strict=True)}
+        size = sum(parameter.numel() for parameter in parameters)
+        self.gradient = scratch.flat(size, parameters[0].dtype, parameters[0].device)  # (N,)
+        self.gradients = self._split(self.gradient)
+        self.steps: Tensor | None = None
+        if "step" in states[0]:
+            self.steps = torch.stack([state["step"] for state in states])  # (P,)
+            self.views["step"] = [self.steps[index] for index in range(len(parameters))]
+        for name, views in self.views.items():
+            for state, view in zip(states, views, strict=True):
+                state[name] = view
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """Views of `flat` (N,) in the shapes of the parameters."""
+        ends = [0]
+        for shape in self.shapes:
+            ends.append(ends[-1] + shape.numel())
+        return [flat[start:end].view(shape) for start, end, shape in zip(ends, ends[1:], self.shapes, strict=False)]
+
+    def intact(self, states: Mapping[Tensor, State], names: Sequence[str]) -> bool:
+        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, all updated equally often."""
+        dtype, device = self.gradient.dtype, self.gradient.device
+        return (
+            self.names == tuple(names)
+            and all(
+                parameter.dtype == dtype and parameter.device == device and parameter.shape == shape
+                for parameter, shape in zip(self.parameters, self.shapes, strict=True)
+            )
+            and all(states.get(parameter) is state for parameter, state in zip(self.parameters, self.states, strict=True))
+            and all(
+                state.get(name) is view
+                for name, views in self.views.items()
+                for state, view in zip(self.states, views, strict=True)
+            )
+            and (self.steps is None or len(set(self.steps.tolist())) == 1)
+        )
+
+    def seen_gradient(self, group: Options) -> Tensor:
+        """What the optimizer takes for the gradient, of all parameters side by side (N,); overwritten by later calls."""
+        torch._foreach_copy_(self.gradients, [parameter.grad for parameter in self.parameters])
+        seen_gradients_(self.gradients, self.parameters, group)
+        return self.gradient
+
+    def move(self, direction: Tensor, size: Number, group: Options) -> None:
+        """Each parameter by its part of `direction` (N,), which is what `seen_gradient` returned, or a moment."""
+        parts = self.gradients
+        for name, moment in zip(self.names, self.moments, strict=True):
+            if direction is moment:
+                parts = self.views[name]
+        move_all_(self.parameters, parts, size, group)
+
+    def counted(self) -> float:
+        """Count one more update for each parameter: how many now, or 0 where they are not counted."""
+        return 0.0 if self.steps is None else float(self.steps.add_(1)[0])
+
+
+def pack_up(
+    parameters: Sequence[Tensor], states: Mapping[Tensor, State], names: Sequence[str], scratch: Scratch
+) -> list[Pack]:
+    """Packs for those of `parameters` that are small and have company of equal dtype, device and number of updates."""
+    alike: dict[Any, list[list[Tensor]]] = {}
+    for parameter in parameters:
+        size = piece_size(parameter.device)
+        if 0 < parameter.numel() <= size // 4:
+            step = states[parameter]["step"].item() if "step" in states[parameter] else 0.0
+            packs = alike.setdefault((parameter.dtype, parameter.device, step), [[]])
+            if sum(other.numel() for other in packs[-1]) + parameter.numel() > size:
+                packs.append([])
+            packs[-1].append(parameter)
+    return [
+        Pack(members, [states.get(member, {}) for member in members], names, scratch)
+        for packs in alike.values()
+        for members in packs
+        if len(members) > 1
+    ]

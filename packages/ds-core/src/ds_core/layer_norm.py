@@ -1,0 +1,144 @@
+"""Layer normalisation: each vector to mean 0 and variance 1, then scaled and shifted. Theory: docs/layer_norm.md."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ds_core.compiled import compilable
+from ds_core.errors import ShapeError
+from ds_core.module import Module
+from ds_core.parameter import accumulate, parameter
+from ds_core.precision import widened
+from ds_core.trace import reuse
+
+# N = all leading dimensions together, D = all normalised dimensions together
+
+
+@compilable
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), rstd (N, 1)."""
+    wide = widened(x)
+    mean = wide.mean(1, keepdim=True)
+    t = wide - mean
+    squares = torch.mul(t, t, out=reuse(t))
+    rstd = (squares.mean(1, keepdim=True) + eps).rsqrt()
+    # Subtracting a second time costs less than holding a second (N, D) buffer.
+    t = torch.sub(wide, mean, out=reuse(squares))
+    y = torch.mul(t, rstd, out=reuse(t))
+    if weight is not None and bias is not None:
+        y = torch.addcmul(widened(bias), y, widened(weight), out=reuse(y))
+    elif weight is not None:
+        y = torch.mul(y, widened(weight), out=reuse(y))
+    return y.to(x.dtype), mean, rstd
+
+
+@compilable
+def layer_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """dy, x (N, D), mean, rstd (N, 1), weight (D,) -> dx (N, D), dweight (D,), dbias (D,)."""
+    wide = widened(dy)
+    dbias = wide.sum(0) if needs[2] else None  # db_d = sum_n dy_nd                                          (1)
+    if not (needs[0] or needs[1]):
+        return None, None, dbias
+    normed = (widened(x) - mean).mul_(rstd)  # xhat = (x - mean) rstd
+    products = wide * normed
+    dweight = products.sum(0) if needs[1] else None  # dw_d = sum_n dy_nd xhat_nd                            (2)
+    if not needs[0]:
+        return None, dweight, dbias
+    # The means over each row of dxhat = dy w and of dxhat xhat.                                             (3)
+    if weight is None:
+        mean1, mean2 = wide.mean(1, keepdim=True), products.mean(1, keepdim=True)
+        dnormed = torch.sub(wide, mean1, out=reuse(products))
+    else:
+        share = widened(weight) / x.shape[1]
+        mean1, mean2 = torch.mv(wide, share).unsqueeze(1), torch.mv(products, share).unsqueeze(1)
+        dnormed = torch.mul(wide, widened(weight), out=reuse(products)).sub_(mean1)
+    # dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))                                                 (4)
+    dx = dnormed.addcmul_(normed, mean2, value=-1).mul_(rstd)
+    return dx.to(x.dtype), dweight, dbias
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias, mean and variance over the last dimensions.
+
+    Ba et al., "Layer Normalization", 2016, equation 4. Twin of torch.nn.LayerNorm: same arguments, same
+    parameters (`weight` and `bias` of shape `normalized_shape`, first ones and zeros). Keeps x, mean and
+    1 / sqrt(variance + eps).
+
+    Args:
+        normalized_shape: the last dimensions of x, which are normalised together; an int for one.
+        eps: added to the variance.
+        elementwise_affine: whether `weight` and `bias` are there.
+        bias: whether `bias` is there.
+
+    Raises:
+        ValueError: where `normalized_shape` is empty.
+        ShapeError: from `forward`, where x does not end in `normalized_shape`.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if len(self.normalized_shape) == 0:
+            raise ValueError("LayerNorm: given an empty normalized_shape, expected at least one dimension")
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        if elementwise_affine:
+            self.weight = parameter(torch.ones(self.normalized_shape, device=device, dtype=dtype))
+            if bias:
+                self.bias = parameter(torch.zeros(self.normalized_shape, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            expected = ", ".join(map(str, self.normalized_shape))
+            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
+        rows = self._rows(x)
+        y, mean, rstd = layer_norm(rows, self._flat(self.weight), self._flat(self.bias), self.eps)
+        self.save(x, mean, rstd)
+        return y.view(x.shape)
+
+    def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        x, mean, rstd = self.saved()
+        if dy is None:
+            return None
+        needs = (
+            input_gradient,
+            self.weight is not None and self.weight.requires_grad,
+            self.bias is not None and self.bias.requires_grad,
+        )
+        dx, dweight, dbias = layer_norm_backward(
+            self._rows(dy), self._rows(x), mean, rstd, self._flat(self.weight), needs
+        )
+        accumulate(self.weight, None if dweight is None else dweight.view(self.normalized_shape))
+        accumulate(self.bias, None if dbias is None else dbias.view(self.normalized_shape))
+        return None if dx is None else dx.view(x.shape)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        size = math.prod(self.normalized_shape)
+        return x.reshape(math.prod(x.shape[: x.dim() - len(self.normalized_shape)]), size)
+
+    def _flat(self, vector: Tensor | None) -> Tensor | None:
+        return None if vector is None else vector.reshape(vector.numel())
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )

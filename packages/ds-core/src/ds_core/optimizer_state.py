@@ -1,0 +1,93 @@
+"""The state of an optimizer as torch.optim writes it, and back."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Groups = list[dict[str, Any]]
+
+
+def to_state_dict(groups: Groups, state: Mapping[Any, Any]) -> dict[str, Any]:
+    """{"state": {number: {name: value}}, "param_groups": [...]}, the parameters numbered through all groups.
+
+    Moments are the tensors themselves; each "step" is a copy, since some parameters may share one.
+    """
+    numbers: dict[int, int] = {}
+    packed = []
+    for group in groups:
+        for parameter in group["params"]:
+            numbers[id(parameter)] = len(numbers)
+        options = {name: value for name, value in group.items() if name != "params"}
+        packed.append({**options, "params": [numbers[id(parameter)] for parameter in group["params"]]})
+    by_number = {
+        numbers[id(key)] if isinstance(key, Tensor) else key: (
+            {name: value.clone() if name == "step" else value for name, value in entries.items()}
+            if isinstance(key, Tensor)
+            else entries
+        )
+        for key, entries in state.items()
+    }
+    return {"state": by_number, "param_groups": packed}
+
+
+def from_state_dict(state_dict: Mapping[str, Any], groups: Groups) -> tuple[Groups, defaultdict[Any, Any]]:
+    """(options of each group, state by parameter) from what `to_state_dict` or torch.optim made, all of it copied.
+
+    Tensors take dtype and device of their parameters; "step" becomes float32 on the CPU.
+
+    Raises:
+        ValueError: other numbers of groups or parameters than `groups` has, or a tensor of another shape than its
+            parameter.
+    """
+    saved = state_dict["param_groups"]
+    given, expected = ([len(group["params"]) for group in some] for some in (saved, groups))
+    if len(given) != len(expected):
+        raise ValueError(
+            f"loaded state dict has a different number of parameter groups: {len(given)}, expected {len(expected)}"
+        )
+    if given != expected:
+        raise ValueError(
+            "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
+            f"groups of {given} parameters, expected {expected}"
+        )
+    parameters = {
+        number: parameter
+        for theirs, ours in zip(saved, groups, strict=True)
+        for number, parameter in zip(theirs["params"], ours["params"], strict=True)
+    }
+    state: defaultdict[Any, Any] = defaultdict(dict)
+    for key, entries in state_dict["state"].items():
+        if key in parameters:
+            parameter = parameters[key]
+            state[parameter] = {name: _fit(name, value, key, parameter) for name, value in entries.items()}
+        else:
+            state[key] = deepcopy(entries)
+    options = [{name: deepcopy(value) for name, value in group.items() if name != "params"} for group in saved]
+    return options, state
+
+
+def own_memory(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """`entries`, with a copy of each tensor that is a part of a larger one or may be shared, as a "step" may be."""
+    return {name: value.clone() if _is_shared(name, value) else value for name, value in entries.items()}
+
+
+def _is_shared(name: str, value: Any) -> bool:
+    return isinstance(value, Tensor) and (name == "step" or value.untyped_storage().nbytes() > value.nbytes)
+
+
+def _fit(name: str, value: Any, key: Any, parameter: Tensor) -> Any:
+    if name == "step":
+        return torch.as_tensor(value).detach().to("cpu", torch.float32, copy=True).reshape(())
+    if not isinstance(value, Tensor):
+        return deepcopy(value)
+    if value.dim() > 0 and value.shape != parameter.shape:
+        raise ValueError(
+            f"loaded state dict: {name} of parameter {key} has shape {tuple(value.shape)}, "
+            f"but the parameter has shape {tuple(parameter.shape)}"
+        )
+    dtype = parameter.dtype if value.is_floating_point() else value.dtype
+    return value.detach().to(device=parameter.device, dtype=dtype, copy=True)

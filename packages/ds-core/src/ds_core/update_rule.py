@@ -1,0 +1,77 @@
+"""What all optimizers do alike: weight decay, the sign, and the move itself. Theory: docs/update_rule.md.
+
+Each rule is written twice, for one tensor and for a list of tensors in one call.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Number = float | Tensor  # a Python number, or a tensor of no dimensions
+Sizes = tuple[Number, ...]  # the size of a step, and other numbers that change from step to step
+Options = Mapping[str, Any]  # of a parameter group: lr, weight_decay, maximize, decoupled_weight_decay ...
+
+
+def seen_gradient(gradient: Tensor, parameter: Tensor, group: Options, out: Tensor | None = None) -> Tensor:
+    """g = +-gradient + weight_decay * parameter, what the optimizer takes for the gradient."""
+    if group["maximize"]:
+        gradient = torch.neg(gradient, out=out)  # uphill is downhill on the negative                   (1)
+    if _coupled_decay(group):
+        gradient = torch.add(gradient, parameter, alpha=group["weight_decay"], out=out)  #              (2)
+    return gradient
+
+
+def seen_gradients_(gradients: Sequence[Tensor], parameters: Sequence[Tensor], group: Options) -> None:
+    """`seen_gradient` of many, in place."""
+    if group["maximize"]:
+        torch._foreach_neg_(gradients)  # (1)
+    if _coupled_decay(group):
+        torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])  # (2)
+
+
+def move_(parameter: Tensor, direction: Tensor, size: Number, group: Options) -> None:
+    """parameter = (1 - lr * weight_decay) parameter - size * direction, in place; the decay only where decoupled."""
+    if _decoupled_decay(group):
+        parameter.mul_(1 - number(group["lr"]) * group["weight_decay"])  # (3)
+    if isinstance(size, Tensor):
+        parameter.sub_(direction * size)  # (4)
+    else:
+        parameter.sub_(direction, alpha=size)
+
+
+def move_all_(parameters: Sequence[Tensor], directions: Sequence[Tensor], size: Number, group: Options) -> None:
+    """`move_` of many, each by a direction of its own."""
+    if _decoupled_decay(group):
+        torch._foreach_mul_(parameters, 1 - number(group["lr"]) * group["weight_decay"])  # (3)
+    if isinstance(size, Tensor):
+        torch._foreach_sub_(parameters, torch._foreach_mul(directions, size))  # (4)
+    else:
+        torch._foreach_sub_(parameters, directions, alpha=size)
+
+
+def number(value: Number) -> Number:
+    """`value` as a Python number, except on a GPU, where that would wait for it, and while compiling.
+
+    A compiled step is compiled again when a Python number in it changes; a tensor is one of its inputs.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if torch.compiler.is_compiling() or value.device.type != "cpu":
+        return value.reshape(())
+    return value.item()
+
+
+def counted_(step: Tensor) -> Number:
+    """One more update: the new count, in float64 where it is a tensor, for powers of betas close to 1."""
+    step.add_(1)
+    return number(step.double())
+
+
+def _coupled_decay(group: Options) -> bool:
+    return bool(group["weight_decay"] != 0) and not group.get("decoupled_weight_decay", False)
+
+
+def _decoupled_decay(group: Options) -> bool:
+    return bool(group["weight_decay"] != 0) and bool(group.get("decoupled_weight_decay", False))

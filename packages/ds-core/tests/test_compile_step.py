@@ -1,0 +1,84 @@
+"""The whole training step as one graph: the same numbers as eager, compiled once."""
+
+import copy
+
+import pytest
+import torch
+from ds_core import Linear, Sequential
+from ds_core.adam import AdamW
+from ds_core.compile_step import compile_step, whole_step
+from ds_core.compiled import has_compiler
+from ds_core.cross_entropy import CrossEntropyLoss
+from ds_core.dropout import Dropout
+from ds_core.gelu import GELU
+from ds_core.layer_norm import LayerNorm
+from ds_core.schedules import WarmupCosineLR
+from torch._dynamo.utils import counters
+
+
+def build(dropout=0.0):
+    torch.manual_seed(0)
+    layers = (Linear(5, 8), LayerNorm(8), GELU(approximate="tanh"), Dropout(dropout), Linear(8, 3))
+    model = Sequential(*layers).double()
+    optimizer = AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
+    return model, CrossEntropyLoss(), optimizer
+
+
+def batches(index, count=2):
+    generator = torch.Generator().manual_seed(index)
+    return [
+        (torch.randn(4, 5, generator=generator, dtype=torch.float64), torch.randint(3, (4,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def test_whole_step_is_the_step_written_out():
+    model, criterion, optimizer = build()
+    twin = copy.deepcopy(model)
+    theirs = torch.optim.AdamW(twin.parameters(), lr=0.05, weight_decay=0.1)
+    step = whole_step(model, criterion, optimizer, clip_norm=0.1)
+    for index in range(3):
+        loss, norm = step(batches(index))
+        pairs = batches(index)
+        expected = sum(torch.nn.functional.cross_entropy(twin(x), target) for x, target in pairs) / len(pairs)
+        expected.backward()
+        expected_norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.1)
+        theirs.step()
+        theirs.zero_grad()
+        torch.testing.assert_close(loss, expected.detach())
+        torch.testing.assert_close(norm, expected_norm)
+    for (name, given), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(given.detach(), other.detach(), msg=name)
+
+
+def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("ds_core.compiled._Switch.warned", False)
+    model, criterion, optimizer = build()
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler found"):
+        step = compile_step(model, criterion, optimizer)
+    loss, norm = step(batches(0))
+    assert torch.isfinite(loss)
+    assert norm is None
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+def test_compiled_equals_eager_and_is_compiled_once():
+    torch._dynamo.reset()
+    counters.clear()
+    model, criterion, optimizer = build()
+    twin, _, other = copy.deepcopy((model, criterion, optimizer))
+    other = AdamW(twin.parameters(), lr=0.05, weight_decay=0.1)
+    eager = whole_step(twin, criterion, other, clip_norm=0.1)
+    compiled = compile_step(model, criterion, optimizer, clip_norm=0.1)
+    schedules = [WarmupCosineLR(own, 2, 8, 0.001) for own in (optimizer, other)]
+    for index in range(6):
+        loss, norm = compiled(batches(index))
+        expected, expected_norm = eager(batches(index))
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(norm, expected_norm, rtol=1e-12, atol=1e-14)
+        for schedule in schedules:
+            schedule.step()
+    for (name, given), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(given.detach(), theirs.detach(), rtol=1e-11, atol=1e-13, msg=name)
+    assert counters["stats"]["unique_graphs"] == 1

@@ -1,0 +1,246 @@
+"""check_layer against planted faults in how a layer behaves: each must be found, and named."""
+
+import random
+
+import pytest
+import torch
+from ds_core import Module, accumulate, no_record, parameter
+from ds_core.recompute import drawn, replaying
+from ds_core.testing import CHECKS, CheckFailed, check_layer
+
+
+class Square(Module):
+    """y = w x^2 + b, right in all respects; the faults below each change one thing."""
+
+    def __init__(self):
+        self.weight = parameter(torch.tensor([0.5, -1.5, 2.0]))
+        self.bias = parameter(torch.tensor([1.0, 0.0, -1.0]))
+
+    def forward(self, x):
+        self.save(x)
+        return x * x * self.weight + self.bias
+
+    def backward(self, dy, *, input_gradient=True):
+        (x,) = self.saved()
+        if dy is None:
+            return None
+        accumulate(self.weight, (dy * x * x).sum(0))
+        accumulate(self.bias, dy.sum(0))
+        return 2 * x * self.weight * dy if input_gradient else None
+
+
+class Noise(Module):
+    """y = m x with a random mask m, and the mean of what it saw."""
+
+    def __init__(self):
+        self.seen = torch.zeros(3)
+
+    def draw(self, x):
+        return drawn(lambda: torch.rand_like(x))
+
+    def forward(self, x):
+        mask = self.draw(x)
+        if not replaying():
+            with no_record():
+                self.seen.mul_(0.9).add_(x.detach().sum(0))
+        self.save(mask)
+        return x * mask
+
+    def backward(self, dy):
+        (mask,) = self.saved()
+        return None if dy is None else dy * mask
+
+
+class TwoByTwo(Module):
+    """(a, (b, n)) -> (a b, (a + b, a > 0)): nested inputs and outputs, an integer input, a boolean output."""
+
+    def forward(self, a, state):
+        b, _ = state
+        self.save(a, b)
+        return a * b, (a + b, a > 0)
+
+    def backward(self, dproduct=None, dstate=None):
+        a, b = self.saved()
+        dproduct = torch.zeros_like(a) if dproduct is None else dproduct
+        dsum = torch.zeros_like(a) if dstate is None or dstate[0] is None else dstate[0]
+        return dproduct * b + dsum, (dproduct * a + dsum, None)
+
+
+class Rows(Module):
+    """Rows of a table by index: its only input is an integer."""
+
+    def __init__(self):
+        self.table = parameter(torch.randn(5, 3))
+
+    def forward(self, index):
+        self.save(index)
+        return self.table[index]
+
+    def backward(self, dy, *, input_gradient=True):
+        (index,) = self.saved()
+        if dy is not None:
+            gradient = torch.zeros_like(self.table)
+            accumulate(self.table, gradient.index_add_(0, index.reshape(-1), dy.reshape(-1, 3)))
+
+
+class ForgetsToSave(Square):
+    def forward(self, x):
+        return x * x * self.weight + self.bias
+
+
+class SavesTwice(Square):
+    def forward(self, x):
+        self.save(x)
+        return super().forward(x)
+
+
+class SkipsTheEntry(Square):
+    def backward(self, dy, *, input_gradient=True):
+        return None if dy is None else super().backward(dy, input_gradient=input_gradient)
+
+
+class NoneIsOnes(Square):
+    def backward(self, dy, *, input_gradient=True):
+        return super().backward(torch.ones(2, 3).double() if dy is None else dy, input_gradient=input_gradient)
+
+
+class WantsAllGradients(TwoByTwo):
+    def backward(self, dproduct, dstate):
+        return super().backward(dproduct, dstate)
+
+
+class WantsEveryGradient(TwoByTwo):
+    def backward(self, dproduct=None, dstate=None):
+        if dproduct is None and dstate is not None:
+            self.saved()
+            return dstate[0], (dstate[0] * 2, None)
+        return super().backward(dproduct, dstate)
+
+
+class WritesFrozen(Square):
+    def backward(self, dy, *, input_gradient=True):
+        dx = super().backward(dy, input_gradient=input_gradient)
+        if dy is not None and not self.bias.requires_grad:
+            self.bias.grad = dy.sum(0)
+        return dx
+
+
+class StopsAtFrozen(Square):
+    def backward(self, dy, *, input_gradient=True):
+        if not self.weight.requires_grad:
+            self.saved()
+            return None
+        return super().backward(dy, input_gradient=input_gradient)
+
+
+class NeedsBoth(Square):
+    def backward(self, dy, *, input_gradient=True):
+        dx = super().backward(dy, input_gradient=input_gradient)
+        if not self.bias.requires_grad:
+            self.weight.grad = None
+        return dx
+
+
+class HasNoOption(Square):
+    def backward(self, dy):
+        return super().backward(dy)
+
+
+class ReturnsAllTheSame(Square):
+    def backward(self, dy, *, input_gradient=True):
+        return super().backward(dy)
+
+
+class SkipsTooMuch(Square):
+    def backward(self, dy, *, input_gradient=True):
+        return super().backward(dy if input_gradient else None)
+
+
+class DrawsByHand(Noise):
+    def draw(self, x):
+        return torch.rand_like(x)
+
+
+class DrawsElsewhere(Noise):
+    def draw(self, x):
+        return drawn(lambda: torch.full_like(x, random.random()))
+
+
+class CountsTwice(Noise):
+    def forward(self, x):
+        mask = self.draw(x)
+        with no_record():
+            self.seen.mul_(0.9).add_(x.detach().sum(0))
+        self.save(mask)
+        return x * mask
+
+
+class ReplacesBuffer(Noise):
+    def forward(self, x):
+        self.seen = self.seen * 0.9
+        return super().forward(x)
+
+
+class Wraps(Square):
+    def backward(self, dy, *, input_gradient=True):
+        return (super().backward(dy, input_gradient=input_gradient),)
+
+
+class WrongShape(Square):
+    def backward(self, dy, *, input_gradient=True):
+        dx = super().backward(dy, input_gradient=input_gradient)
+        return None if dx is None else dx.sum(0)
+
+
+class Lonely(TwoByTwo):
+    def backward(self, dproduct=None, dstate=None):
+        return super().backward(dproduct, dstate)[0]
+
+
+class ReturnsIndexGradient(Rows):
+    def backward(self, dy, *, input_gradient=True):
+        super().backward(dy, input_gradient=input_gradient)
+        return dy
+
+
+X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
+STATE = (X + 2, torch.tensor([1, 2]))
+FAULTS = [
+    (ForgetsToSave, (X,), "trace", "trace is empty"),
+    (SavesTwice, (X,), "trace", "1 recorded call.* that no backward took"),
+    (SkipsTheEntry, (X,), "trace", "no backward took.*'None gradients'"),
+    (NoneIsOnes, (X,), "None gradients", r"backward\(None\) adds to gradient of input x"),
+    (WantsAllGradients, (X, STATE), "None gradients", "raised TypeError.*dstate"),
+    (WantsEveryGradient, (X, STATE), "None gradients", r"gradient of input state\[0\].*backward\(None, \(Tensor"),
+    (WritesFrozen, (X,), "frozen", "bias requires no gradient"),
+    (StopsAtFrozen, (X,), "frozen", "gradient of input x"),
+    (NeedsBoth, (X,), "frozen", "gradient of weight.*with bias frozen"),
+    (HasNoOption, (X,), "input_gradient", "unexpected keyword argument 'input_gradient'.*input_gradient=True"),
+    (ReturnsAllTheSame, (X,), "input_gradient", r"returned Tensor\(2, 3\), expected None"),
+    (SkipsTooMuch, (X,), "input_gradient", "gradient of weight"),
+    (DrawsByHand, (X,), "recompute", "gradient of input x.*drawn"),
+    (CountsTwice, (X,), "recompute", "seen"),
+    (DrawsElsewhere, (X,), "repeatable", "default generator"),
+    (ReplacesBuffer, (X,), "repeatable", "buffer seen; update it in place"),
+    (Wraps, (X,), "structure", r"expected a tensor or None, given tuple"),
+    (WrongShape, (X,), "structure", r"gradient of x: given \(3,\).*expected \(2, 3\)"),
+    (Lonely, (X, STATE), "structure", r"expected a tuple of 2: the gradients of a, state"),
+    (ReturnsIndexGradient, (torch.tensor([0, 2]),), "structure", "no input is differentiable"),
+]
+
+
+@pytest.mark.parametrize(("fault", "inputs", "check", "message"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
+def test_planted_faults_are_found_and_named(fault, inputs, check, message):
+    with pytest.raises(CheckFailed, match="(?s)" + message) as caught:
+        check_layer(fault(), *inputs)
+    assert caught.value.check == check
+    assert str(caught.value).startswith(fault.__name__)
+
+
+# Those that test_testing_numbers.py and test_testing_memory.py plant faults for.
+ELSEWHERE = {"autograd", "finite differences", "finite", "reuse", "non-contiguous", "batch of one", "empty batch"}
+ELSEWHERE |= {"dtype", "primitives", "unchanged", "ownership"}
+
+
+def test_each_other_check_has_a_planted_fault():
+    assert {check for _, _, check, _ in FAULTS} == set(CHECKS) - ELSEWHERE

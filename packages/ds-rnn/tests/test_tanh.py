@@ -1,0 +1,36 @@
+import math
+
+import torch
+from ds_rnn import tanh, tanh_backward
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.floats(-1e4, 1e4, width=32))
+def test_value_and_gradient_in_both_engines(number):
+    x = torch.tensor(number, requires_grad=True)
+    y = tanh(x)
+    (dx,) = torch.autograd.grad(y, x)
+    exact = math.tanh(number)
+    slope = 1 / math.cosh(number) ** 2 if abs(number) < 300 else 0.0
+    # Near +-1 the slope is a small difference of large numbers, for PyTorch's tanh too.
+    assert math.isclose(y.item(), exact, rel_tol=3e-7, abs_tol=1e-44)
+    assert math.isclose(dx.item(), slope, rel_tol=1e-6, abs_tol=1e-7)
+    assert math.isclose(tanh_backward(torch.ones(()), y.detach()).item(), slope, rel_tol=1e-6, abs_tol=3e-7)
+
+
+def test_at_zero_at_the_ends_and_for_nan():
+    x = torch.tensor([0.0, -0.0, 1e4, -1e4, torch.inf, -torch.inf, torch.nan, 1e-30])
+    torch.testing.assert_close(tanh(x), torch.tanh(x), equal_nan=True)
+    leaf = torch.zeros(1, requires_grad=True)
+    tanh(leaf).backward()
+    assert leaf.grad.item() == 1.0
+
+
+def test_worked_example():
+    x = torch.tensor([[0.0, 1.0], [-1.0, 2.0]])
+    y = tanh(x)
+    torch.testing.assert_close(y, torch.tensor([[0.0, 0.7616], [-0.7616, 0.9640]]), atol=5e-5, rtol=0)
+    torch.testing.assert_close(1 - y * y, torch.tensor([[1.0, 0.4200], [0.4200, 0.0707]]), atol=5e-5, rtol=0)
+    dx = tanh_backward(torch.tensor([[1.0, 0.5], [2.0, -1.0]]), y)
+    torch.testing.assert_close(dx, torch.tensor([[1.0, 0.2100], [0.8399, -0.0707]]), atol=5e-5, rtol=0)

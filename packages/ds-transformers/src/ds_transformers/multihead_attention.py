@@ -1,0 +1,262 @@
+"""Multi-head attention, the twin of torch.nn.MultiheadAttention. Theory: docs/multihead_attention.md."""
+
+from collections.abc import Sequence
+
+import torch
+from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from einops import rearrange
+from torch import Tensor
+
+from ds_transformers.initial import xavier_normal_, xavier_uniform_
+from ds_transformers.lanes import LANES, check_arguments, draw_keep
+from ds_transformers.masks import merge_masks, nothing_is_nan, seen_from_the_start
+
+# B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
+
+
+class MultiheadAttention(Module):
+    """y = out_proj(concat_h attention(Q_h, K_h, V_h)) with Q, K, V linear in query, key, value.
+
+    Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2. Twin of torch.nn.MultiheadAttention: same
+    arguments, state_dict and initial values. A query that may see no key has output NaN where weights are asked
+    for (the softmax of nothing) and attends to nothing (zeros before `out_proj`) where they are not: as the twin.
+
+    Args:
+        embed_dim: E, the width of the query and of the output.
+        num_heads: H; E must be divisible by it.
+        dropout: the probability that a probability of attention is dropped in training.
+        bias: whether the projections have one.
+        add_bias_kv: append a learned key and value to every sequence.
+        add_zero_attn: append a key and a value of zeros to every sequence.
+        kdim, vdim: widths of key and value; E by default.
+        batch_first: whether inputs and output are (B, T, E) instead of (T, B, E).
+        implementation: "vectorized" keeps the probabilities, B H Tq Tk; "tiled" keeps O(T) and computes them
+            again, where no weights are asked for.
+        generator: where the initial weights are drawn from.
+
+    Raises:
+        ValueError: E not divisible by H, a dropout outside 0 to 1, an unknown implementation.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        implementation: str = "vectorized",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        check_arguments("MultiheadAttention", embed_dim, num_heads, dropout, implementation)
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.add_zero_attn = add_zero_attn
+        self.kdim = embed_dim if kdim is None else kdim
+        self.vdim = embed_dim if vdim is None else vdim
+        self.batch_first = batch_first
+        self.implementation = implementation
+        self._packed = self.kdim == self.vdim == embed_dim
+
+        def new(*shape: int) -> Tensor:
+            return torch.empty(shape, device=device, dtype=dtype)
+
+        # The order of the draws is the twin's: out_proj, projections of query, key and value, bias_k, bias_v.
+        out_proj = Linear(embed_dim, embed_dim, bias, device, dtype, generator=generator)
+        if self._packed:
+            self.in_proj_weight = parameter(xavier_uniform_(new(3 * embed_dim, embed_dim), generator))
+        else:
+            self.q_proj_weight = parameter(xavier_uniform_(new(embed_dim, embed_dim), generator))
+            self.k_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.kdim), generator))
+            self.v_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.vdim), generator))
+        self.in_proj_bias: Tensor | None = None
+        self.bias_k: Tensor | None = None
+        self.bias_v: Tensor | None = None
+        if bias:
+            self.in_proj_bias = parameter(new(3 * embed_dim).zero_())
+            out_proj.bias = parameter(new(embed_dim).zero_())
+        if add_bias_kv:
+            self.bias_k = parameter(xavier_normal_(new(1, 1, embed_dim), generator))
+            self.bias_v = parameter(xavier_normal_(new(1, 1, embed_dim), generator))
+        self.out_proj = out_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """query (Tq, B, E), key (Tk, B, kdim), value (Tk, B, vdim) -> y (Tq, B, E), weights (B, Tq, Tk) or None.
+
+        With `batch_first` the batch stands first in all four; unbatched inputs (T, E) give unbatched results.
+
+        Args:
+            key_padding_mask: (B, Tk) or, unbatched, (Tk,): True for keys to ignore, or floating and added.
+            need_weights: whether to return the probabilities, after dropout.
+            attn_mask: (Tq, Tk) or (B H, Tq, Tk): True for keys not to see, or floating and added.
+            average_attn_weights: whether the weights are the mean over heads, or (B, H, Tq, Tk).
+            is_causal: promises that `attn_mask` is the causal mask. It is then not read, unless weights or a
+                padding mask are asked for: a promise that is not kept gives what PyTorch gives.
+
+        Raises:
+            ShapeError: inputs or masks that do not fit; masks neither boolean nor floating.
+            RuntimeError: `is_causal` without an `attn_mask`.
+        """
+        self._check(query, key, value)
+        if is_causal and attn_mask is None:
+            raise RuntimeError(f"{self!r}: is_causal says that attn_mask is the causal mask, but none was given")
+        batched = query.dim() == 3
+        inputs = (query, key, value) if batched else (query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
+        layout = "b t" if self.batch_first or not batched else "t b"
+        q, k, v = (
+            rearrange(linear(x, weight, bias), f"{layout} (h d) -> b h t d", h=self.num_heads).contiguous()
+            for x, weight, bias in zip(inputs, *self._projections(), strict=True)
+        )
+        if key_padding_mask is not None and not batched:
+            key_padding_mask = key_padding_mask.unsqueeze(0)
+        trusted = is_causal and key_padding_mask is None and not need_weights
+        mask = merge_masks(q, k, key_padding_mask, None if trusted else attn_mask)
+        k, v, mask = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_seen(mask)
+        if mask is not None and need_weights:
+            mask = nothing_is_nan(mask)
+        if trusted and q.shape[2] != k.shape[2]:
+            mask = seen_from_the_start(q.shape[2], k.shape[2], q)
+        keep = draw_keep(q, k.shape[2], self.dropout if self.training else 0.0)
+        causal = trusted and mask is None
+        lane = "vectorized" if need_weights else self.implementation
+        output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
+        merged = rearrange(output, f"b h t d -> {layout} (h d)")
+        # out_proj keeps `merged` anyway; a view of it spares keeping `output` beside it
+        output = rearrange(merged, f"{layout} (h d) -> b h t d", h=self.num_heads)
+        self.save(
+            inputs, (q, k, v), (output, kept), (mask, causal, keep), (lane, layout, batched, average_attn_weights)
+        )
+        y = self.out_proj.forward(merged)
+        weights = self._weights(kept, keep, average_attn_weights) if need_weights else None
+        if batched:
+            return y, weights
+        return y.squeeze(0), None if weights is None else weights.squeeze(0)
+
+    def backward(
+        self, dout: Tensor | None, dweights: Tensor | None = None, *, input_gradient: bool = True
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of y and of the weights, shaped as they are -> dquery, dkey, dvalue."""
+        dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
+        inputs, (q, k, v), results, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
+        if dout is None and dweights is None:
+            return None, None, None
+        if dmerged is None:
+            dheads = torch.zeros_like(results[0])
+        else:
+            dheads = rearrange(dmerged, f"{layout} (h d) -> b h t d", h=self.num_heads)
+        options = {"mask": mask, "causal": causal, "keep": keep}
+        if dweights is not None:
+            dweights = dweights if batched else dweights.unsqueeze(0)
+            options["dprobabilities"] = self._weights_backward(dweights, keep, averaged)
+        dq, dk, dv = LANES[lane][1](dheads, q, k, v, *results, **options)
+        keys = inputs[1].shape[layout.split().index("t")]
+        if self.bias_k is not None and self.bias_v is not None:
+            # the appended key is every example's, so that its gradient is their sum                         (3)
+            accumulate(self.bias_k, rearrange(dk[:, :, keys].sum(0), "h d -> 1 1 (h d)"))
+            accumulate(self.bias_v, rearrange(dv[:, :, keys].sum(0), "h d -> 1 1 (h d)"))
+        gradients = [rearrange(d, f"b h t d -> {layout} (h d)") for d in (dq, dk[:, :, :keys], dv[:, :, :keys])]
+        dquery, dkey, dvalue = self._projections_backward(gradients, inputs, input_gradient)
+        if batched or dquery is None or dkey is None or dvalue is None:
+            return dquery, dkey, dvalue
+        return dquery.squeeze(0), dkey.squeeze(0), dvalue.squeeze(0)
+
+    def _projections(self) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
+        """The three weights (E, width of the input) and the three biases (E,) of query, key and value."""
+        if self._packed:
+            weights: Sequence[Tensor] = self.in_proj_weight.chunk(3)
+        else:
+            weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        bias = self.in_proj_bias
+        return weights, (None, None, None) if bias is None else bias.chunk(3)
+
+    def _projections_backward(
+        self, gradients: Sequence[Tensor], inputs: Sequence[Tensor], input_gradient: bool
+    ) -> Sequence[Tensor | None]:
+        weights, _ = self._projections()
+        trains_bias = self.in_proj_bias is not None and self.in_proj_bias.requires_grad
+        results = [
+            linear_backward(dy, x, weight, (input_gradient, weight.requires_grad, trains_bias))
+            for dy, x, weight in zip(gradients, inputs, weights, strict=True)
+        ]
+        dinputs, dweights, dbiases = zip(*results, strict=True)
+        if self._packed and self.in_proj_weight.requires_grad:
+            accumulate(self.in_proj_weight, torch.cat(dweights))
+        elif not self._packed:
+            for weight, dweight in zip(weights, dweights, strict=True):
+                accumulate(weight, dweight)
+        if trains_bias:
+            accumulate(self.in_proj_bias, torch.cat(dbiases))
+        return dinputs
+
+    def _append(self, heads: Tensor, learned: Tensor | None) -> Tensor:
+        """Keys or values (B, H, Tk, D), behind them the learned one and the zeros, where the layer has them."""
+        batch, _, _, width = heads.shape
+        parts = [heads]
+        if learned is not None:
+            parts.append(rearrange(learned, "1 1 (h d) -> 1 h 1 d", d=width).expand(batch, -1, -1, -1))
+        if self.add_zero_attn:
+            parts.append(heads.new_zeros(batch, self.num_heads, 1, width))
+        return torch.cat(parts, 2) if len(parts) > 1 else heads
+
+    def _append_seen(self, mask: Tensor | None) -> Tensor | None:
+        """What was appended to the keys is seen by every query."""
+        appended = (self.bias_k is not None) + self.add_zero_attn
+        if mask is None or appended == 0:
+            return mask
+        return torch.cat([mask, mask.new_zeros(*mask.shape[:-1], appended)], -1)
+
+    @staticmethod
+    def _weights(probabilities: Tensor, keep: Tensor | None, averaged: bool) -> Tensor:
+        weights = probabilities if keep is None else probabilities * keep
+        return weights.mean(1) if averaged else weights  # A_ij = sum_h keep_hij P_hij / H                     (1)
+
+    def _weights_backward(self, dweights: Tensor, keep: Tensor | None, averaged: bool) -> Tensor:
+        """dweights (B, Tq, Tk) or (B, H, Tq, Tk) -> what it adds to dP (B, H, Tq, Tk)."""
+        if averaged:
+            shared = rearrange(dweights, "b q k -> b 1 q k") / self.num_heads
+            dweights = shared.expand(-1, self.num_heads, -1, -1)
+        return dweights if keep is None else dweights * keep  # dP_hij = keep_hij dA_ij / H                    (2)
+
+    def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        time, batch = (1, 0) if self.batch_first else (0, 1)
+        shapes = [tuple(x.shape) for x in (query, key, value)]
+        widths = (self.embed_dim, self.kdim, self.vdim)
+        fits = len(shapes[0]) in (2, 3) and all(
+            len(shape) == len(shapes[0]) and shape[-1] == width for shape, width in zip(shapes, widths, strict=True)
+        )
+        if fits and len(shapes[0]) == 3:
+            fits = shapes[0][batch] == shapes[1][batch] == shapes[2][batch] and shapes[1][time] == shapes[2][time]
+        elif fits:
+            fits = shapes[1][0] == shapes[2][0]
+        if not fits:
+            axes = "B, T" if self.batch_first else "T, B"
+            raise ShapeError(
+                f"{self!r}: given query {shapes[0]}, key {shapes[1]}, value {shapes[2]}, expected ({axes}, width) or "
+                f"(T, width) with widths {widths}, one B, and the T of key and value equal"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, dropout={self.dropout}, "
+            f"bias={self.in_proj_bias is not None}, add_bias_kv={self.bias_k is not None}, "
+            f"add_zero_attn={self.add_zero_attn}, kdim={self.kdim}, vdim={self.vdim}, batch_first={self.batch_first}, "
+            f"implementation={self.implementation!r}"
+        )

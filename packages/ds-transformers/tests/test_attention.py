@@ -1,0 +1,311 @@
+import math
+
+import pytest
+import torch
+from ds_core import Module, ShapeError, record
+from ds_core.testing import check_layer
+from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+PAIRS = {"vectorized": (attention, attention_backward), "tiled": (tiled_attention, tiled_attention_backward)}
+both_lanes = pytest.mark.parametrize("lane", list(PAIRS))
+
+
+class AttentionOf(Module):
+    """A pair as a layer without parameters, so that `check_layer` can look at it."""
+
+    def __init__(self, lane, **options):
+        self.pair, self.options = PAIRS[lane], options
+
+    def forward(self, query, key, value):
+        output, kept = self.pair[0](query, key, value, **self.options)
+        self.save(query, key, value, output, kept)
+        return output
+
+    def backward(self, dout):
+        saved = self.saved()
+        return (None, None, None) if dout is None else self.pair[1](dout, *saved, **self.options)
+
+
+class WeighedAttention(Module):
+    """The vectorized pair with both of its results."""
+
+    def __init__(self, keep=None):
+        self.keep = keep
+
+    def forward(self, query, key, value):
+        output, probabilities = attention(query, key, value, causal=True, keep=self.keep)
+        self.save(query, key, value, output, probabilities)
+        return output, probabilities
+
+    def backward(self, dout, dprobabilities=None):
+        query, key, value, output, probabilities = self.saved()
+        if dout is None:
+            if dprobabilities is None:
+                return None, None, None
+            dout = torch.zeros_like(output)
+        return attention_backward(
+            dout,
+            query,
+            key,
+            value,
+            output,
+            probabilities,
+            causal=True,
+            keep=self.keep,
+            dprobabilities=dprobabilities,
+        )
+
+
+def random_heads(batch=2, heads=3, queries=4, keys=4, width=5, value_width=None, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(queries, width), (keys, width), (keys, value_width or width)]
+    return [torch.randn(batch, heads, *shape, dtype=dtype, generator=generator) for shape in shapes]
+
+
+def gradients_of(function, inputs, dout):
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
+    output = function(*leaves)
+    output.backward(dout)
+    return output.detach(), [leaf.grad for leaf in leaves]
+
+
+@both_lanes
+def test_worked_example(lane):
+    ln3 = math.log(3)
+    query = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
+    key = torch.tensor([[[[0.0, ln3], [ln3, 0.0]]]], dtype=torch.float64)
+    value = torch.tensor([[[[1.0, 2.0], [3.0, -1.0]]]], dtype=torch.float64)
+    dout = torch.tensor([[[[1.0, 2.0], [-1.0, 4.0]]]], dtype=torch.float64)
+    forward, backward = PAIRS[lane]
+    output, kept = forward(query, key, value, scale=1.0)
+    expected = torch.tensor([[2.5, -0.25], [1.5, 1.25]], dtype=torch.float64)
+    torch.testing.assert_close(output[0, 0], expected, rtol=1e-14, atol=1e-14)
+    if lane == "vectorized":
+        expected = torch.tensor([[0.25, 0.75], [0.75, 0.25]], dtype=torch.float64)
+        torch.testing.assert_close(kept[0, 0], expected, rtol=1e-14, atol=0)
+    else:
+        torch.testing.assert_close(kept, torch.full_like(kept, 2.0), rtol=1e-14, atol=0)  # log2(1 + 3)
+    dquery, dkey, dvalue = backward(dout, query, key, value, output, kept, scale=1.0)
+    for found, rows in [
+        (dvalue, [[-0.5, 3.5], [0.5, 2.5]]),
+        (dquery, [[-0.75 * ln3, 0.75 * ln3], [-2.625 * ln3, 2.625 * ln3]]),
+        (dkey, [[0.75, 2.625], [-0.75, -2.625]]),
+    ]:
+        torch.testing.assert_close(found[0, 0], torch.tensor(rows, dtype=torch.float64), rtol=1e-13, atol=1e-13)
+
+
+@both_lanes
+def test_index_by_index(lane):
+    query, key, value = random_heads(batch=1, heads=2, queries=3, keys=4, width=2, value_width=3)
+    output, _ = PAIRS[lane][0](query, key, value, causal=True)
+    for h in range(2):
+        for i in range(3):
+            seen = range(i + 4 - 3 + 1)
+            scores = [sum(query[0, h, i, d] * key[0, h, j, d] for d in range(2)) / math.sqrt(2) for j in seen]
+            total = sum(math.exp(score) for score in scores)
+            for c in range(3):
+                expected = sum(math.exp(scores[j]) / total * value[0, h, j, c] for j in seen)
+                assert output[0, h, i, c].item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+MASKS = {
+    "none": lambda b, h, q, k: None,
+    "shared": lambda b, h, q, k: torch.rand(q, k) < 0.6,
+    "padding": lambda b, h, q, k: torch.arange(k) < torch.arange(1, b + 1).view(b, 1, 1, 1),
+    "per head": lambda b, h, q, k: torch.rand(1, h, q, k) < 0.6,
+    "queries": lambda b, h, q, k: torch.rand(b, 1, q, 1) < 0.6,
+    "floating": lambda b, h, q, k: torch.randn(b, h, q, k, dtype=torch.float64),
+    "floating, shared": lambda b, h, q, k: torch.randn(q, k, dtype=torch.float64),
+    "floating with -inf": lambda b, h, q, k: torch.zeros(q, k).masked_fill(torch.rand(q, k) < 0.4, -math.inf).double(),
+}
+
+
+@both_lanes
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("mask", list(MASKS))
+def test_like_torch_with_every_kind_of_mask(mask, scale, lane):
+    torch.manual_seed(1)
+    inputs = random_heads(batch=3, queries=4, keys=6)
+    dout = torch.randn(3, 3, 4, 5, dtype=torch.float64)
+    given_mask = MASKS[mask](3, 3, 4, 6)
+    expected = gradients_of(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=given_mask, scale=scale), inputs, dout
+    )
+    options = {"mask": given_mask, "scale": scale} | ({"rows": 3} if lane == "tiled" else {})
+    forward, backward = PAIRS[lane]
+    output, kept = forward(*inputs, **options)
+    torch.testing.assert_close(output, expected[0], rtol=1e-12, atol=1e-12)
+    for found, gradient in zip(backward(dout, *inputs, output, kept, **options), expected[1], strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-12, atol=1e-12)
+
+
+@both_lanes
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("queries", "keys"), [(4, 4), (1, 1), (2, 5), (5, 2), (1, 4), (3, 1)], ids=lambda length: str(length)
+)
+def test_gradients(queries, keys, causal, lane):
+    options = {"causal": causal} | ({"rows": 2} if lane == "tiled" else {})
+    check_layer(AttentionOf(lane, **options), *random_heads(queries=queries, keys=keys, value_width=3))
+
+
+@both_lanes
+def test_gradients_with_mask_and_dropout(lane):
+    torch.manual_seed(2)
+    mask = torch.rand(3, 4, 4) < 0.7
+    keep = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6
+    options = {"mask": mask, "causal": True, "keep": keep} | ({"rows": 3} if lane == "tiled" else {})
+    check_layer(AttentionOf(lane, **options), *random_heads(), batch_dim=None)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_gradient_of_the_probabilities(dropped):
+    torch.manual_seed(3)
+    keep = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6 if dropped else None
+    check_layer(WeighedAttention(keep), *random_heads(), batch_dim=None)
+
+
+@both_lanes
+def test_dropout_multiplies_the_probabilities(lane):
+    inputs = random_heads()
+    keep = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
+    keep[..., 1] = 4.0
+    _, probabilities = attention(*inputs)
+    output, _ = PAIRS[lane][0](*inputs, keep=keep)
+    torch.testing.assert_close(output, 4 * probabilities[..., 1:2] * inputs[2][:, :, 1:2])
+
+
+@both_lanes
+@pytest.mark.parametrize("keys", [6, 4, 3])
+def test_causal_is_aligned_with_the_end_of_the_keys(keys, lane):
+    query, key, value = random_heads(queries=4, keys=keys)
+    output, _ = PAIRS[lane][0](query, key, value, causal=True)
+    for i in range(4):
+        seen = max(0, i + keys - 4 + 1)
+        alone, _ = attention(query[:, :, i : i + 1], key[:, :, :seen], value[:, :, :seen])
+        torch.testing.assert_close(output[:, :, i : i + 1], alone, rtol=1e-12, atol=1e-12)
+
+
+@both_lanes
+@pytest.mark.parametrize("engine", ["handwritten", "autograd"])
+@pytest.mark.parametrize("floating", [False, True])
+def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, lane):
+    mask = torch.ones(4, 4, dtype=torch.bool)
+    mask[2] = False
+    if floating:
+        mask = torch.zeros(4, 4, dtype=torch.float64).masked_fill(~mask, -math.inf)
+    inputs = random_heads()
+    dout = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    if engine == "autograd":
+        output, gradients = gradients_of(lambda *x: PAIRS[lane][0](*x, mask=mask)[0], inputs, dout)
+    else:
+        layer = AttentionOf(lane, mask=mask)
+        with record():
+            output = layer(*inputs)
+            gradients = layer.backward(dout)
+    assert (output[:, :, 2] == 0).all()
+    assert (gradients[0][:, :, 2] == 0).all()
+    rest = [0, 1, 3]
+    _, expected = gradients_of(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v), [inputs[0][:, :, rest], *inputs[1:]], dout[:, :, rest]
+    )
+    torch.testing.assert_close(gradients[0][:, :, rest], expected[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(list(gradients[1:]), expected[1:], rtol=1e-12, atol=1e-12)
+
+
+@both_lanes
+@pytest.mark.parametrize("engine", ["handwritten", "autograd"])
+def test_huge_scores_in_float32(engine, lane):
+    query = torch.tensor([[[[1e4], [-1e4], [0.0]]]])
+    key = torch.tensor([[[[1.0], [-1.0], [0.5]]]])
+    value = torch.tensor([[[[1.0], [2.0], [3.0]]]])
+    dout = torch.tensor([[[[1.0], [1.0], [1.0]]]])
+    if engine == "autograd":
+        output, gradients = gradients_of(lambda *x: PAIRS[lane][0](*x)[0], (query, key, value), dout)
+    else:
+        layer = AttentionOf(lane)
+        with record():
+            output = layer(query, key, value)
+            gradients = layer.backward(dout)
+    torch.testing.assert_close(output.flatten(), torch.tensor([1.0, 2.0, 2.0]))
+    # the third query weighs all keys by 1/3: dS = (value - 2) / 3
+    torch.testing.assert_close(gradients[0].flatten(), torch.tensor([0.0, 0.0, (-1.0 + 0.5) / 3]))
+    torch.testing.assert_close(gradients[1].flatten(), torch.zeros(3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradients[2].flatten(), torch.tensor([4 / 3, 4 / 3, 1 / 3]))
+
+
+@both_lanes
+def test_bfloat16_calculates_exponentials_in_float32(lane):
+    inputs = random_heads(queries=70, keys=70, width=16, dtype=torch.float32)
+    dout = torch.randn(2, 3, 70, 16)
+    forward, backward = PAIRS[lane]
+    output, kept = forward(*inputs, causal=True)
+    expected = [output, *backward(dout, *inputs, output, kept, causal=True)]
+    low = [tensor.bfloat16() for tensor in inputs]
+    output, kept = forward(*low, causal=True)
+    found = [output, *backward(dout.bfloat16(), *low, output, kept, causal=True)]
+    for name, tensor, wanted in zip(("output", "query", "key", "value"), found, expected, strict=True):
+        assert tensor.dtype == torch.bfloat16
+        error = (tensor.float() - wanted).norm() / wanted.norm()
+        assert error < 0.02, (name, error)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    sizes=st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(0, 6), st.integers(0, 6), st.integers(1, 4)),
+    masked=st.sampled_from(["none", "boolean", "floating"]),
+    causal=st.booleans(),
+    rows=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_the_lanes_agree(sizes, masked, causal, rows, seed):
+    batch, heads, queries, keys, width = sizes
+    inputs = random_heads(*sizes, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    dout = torch.randn(batch, heads, queries, width, dtype=torch.float64, generator=generator)
+    mask = None
+    if masked != "none":
+        mask = torch.rand(batch, 1, queries, keys, generator=generator) < 0.7
+        if masked == "floating":
+            noise = torch.randn(batch, 1, queries, keys, dtype=torch.float64, generator=generator)
+            mask = noise.masked_fill(~mask, -math.inf)
+    options = {"mask": mask, "causal": causal}
+    first, probabilities = attention(*inputs, **options)
+    second, logs = tiled_attention(*inputs, **options, rows=rows)
+    torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
+    total = probabilities.sum(-1)
+    assert (((total - 1).abs() < 1e-12) | (total == 0)).all()
+    for one, other in zip(
+        attention_backward(dout, *inputs, first, probabilities, **options),
+        tiled_attention_backward(dout, *inputs, second, logs, **options, rows=rows),
+        strict=True,
+    ):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@both_lanes
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": (2, 3, 4, 6)}, r"query \(2, 3, 4, 6\), key \(2, 3, 4, 5\)"),
+        ({"query": (2, 4, 5)}, r"query \(2, 4, 5\)"),
+        ({"key": (1, 3, 4, 5)}, r"key \(1, 3, 4, 5\)"),
+        ({"value": (2, 3, 7, 5)}, r"value \(2, 3, 7, 5\)"),
+        (
+            {"mask": torch.ones(5, 4, dtype=torch.bool)},
+            r"mask \(5, 4\), expected one that broadcasts to \(2, 3, 4, 4\)",
+        ),
+        ({"mask": torch.ones(1, 2, 3, 4, 4, dtype=torch.bool)}, r"mask \(1, 2, 3, 4, 4\)"),
+        ({"mask": torch.ones(4, 4, dtype=torch.int64)}, "mask of torch.int64, expected torch.bool or a floating"),
+        ({"keep": torch.ones(4, 4)}, r"keep \(4, 4\), expected \(2, 3, 4, 4\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(change, message, lane):
+    arguments = dict(zip(("query", "key", "value"), random_heads(), strict=True))
+    arguments |= {name: torch.zeros(given) if isinstance(given, tuple) else given for name, given in change.items()}
+    with pytest.raises(ShapeError, match=message):
+        PAIRS[lane][0](**arguments)

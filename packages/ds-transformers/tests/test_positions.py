@@ -1,0 +1,72 @@
+import pytest
+import torch
+from ds_core import ShapeError, record
+from ds_core.primitives import primitives_only
+from ds_core.testing import check_layer, check_twin
+from ds_transformers import LearnedPositions, add_positions, add_positions_backward
+
+
+class TorchPositions(torch.nn.Module):
+    def __init__(self, max_length, embed_dim, offset):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(max_length, embed_dim))
+        self.offset = offset
+
+    def forward(self, x):
+        places = torch.arange(self.offset, self.offset + x.shape[-2])
+        return x + torch.nn.functional.embedding(places, self.weight)
+
+
+def test_worked_example():
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    x = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[2.0, 2.0], [0.0, -1.0]]])
+    dy = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[0.0, 3.0], [1.0, 1.0]]])
+    assert add_positions(x, weight, 1).tolist() == [[[3.0, 5.0], [6.0, 6.0]], [[5.0, 6.0], [5.0, 5.0]]]
+    assert add_positions_backward(dy, weight, 1).tolist() == [[0.0, 0.0], [1.0, 3.0], [3.0, 2.0]]
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 1, 4), (2, 0, 4), (3, 4), (2, 2, 3, 4)])
+def test_gradients_and_twin(shape, offset):
+    class At(LearnedPositions):
+        def forward(self, x):
+            return super().forward(x, offset)
+
+    x = torch.randn(shape)
+    check_layer(At(5, 4), x, batch_dim=0 if len(shape) > 2 and shape[1] > 0 else None)
+    check_twin(At(5, 4), TorchPositions(5, 4, offset), x)
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    first = LearnedPositions(200, 100)
+    assert first.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    again = [LearnedPositions(5, 4, generator=torch.Generator().manual_seed(1)).weight for _ in range(2)]
+    assert torch.equal(*again)
+    assert list(first.state_dict()) == ["weight"]
+
+
+def test_frozen_positions_cost_nothing():
+    layer = LearnedPositions(5, 4).requires_grad_(False)
+    dy = torch.randn(2, 3, 4)
+    with record(), primitives_only() as operations:
+        layer(torch.zeros(2, 3, 4))
+        dx = layer.backward(dy)
+    assert torch.equal(dx, dy)
+    assert operations["sum"] == 0
+    assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "offset", "message"),
+    [
+        ((2, 6, 4), 0, "given positions 0 to 6, expected them within 0 to 5"),
+        ((2, 3, 4), 3, "given positions 3 to 6"),
+        ((2, 3, 4), -1, "given positions -1 to 2"),
+        ((2, 3, 5), 0, r"input of shape \(2, 3, 5\), expected \(..., T, 4\)"),
+        ((4,), 0, r"input of shape \(4,\)"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(shape, offset, message):
+    with pytest.raises(ShapeError, match=message):
+        LearnedPositions(5, 4)(torch.zeros(shape), offset)

@@ -1,0 +1,228 @@
+import math
+
+import pytest
+import torch
+from ds_core import Recompute, ShapeError, no_record, record
+from ds_core.testing import check_layer, check_twin
+from ds_transformers import KeyValueCache, SelfAttention
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LANES = ["vectorized", "tiled"]
+
+
+class TorchSelfAttention(torch.nn.MultiheadAttention):
+    """PyTorch's layer with one input, so that it is comparable."""
+
+    def __init__(self, embed_dim, num_heads, causal=False, bias=True):
+        super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
+        self.causal = causal
+
+    def forward(self, x, key_padding_mask=None):
+        length = x.shape[1]
+        mask = torch.ones(length, length, dtype=torch.bool).triu(1) if self.causal else None
+        return super().forward(x, x, x, key_padding_mask, need_weights=False, attn_mask=mask)[0]
+
+
+@pytest.mark.parametrize("implementation", LANES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("num_heads", [1, 3])
+def test_gradients_and_twin_over_all_arguments(num_heads, bias, causal, implementation):
+    layer = SelfAttention(6, num_heads, causal=causal, bias=bias, implementation=implementation)
+    x = torch.randn(2, 4, 6)
+    check_layer(layer, x)
+    check_twin(layer, TorchSelfAttention(6, num_heads, causal, bias), x)
+
+
+@pytest.mark.parametrize("implementation", LANES)
+@pytest.mark.parametrize("dropout", [0.3, 1.0])
+def test_gradients_under_dropout(dropout, implementation):
+    check_layer(SelfAttention(6, 2, causal=True, dropout=dropout, implementation=implementation), torch.randn(2, 5, 6))
+
+
+@pytest.mark.parametrize("implementation", LANES)
+def test_padding_is_not_seen(implementation):
+    layer = SelfAttention(6, 2, implementation=implementation)
+    x = torch.randn(2, 5, 6)
+    padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
+    check_layer(layer, x, kwargs={"key_padding_mask": padding}, batch_dim=None)
+    check_twin(layer, TorchSelfAttention(6, 2), x, kwargs={"key_padding_mask": padding})
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, key_padding_mask=padding)[1, :3], layer(x[1:, :3])[0])
+
+
+@pytest.mark.parametrize("implementation", LANES)
+@pytest.mark.parametrize("length", [0, 1])
+def test_no_token_and_one(length, implementation):
+    check_layer(
+        SelfAttention(6, 2, causal=True, implementation=implementation),
+        torch.randn(2, length, 6),
+        skip=["finite differences"] if length == 0 else [],
+    )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_same_seed_gives_torchs_weights(bias):
+    torch.manual_seed(3)
+    ours = SelfAttention(8, 2, bias=bias)
+    torch.manual_seed(3)
+    theirs = torch.nn.MultiheadAttention(8, 2, bias=bias)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor), name
+
+
+def test_a_generator_leaves_the_default_one_alone():
+    state = torch.get_rng_state()
+    first, second = (SelfAttention(8, 2, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.in_proj_weight, second.in_proj_weight)
+    assert torch.equal(first.out_proj.weight, second.out_proj.weight)
+
+
+@pytest.mark.parametrize("implementation", LANES)
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_causal_means_no_gradient_to_the_future(place, implementation):
+    layer = SelfAttention(6, 2, causal=True, implementation=implementation)
+    x = torch.randn(2, 7, 6)
+    dy = torch.zeros(2, 7, 6)
+    dy[:, place] = 1.0
+    with record():
+        y = layer(x)
+        dx = layer.backward(dy)
+    assert (dx[:, place + 1 :] == 0).all()
+    assert (dx[:, : place + 1].abs().sum(-1) > 0).all()
+    x[:, place + 1 :] = torch.randn_like(x[:, place + 1 :])
+    with no_record():
+        assert torch.equal(layer(x)[:, : place + 1], y[:, : place + 1])
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(pieces=st.lists(st.integers(0, 4), min_size=1, max_size=6), room=st.integers(0, 3), lane=st.sampled_from(LANES))
+def test_with_a_cache_pieces_equal_the_whole(pieces, room, lane):
+    layer = SelfAttention(6, 3, causal=True, implementation=lane).double()
+    length = sum(pieces)
+    x = torch.randn(2, length, 6, dtype=torch.float64)
+    cache = KeyValueCache(2, 3, length + room, 2, dtype=torch.float64)
+    with no_record():
+        parts = [layer(piece, cache=cache) for piece in x.split(pieces, 1)]
+        torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
+    assert cache.length == length
+
+
+def test_dropout_only_in_training():
+    layer = SelfAttention(6, 2, dropout=0.5)
+    x = torch.randn(2, 5, 6)
+    with no_record():
+        assert not torch.equal(layer(x), layer(x))
+        layer.eval()
+        assert torch.equal(layer(x), layer(x))
+
+
+def test_recompute_draws_the_same_dropout():
+    layer = SelfAttention(6, 2, dropout=0.5, implementation="tiled").double()
+    x, dy = torch.randn(2, 2, 5, 6, dtype=torch.float64)
+    gradients = []
+    for run in (layer, Recompute(layer)):
+        torch.manual_seed(0)
+        with record():
+            run.forward(x)
+            gradients.append(run.backward(dy))
+    assert torch.equal(*gradients)
+
+
+def kept_bytes(implementation, length):
+    layer = SelfAttention(8, 2, causal=True, implementation=implementation)
+    with record() as trace:
+        layer(torch.randn(1, length, 8))
+        kept = sum(line.bytes for line in trace.kept())
+        layer.backward(None)
+    return kept
+
+
+def test_memory_kept_is_what_the_page_says():
+    """x, Q, K, V and the merged heads: 5 B T E numbers; beside them B H T^2 probabilities or B H T sums."""
+    for length in (64, 300):
+        assert kept_bytes("vectorized", length) == 4 * (5 * length * 8 + 2 * length * length)
+        assert kept_bytes("tiled", length) == 4 * (5 * length * 8 + 2 * length)
+
+
+def test_work_not_needed_is_not_done():
+    layer = SelfAttention(6, 2).requires_grad_(False)
+    with record():
+        layer(torch.randn(2, 4, 6))
+        assert layer.backward(torch.randn(2, 4, 6), input_gradient=False) is None
+    assert all(tensor.grad is None for tensor in layer.parameters())
+
+
+@pytest.mark.parametrize("implementation", LANES)
+def test_traced_as_one_graph(implementation):
+    layer = SelfAttention(6, 2, causal=True, dropout=0.2, implementation=implementation).eval()
+    x, dy = torch.randn(2, 2, 5, 6)
+
+    def step(x, dy):
+        with record():
+            y = layer(x)
+            return y, layer.backward(dy)
+
+    expected = step(x, dy)
+    gradients = [tensor.grad for tensor in layer.parameters()]
+    layer.zero_grad()
+    found = torch.compile(step, fullgraph=True, backend="aot_eager")(x, dy)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close([tensor.grad for tensor in layer.parameters()], gradients)
+
+
+@pytest.mark.parametrize("implementation", LANES)
+def test_bfloat16(implementation):
+    layer = SelfAttention(8, 2, causal=True, implementation=implementation, dtype=torch.bfloat16)
+    x = torch.randn(2, 5, 8, dtype=torch.bfloat16)
+    with record():
+        y = layer(x)
+        dx = layer.backward(torch.randn_like(x))
+    assert y.dtype == dx.dtype == torch.bfloat16
+    assert all(tensor.grad.dtype == torch.bfloat16 for tensor in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"embed_dim": 6, "num_heads": 4}, "embed_dim=6 and num_heads=4"),
+        ({"embed_dim": 6, "num_heads": 0}, "num_heads=0"),
+        ({"embed_dim": 0, "num_heads": 1}, "embed_dim=0"),
+        ({"embed_dim": 6, "num_heads": 2, "dropout": 1.5}, "dropout=1.5"),
+        ({"embed_dim": 6, "num_heads": 2, "dropout": math.nan}, "dropout=nan"),
+        ({"embed_dim": 6, "num_heads": 2, "implementation": "fast"}, "'fast', expected one of vectorized, tiled"),
+    ],
+)
+def test_impossible_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SelfAttention(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (torch.zeros(2, 4, 5), {}, r"input of shape \(2, 4, 5\), expected \(B, T, 6\)"),
+        (torch.zeros(4, 6), {}, r"input of shape \(4, 6\)"),
+        (torch.zeros(2, 4, 6), {"key_padding_mask": torch.zeros(2, 3, dtype=torch.bool)}, r"\(2, 3\).*\(2, 4\)"),
+        (torch.zeros(2, 4, 6), {"key_padding_mask": torch.zeros(2, 4)}, "torch.float32, expected .* torch.bool"),
+        (torch.zeros(2, 4, 6), {"cache": KeyValueCache(3, 2, 9, 3)}, r"SelfAttention|KeyValueCache.*B=3"),
+        (torch.zeros(2, 4, 6), {"cache": KeyValueCache(2, 3, 9, 2)}, "H=3"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(x, options, message):
+    with no_record(), pytest.raises(ShapeError, match=message):
+        SelfAttention(6, 2, causal=True)(x, **options)
+
+
+def test_a_cache_needs_a_causal_layer_and_no_padding():
+    cache = KeyValueCache(2, 2, 9, 3)
+    x = torch.zeros(2, 4, 6)
+    with no_record():
+        with pytest.raises(ValueError, match="a cache needs causal=True"):
+            SelfAttention(6, 2)(x, cache=cache)
+        with pytest.raises(ValueError, match="cannot be given together"):
+            SelfAttention(6, 2, causal=True)(x, cache, torch.zeros(2, 4, dtype=torch.bool))
+    assert cache.length == 0

@@ -1,0 +1,113 @@
+import importlib
+
+import pytest
+import torch
+from ds_core.primitives import primitives_only
+from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
+
+# the package's attribute of this name is the function
+MODULE = importlib.import_module("ds_transformers.tiled_attention")
+
+
+def long_heads(batch=2, heads=3, queries=20, keys=20, width=4):
+    generator = torch.Generator().manual_seed(0)
+    sizes = (queries, keys, keys, queries)
+    return [torch.randn(batch, heads, size, width, dtype=torch.float64, generator=generator) for size in sizes]
+
+
+def tiled(query, key, value, dout, **options):
+    output, logs = tiled_attention(query, key, value, **options)
+    return output, *tiled_attention_backward(dout, query, key, value, output, logs, **options)
+
+
+def whole(query, key, value, dout, **options):
+    output, probabilities = attention(query, key, value, **options)
+    return output, *attention_backward(dout, query, key, value, output, probabilities, **options)
+
+
+def test_worked_example():
+    """The scores 0 and ln 3 of both queries: 2^2 is the sum of the exponentials, 1/4 and 3/4 the probabilities."""
+    query = torch.eye(2, dtype=torch.float64).view(1, 1, 2, 2)
+    key = torch.tensor([[0.0, 3.0], [3.0, 0.0]], dtype=torch.float64).clamp(min=1.0).log().view(1, 1, 2, 2)
+    value = torch.tensor([[[[1.0, 2.0], [3.0, -1.0]]]], dtype=torch.float64)
+    output, logs = tiled_attention(query, key, value, scale=1.0, rows=1)
+    torch.testing.assert_close(logs.flatten(), torch.tensor([2.0, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(output[0, 0], torch.tensor([[2.5, -0.25], [1.5, 1.25]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 7, 20, 64, None])
+@pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
+def test_the_same_whatever_the_tiles(cached, rows, causal, monkeypatch):
+    monkeypatch.setattr(MODULE, "CACHED", cached)
+    inputs = long_heads()
+    for found, expected in zip(tiled(*inputs, causal=causal, rows=rows), whole(*inputs, causal=causal), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (2, 1, 1, 20), (1, 3, 20, 20), (2, 3, 20, 20), (3, 1, 1), (20,)])
+@pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
+def test_each_tile_takes_its_part_of_the_mask(cached, shape, monkeypatch):
+    monkeypatch.setattr(MODULE, "CACHED", cached)
+    torch.manual_seed(0)
+    mask, inputs = torch.rand(shape) < 0.7, long_heads()
+    keep = (torch.rand(2, 3, 20, 20, dtype=torch.float64) < 0.5) * 2.0
+    options = {"mask": mask, "causal": True, "keep": keep}
+    for found, expected in zip(tiled(*inputs, rows=6, **options), whole(*inputs, **options), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads", "queries", "keys"), [(0, 3, 4, 4), (2, 3, 0, 4), (2, 3, 4, 0), (2, 3, 1, 1)]
+)
+@pytest.mark.parametrize("causal", [False, True])
+def test_nothing_and_one(batch, heads, queries, keys, causal):
+    inputs = long_heads(batch, heads, queries, keys)
+    for found, expected in zip(tiled(*inputs, causal=causal), whole(*inputs, causal=causal), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_causal_tile_computes_no_score_beyond_its_diagonal(monkeypatch):
+    """16 queries in tiles of 4 see 4, 8, 12 and 16 keys: 160 of 256 scores for each head."""
+    computed = []
+    products = MODULE.base2_scores
+
+    def counted(q, k, *rest):
+        scores = products(q, k, *rest)
+        computed.append(scores.numel())
+        return scores
+
+    monkeypatch.setattr(MODULE, "base2_scores", counted)
+    query, key, value, dout = long_heads(1, 1, 16, 16)
+    output, logs = tiled_attention(query, key, value, causal=True, rows=4)
+    assert sum(computed) == 160
+    tiled_attention_backward(dout, query, key, value, output, logs, causal=True, rows=4)
+    assert sum(computed) == 320
+
+
+def test_no_matrix_is_ever_whole():
+    """No tensor that either pass makes has as many elements as the scores of 8 queries and all keys."""
+    largest = 0
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            results = func(*args, **(kwargs or {}))
+            for result in results if isinstance(results, (tuple, list)) else [results]:
+                largest = max(largest, result.numel())
+            return results
+
+    query, key, value, dout = long_heads(1, 1, 256, 256)
+    with Sizes():
+        tiled(query, key, value, dout, causal=True, rows=8)
+    assert largest <= 8 * 256
+    with Sizes():
+        whole(query, key, value, dout, causal=True)
+    assert largest >= 256 * 256
+
+
+def test_only_primitives_run():
+    inputs = long_heads()
+    with torch.no_grad(), primitives_only() as operations:
+        tiled(*inputs, causal=True, rows=8)
+    assert operations["exp2"] == 6

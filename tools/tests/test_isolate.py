@@ -1,0 +1,66 @@
+"""Small packages without torch, so that a fresh environment takes a second or two."""
+
+import isolate
+import pytest
+from workspace import packages
+
+TEST = 'test = ["pytest>=8"]'
+
+
+def test_catches(plant, capsys):
+    """One good package and one for each fault, each alone in its environment."""
+    packages_and_faults = {
+        "wrong": ({"src/wrong/a.py": "VALUE = 2\n"}, "assert 2 == 1"),
+        "undeclared-tool": ({"tests/test_b.py": "import hypothesis\n"}, "No module named 'hypothesis'"),
+        "sibling-in-test": ({"tests/test_b.py": "def test_b():\n    import good\n"}, "No module named 'good'"),
+        "sibling-in-module": ({"src/sibling_in_module/b.py": "import good\n"}, "No module named 'good'"),
+        "checkout": (
+            {"docs/a.md": "", "tests/test_b.py": "def test_b():\n    open('docs/a.md')\n"},
+            "FileNotFoundError",
+        ),
+        "untested": ({"tests/test_a.py": ""}, "no tests ran"),
+    }
+    for name, (files, _) in {"good": ({}, ""), **packages_and_faults}.items():
+        module = name.replace("-", "_")
+        whole = {
+            f"src/{module}/a.py": "VALUE = 1\n",
+            "tests/test_a.py": f"from {module}.a import VALUE\n\n\ndef test_value():\n    assert VALUE == 1\n",
+        }
+        root = plant({f"{name}/{path}": text for path, text in {**whole, **files}.items()}, extras=TEST)
+    assert isolate.main([], root) == 1
+    printed = capsys.readouterr().out
+    assert "good: 1 passed" in printed
+    for name, (_, fault) in packages_and_faults.items():
+        assert fault in printed.split(f"\n{name}: FAILED")[1]
+    assert printed.endswith("1 passed, 6 failed\n")
+
+
+def test_one_package_that_is_whole(plant, capsys):
+    files = {"good/src/good/a.py": "", "good/tests/test_a.py": "def test_a():\n    import good.a\n"}
+    assert isolate.main(["good"], plant(files, extras=TEST)) == 0
+    assert capsys.readouterr().out.endswith("1 passed, 0 failed\n")
+
+
+def test_catches_a_package_that_does_not_build(plant, capsys):
+    root = plant({"broken/pyproject.toml": "[project]\nname = 'broken'\n"})
+    assert isolate.main([], root) == 1
+    assert "broken: does not build" in capsys.readouterr().out
+
+
+def test_siblings_are_those_declared_by_it_or_by_a_declared_one(plant):
+    plant({"ds-core/src/ds_core/a.py": "", "ds-rnn/src/ds_rnn/a.py": ""})
+    plant({"ds-cnn/src/ds_cnn/a.py": ""}, dependencies='"ds-core"', extras='test = ["pytest", "ds-rnn"]')
+    members = packages(plant({"ds-zoo/src/ds_zoo/a.py": ""}, dependencies='"torch", "ds-cnn>=0.1,<0.2"'))
+    needed = {package.name: isolate.needed_siblings(package, members) for package in members}
+    assert needed == {
+        "ds-core": set(),
+        "ds-rnn": set(),
+        "ds-cnn": {"ds-core", "ds-rnn"},
+        "ds-zoo": {"ds-cnn", "ds-core"},
+    }
+
+
+def test_unknown_package(plant, capsys):
+    with pytest.raises(SystemExit):
+        isolate.main(["ds-cor"], plant({"ds-core/src/ds_core/a.py": ""}))
+    assert "no such package: ds-cor" in capsys.readouterr().err

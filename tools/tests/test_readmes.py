@@ -1,0 +1,53 @@
+"""Every example of every README runs as shown, and every command in it exists."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from workspace import ROOT, packages, place, tomllib
+
+READMES = {place(ROOT, path): path for path in [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]}
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_python_runs_as_shown(name, tmp_path):
+    code = blocks(READMES[name], "python")
+    assert code
+    for block in code:
+        run = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        assert os.listdir(tmp_path) == []
+
+
+def test_the_first_gradient_takes_fifteen_lines():
+    (code,) = blocks(READMES["README.md"], "python")
+    assert len([line for line in code.splitlines() if line]) <= 15
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_hatch_scripts_exist(name):
+    environments = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["envs"]
+    for environment, script in re.findall(r"hatch run (?:([\w-]+):)?([\w-]+)", READMES[name].read_text("utf-8")):
+        assert script in environments[environment or "default"]["scripts"], f"hatch run {environment}:{script}"
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", READMES[name].read_text("utf-8")):
+        assert (READMES[name].parent / link).exists(), link
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_install_commands_name_every_sibling_that_is_needed(name):
+    members = {package.name: package for package in packages()}
+    for command in re.findall(r"pip install(?:.*\\\n)*.*", "\n".join(blocks(READMES[name], "sh"))):
+        named = re.findall(r"subdirectory=packages/([\w-]+)", command)
+        named += [wheel.replace("_", "-") for wheel in re.findall(r"dist/(\w+)-", command)]
+        needed = {requirement.name for each in named for requirement in members[each].requirements()}
+        assert needed & set(members) <= set(named), command
