@@ -79,6 +79,7 @@ def test_a_step_that_is_compiled_itself_runs_what_is_written() -> None:
     compile_pairs(True)
     whole = torch.compile(step, fullgraph=True, backend="eager")
     assert whole(torch.ones(2)).tolist() == [4, 4]
+    assert compiled._Switch.compiled == {}
 
 
 def test_the_marked_functions_are_those_that_run_long_in_eager(counted: list[str]) -> None:

@@ -17,6 +17,13 @@ def test_replaces_the_whole_file_and_leaves_nothing_else(tmp_path, content):
     assert os.listdir(tmp_path) == ["a"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+def test_others_may_read_what_they_usually_may(tmp_path):
+    (tmp_path / "usual").touch()
+    write_atomically(tmp_path / "a", lambda path: (path.write_bytes(b"x"), path.chmod(0o600)))
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_full_disk_keeps_the_old_file(tmp_path):
     (tmp_path / "a").write_text("old")
 

@@ -59,7 +59,7 @@ def _norms(rows: Tensor, p: float) -> Tensor:
     if math.isinf(p):
         return rows.abs().amax(1, keepdim=True) if p > 0 else rows.abs().amin(1, keepdim=True)
     if p == 0:
-        return (rows != 0).sum(1, keepdim=True)
+        return (rows != 0).to(rows.dtype).sum(1, keepdim=True)
     return rows.abs().pow_(p).sum(1, keepdim=True).pow_(1 / p)
 
 

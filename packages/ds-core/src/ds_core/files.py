@@ -27,8 +27,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str | Callab
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         if callable(content):
             content(temporary)
+            temporary.chmod(mode)  # safetensors keeps what it writes from everybody else
         else:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         _to_disk(temporary)

@@ -6,7 +6,8 @@ one call, the formulas run once over all of them, and one call brings the result
 they are. A big parameter is updated in pieces instead, so that temporaries stay in the cache.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -24,20 +25,25 @@ def piece_size(device: torch.device) -> int:
     return 2**18 if device.type == "cpu" else 2**22
 
 
-def pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
-    """`tensors`, all of one shape, cut alike into flat views of a piece each.
+def is_small(tensor: Tensor, moments: int = 1) -> bool:
+    """Whether packing `tensor` pays: what it saves grows with the number of moments, gathering costs with the size."""
+    return 0 < tensor.numel() <= 2**14 * max(moments, 1)
 
-    They come whole where they are small, or where the elements of one do not lie in index order.
+
+def pieces(parameter: Tensor, gradient: Tensor | None, *moments: Tensor) -> list[list[Tensor]]:
+    """The tensors, all of one shape, cut alike into flat views of a piece each.
+
+    They come whole where they are no larger, or where the elements of one do not lie in index order.
     """
-    total, size = tensors[0].numel(), piece_size(tensors[0].device)
+    assert gradient is not None
+    tensors = [parameter, gradient, *moments]
+    total, size = parameter.numel(), piece_size(parameter.device)
     if total <= size or not all(tensor.is_contiguous() for tensor in tensors):
-        yield list(tensors)
-        return
+        return [tensors]
     flat = [tensor.view(-1) for tensor in tensors]
     count = -(-total // size)
-    for index in range(count):
-        start, end = index * total // count, (index + 1) * total // count
-        yield [tensor[start:end] for tensor in flat]
+    ends = [index * total // count for index in range(count + 1)]
+    return [[tensor[start:end] for tensor in flat] for start, end in zip(ends, ends[1:], strict=False)]
 
 
 class Scratch:
@@ -53,8 +59,8 @@ class Scratch:
         return self.memory[dtype, device][:count]
 
     def like(self, tensor: Tensor) -> Tensor | None:
-        """Memory of the shape of `tensor`; None where that is more than a piece."""
-        if tensor.numel() > piece_size(tensor.device):
+        """Memory of the shape of `tensor`; None where that is more than a piece, or too little to matter."""
+        if is_small(tensor) or tensor.numel() > piece_size(tensor.device):
             return None
         return self.flat(tensor.numel(), tensor.dtype, tensor.device).view(tensor.shape)
 
@@ -93,7 +99,7 @@ class Pack:
         return [flat[start:end].view(shape) for start, end, shape in zip(ends, ends[1:], self.shapes, strict=False)]
 
     def intact(self, states: Mapping[Tensor, State], names: Sequence[str]) -> bool:
-        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, all updated equally often."""
+        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, all equally often updated."""
         dtype, device = self.gradient.dtype, self.gradient.device
         return (
             self.names == tuple(names)
@@ -101,7 +107,7 @@ class Pack:
                 parameter.dtype == dtype and parameter.device == device and parameter.shape == shape
                 for parameter, shape in zip(self.parameters, self.shapes, strict=True)
             )
-            and all(states.get(parameter) is state for parameter, state in zip(self.parameters, self.states, strict=True))
+            and (not self.views or all(map(is_, map(states.get, self.parameters), self.states)))
             and all(
                 state.get(name) is view
                 for name, views in self.views.items()
@@ -111,7 +117,7 @@ class Pack:
         )
 
     def seen_gradient(self, group: Options) -> Tensor:
-        """What the optimizer takes for the gradient, of all parameters side by side (N,); overwritten by later calls."""
+        """What the optimizer takes for the gradient, side by side (N,), in memory that later calls overwrite."""
         torch._foreach_copy_(self.gradients, [parameter.grad for parameter in self.parameters])
         seen_gradients_(self.gradients, self.parameters, group)
         return self.gradient
@@ -132,16 +138,15 @@ class Pack:
 def pack_up(
     parameters: Sequence[Tensor], states: Mapping[Tensor, State], names: Sequence[str], scratch: Scratch
 ) -> list[Pack]:
-    """Packs for those of `parameters` that are small and have company of equal dtype, device and number of updates."""
+    """Packs for those of `parameters` that have company of equal dtype, device and number of updates."""
     alike: dict[Any, list[list[Tensor]]] = {}
     for parameter in parameters:
-        size = piece_size(parameter.device)
-        if 0 < parameter.numel() <= size // 4:
-            step = states[parameter]["step"].item() if "step" in states[parameter] else 0.0
-            packs = alike.setdefault((parameter.dtype, parameter.device, step), [[]])
-            if sum(other.numel() for other in packs[-1]) + parameter.numel() > size:
-                packs.append([])
-            packs[-1].append(parameter)
+        state = states.get(parameter, {})
+        step = state["step"].item() if "step" in state else 0.0
+        packs = alike.setdefault((parameter.dtype, parameter.device, step), [[]])
+        if sum(other.numel() for other in packs[-1]) + parameter.numel() > piece_size(parameter.device):
+            packs.append([])
+        packs[-1].append(parameter)
     return [
         Pack(members, [states.get(member, {}) for member in members], names, scratch)
         for packs in alike.values()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.flat_buffers import Pack, Scratch, State, pack_up, pieces
+from ds_core.flat_buffers import Pack, Scratch, State, is_small, pack_up, pieces
 from ds_core.optimizer_state import from_state_dict, own_memory, to_state_dict
 from ds_core.parameter_groups import Parameters, as_groups, complete_group
 from ds_core.update_rule import Number, Options, Sizes, counted_, move_, seen_gradient
@@ -130,9 +130,9 @@ class BaseOptimizer:
                 direction = self.direction(seen, pack.moments, sizes, group, first=False, out=seen)
                 pack.move(direction, sizes[0], group)
         for parameter in ready:
-            first = self._complete_state(parameter, self.moments(group))
-            step = counted_(self.state[parameter]["step"]) if self.counts_steps else 0.0
-            self._step_alone(parameter, self.sizes(group, step), group, first)
+            state, first = self._complete_state(parameter, group)
+            sizes = self.sizes(group, counted_(state["step"]) if self.counts_steps else 0.0)
+            self._step_alone(parameter, state, sizes, group, first)
 
     def _step_traced(self, index: int, ready: list[Tensor]) -> list[Sizes]:
         """The step inside a compiled graph: no packs, whose views slow it down, and one count for a whole group.
@@ -144,20 +144,20 @@ class BaseOptimizer:
         shared = self._shared_counts.get(index)
         for parameter in group["params"]:
             if shared is not None and parameter.grad is None and self.state[parameter].get("step") is shared:
-                self.state[parameter]["step"] = shared.clone()  # it has had fewer updates than the others from now on
-        counts: list[tuple[Tensor | None, Sizes]] = []
+                self.state[parameter]["step"] = shared.clone()  # from now on it has had fewer updates than the others
+        known: list[tuple[Tensor | None, Sizes]] = []
         for parameter in ready:
-            first = self._complete_state(parameter, self.moments(group))
-            count = self.state[parameter]["step"] if self.counts_steps else None
-            known = [sizes for tensor, sizes in counts if tensor is count]
-            if not known:
-                known = [self.sizes(group, 0.0 if count is None else counted_(count))]
-                counts.append((count, known[0]))
-            self._step_alone(parameter, known[0], group, first)
-        return [sizes for _, sizes in counts]
+            state, first = self._complete_state(parameter, group)
+            count = state["step"] if self.counts_steps else None
+            found = [sizes for other, sizes in known if other is count]
+            if not found:
+                found = [self.sizes(group, 0.0 if count is None else counted_(count))]
+                known.append((count, found[0]))
+            self._step_alone(parameter, state, found[0], group, first)
+        return [sizes for _, sizes in known]
 
-    def _step_alone(self, parameter: Tensor, sizes: Sizes, group: Options, first: bool) -> None:
-        moments = [self.state[parameter][name] for name in self.moments(group)]
+    def _step_alone(self, parameter: Tensor, state: State, sizes: Sizes, group: Options, first: bool) -> None:
+        moments = [state[name] for name in self.moments(group)]
         for part, gradient, *part_moments in pieces(parameter, parameter.grad, *moments):
             work = None if torch.compiler.is_compiling() else self._scratch.like(part)
             seen = seen_gradient(gradient, part, group, out=work)
@@ -169,7 +169,14 @@ class BaseOptimizer:
         names = self.moments(self.param_groups[index])
         packs = [pack for pack in self._packs.get(index, []) if pack.intact(self.state, names)]
         packed = {id(parameter) for pack in packs for parameter in pack.parameters}
-        settled = [p for p in ready if id(p) not in packed and not self._missing(p, names)]
+        wanted = ["step", *names] if self.counts_steps else names
+        settled = [
+            parameter
+            for parameter in ready
+            if id(parameter) not in packed
+            and is_small(parameter, len(names))
+            and all(self.state.get(parameter, {}).get(name) is not None for name in wanted)
+        ]
         packs += pack_up(settled, self.state, names, self._scratch)
         self._packs[index] = packs
         usable = [pack for pack in packs if all(parameter.grad is not None for parameter in pack.parameters)]
@@ -185,24 +192,25 @@ class BaseOptimizer:
             )
         return gradient
 
-    def _missing(self, parameter: Tensor, names: Sequence[str]) -> list[str]:
-        """What the state of `parameter` lacks."""
-        wanted = ["step", *names] if self.counts_steps else names
-        return [name for name in wanted if self.state.get(parameter, {}).get(name) is None]
-
-    def _complete_state(self, parameter: Tensor, names: Sequence[str]) -> bool:
-        """Make what the state of `parameter` lacks, and let it follow a parameter that was moved or cast.
+    def _complete_state(self, parameter: Tensor, group: Options) -> tuple[State, bool]:
+        """The state of `parameter`, made where it is lacking, and moved or cast where the parameter was.
 
         Returns:
-            Whether something was lacking.
+            The state, and whether something was lacking.
         """
-        missing = self._missing(parameter, names)
-        for name in missing:
-            self.state[parameter][name] = torch.tensor(0.0) if name == "step" else torch.zeros_like(parameter)
+        names = self.moments(group)
+        if not names and not self.counts_steps:
+            return {}, True
+        state, first = self.state[parameter], False
+        if self.counts_steps and state.get("step") is None:
+            state["step"], first = torch.tensor(0.0), True
         for name in names:
-            state = self.state[parameter]
-            state[name] = state[name].to(device=parameter.device, dtype=parameter.dtype)
-        return len(missing) > 0
+            moment = state.get(name)
+            if moment is None:
+                state[name], first = torch.zeros_like(parameter), True
+            elif moment.dtype != parameter.dtype or moment.device != parameter.device:
+                state[name] = moment.to(device=parameter.device, dtype=parameter.dtype)
+        return state, first
 
     def unpack(self) -> None:
         """Give every tensor of the state memory of its own; the next eager step packs again."""
@@ -221,7 +229,7 @@ class BaseOptimizer:
             trained = [parameter for parameter in group["params"] if parameter.requires_grad]
             if self.starts_from_zeros(group):
                 for parameter in trained:
-                    self._complete_state(parameter, self.moments(group))
+                    self._complete_state(parameter, group)
             counts = [self.state[parameter]["step"] for parameter in trained] if self.counts_steps else []
             if len({count.item() for count in counts}) == 1:
                 self._shared_counts[index] = counts[0]

@@ -50,13 +50,14 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        y = softmax(x, self._dim_of(x))
-        self.save(y)
+        dim = self._dim_of(x)
+        y = softmax(x, dim)
+        self.save(y, dim)
         return y
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
-        (y,) = self.saved()
-        return None if dy is None else softmax_backward(dy, y, self._dim_of(y))
+        y, dim = self.saved()
+        return None if dy is None else softmax_backward(dy, y, dim)
 
     def _dim_of(self, x: Tensor) -> int:
         if self.dim is not None:

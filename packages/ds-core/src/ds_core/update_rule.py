@@ -44,7 +44,8 @@ def move_(parameter: Tensor, direction: Tensor, size: Number, group: Options) ->
 def move_all_(parameters: Sequence[Tensor], directions: Sequence[Tensor], size: Number, group: Options) -> None:
     """`move_` of many, each by a direction of its own."""
     if _decoupled_decay(group):
-        torch._foreach_mul_(parameters, 1 - number(group["lr"]) * group["weight_decay"])  # (3)
+        factor = 1 - number(group["lr"]) * group["weight_decay"]
+        torch._foreach_mul_(parameters, _cheap(factor, parameters[0].device))  # (3)
     if isinstance(size, Tensor):
         torch._foreach_sub_(parameters, torch._foreach_mul(directions, size))  # (4)
     else:
@@ -67,6 +68,11 @@ def counted_(step: Tensor) -> Number:
     """One more update: the new count, in float64 where it is a tensor, for powers of betas close to 1."""
     step.add_(1)
     return number(step.double())
+
+
+def _cheap(factor: Number, device: torch.device) -> Number:
+    """On a CPU `_foreach_` makes a tensor of a Python number anew for each parameter, at four times the cost."""
+    return torch.tensor(factor, dtype=torch.float64) if isinstance(factor, float) and device.type == "cpu" else factor
 
 
 def _coupled_decay(group: Options) -> bool:

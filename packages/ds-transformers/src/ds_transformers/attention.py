@@ -45,7 +45,7 @@ def attention(
     scores = base2_scores(q, k, scale, hidden)  # (N, Tq, Tk)
     if mask is not None:
         add_mask(scores.view(*query.shape[:3], key.shape[2]), mask)
-    powers, total, _ = powers_of_2(scores)
+    powers, total, _ = powers_of_2(scores, some_see_nothing(query, key, mask))
     p = torch.div(powers, total, out=reuse(powers)).to(query.dtype)  # P_ij = exp(S_ij) / sum_k exp(S_ik)      (2)
     dropped = p if keep is None else p * keep.flatten(0, 1)
     output = torch.bmm(dropped, v)  # O_ic = sum_j keep_ij P_ij V_jc                                           (3)
@@ -104,19 +104,22 @@ def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None
     return scores if added is None else scores.add_(added)
 
 
-def powers_of_2(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest of each row (..., 1).
 
     Subtracting m keeps the powers within 1 and cancels in every result, so it needs no gradient. A row that sees no
-    key, all -inf, gets powers 0 and the sum 1.
+    key, all -inf, gets powers 0 and the sum 1; `some_see_nothing` says that there may be such rows.
     """
     if scores.shape[-1] == 0:
         return scores, scores.new_ones(*scores.shape[:-1], 1), scores.new_zeros(*scores.shape[:-1], 1)
-    largest = scores.detach().amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+    largest = scores.detach().amax(-1, keepdim=True)
+    if some_see_nothing:
+        largest.clamp_(min=torch.finfo(scores.dtype).min)
     shifted = scores.sub_(largest)
     powers = torch.exp2(shifted, out=reuse(shifted))
-    # The largest power of a row is 1, so that only a row without a visible key is raised.
-    return powers, powers.sum(-1, keepdim=True).clamp(min=1.0), largest
+    total = powers.sum(-1, keepdim=True)
+    # The largest power of a row is 1, so that this raises only the sum of a row without a visible key.
+    return powers, total.clamp(min=1.0) if some_see_nothing else total, largest
 
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
@@ -124,6 +127,11 @@ def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
     wide = wide_dtype(like)
     hidden = torch.full((queries, keys), -math.inf, dtype=wide, device=like.device)
     return hidden.triu_(keys - queries + 1)
+
+
+def some_see_nothing(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
+    """Whether a query may see no key: under a mask, or (causal) where there are more queries than keys."""
+    return mask is not None or query.shape[2] > key.shape[2]
 
 
 def add_mask(scores: Tensor, mask: Tensor) -> None:

@@ -139,11 +139,7 @@ class MultiheadAttention(Module):
         lane = "vectorized" if need_weights else self.implementation
         output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
         merged = rearrange(output, f"b h t d -> {layout} (h d)")
-        # out_proj keeps `merged` anyway; a view of it spares keeping `output` beside it
-        output = rearrange(merged, f"{layout} (h d) -> b h t d", h=self.num_heads)
-        self.save(
-            inputs, (q, k, v), (output, kept), (mask, causal, keep), (lane, layout, batched, average_attn_weights)
-        )
+        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, average_attn_weights))
         y = self.out_proj.forward(merged)
         weights = self._weights(kept, keep, average_attn_weights) if need_weights else None
         if batched:
@@ -155,18 +151,16 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Gradients of y and of the weights, shaped as they are -> dquery, dkey, dvalue."""
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
-        inputs, (q, k, v), results, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
+        inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
         if dout is None and dweights is None:
             return None, None, None
-        if dmerged is None:
-            dheads = torch.zeros_like(results[0])
-        else:
-            dheads = rearrange(dmerged, f"{layout} (h d) -> b h t d", h=self.num_heads)
+        dmerged = torch.zeros_like(merged) if dmerged is None else dmerged
+        dheads, output = (rearrange(t, f"{layout} (h d) -> b h t d", h=self.num_heads) for t in (dmerged, merged))
         options = {"mask": mask, "causal": causal, "keep": keep}
         if dweights is not None:
             dweights = dweights if batched else dweights.unsqueeze(0)
             options["dprobabilities"] = self._weights_backward(dweights, keep, averaged)
-        dq, dk, dv = LANES[lane][1](dheads, q, k, v, *results, **options)
+        dq, dk, dv = LANES[lane][1](dheads, q, k, v, output, kept, **options)
         keys = inputs[1].shape[layout.split().index("t")]
         if self.bias_k is not None and self.bias_v is not None:
             # the appended key is every example's, so that its gradient is their sum                         (3)

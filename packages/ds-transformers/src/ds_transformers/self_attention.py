@@ -79,19 +79,17 @@ class SelfAttention(Module):
         forward, _ = LANES[self.implementation]
         output, kept = forward(query, key, value, mask=mask, causal=self.causal, keep=keep)
         merged = rearrange(output, "b h t d -> b t (h d)")
-        # out_proj keeps `merged` anyway; a view of it spares keeping `output` beside it
-        output = rearrange(merged, "b t (h d) -> b h t d", h=self.num_heads)
-        self.save(x, heads, output, kept, mask, keep)
+        self.save(x, heads, merged, kept, mask, keep)  # out_proj keeps `merged` as well: no second output is kept
         return self.out_proj.forward(merged)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         dout = self.out_proj.backward(dy)
-        x, heads, output, kept, mask, keep = self.saved()
+        x, heads, merged, kept, mask, keep = self.saved()
         bias = self.in_proj_bias
         needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
         if dout is None or not any(needs):
             return None
-        dout = rearrange(dout, "b t (h d) -> b h t d", h=self.num_heads)
+        dout, output = (rearrange(t, "b t (h d) -> b h t d", h=self.num_heads) for t in (dout, merged))
         _, backward = LANES[self.implementation]
         query, key, value = heads.unbind()
         gradients = backward(dout, query, key, value, output, kept, mask=mask, causal=self.causal, keep=keep)

@@ -14,6 +14,7 @@ from ds_transformers.attention import (
     check_attention,
     powers_of_2,
     row_products,
+    some_see_nothing,
     wide_dtype,
 )
 
@@ -42,6 +43,7 @@ def tiled_attention(
     """
     check_attention(query, key, value, mask, keep)
     rows = rows or default_rows(query)
+    may_be_empty = some_see_nothing(query, key, mask)
     output = query.new_empty(*query.shape[:3], value.shape[3])
     logs = query.new_empty(*query.shape[:3], 1, dtype=wide_dtype(query))
     for heads in head_tiles(query, key.shape[2], rows):
@@ -49,7 +51,7 @@ def tiled_attention(
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             scores = base2_scores(q[:, start:end], k[:, :seen], scale)  # (n, R, S)
-            powers, total, largest = powers_of_2(hide(scores, mask, causal, tile))
+            powers, total, largest = powers_of_2(hide(scores, mask, causal, tile), may_be_empty)
             dropped = powers if keep is None else powers * keep[tile].flatten(0, 1)
             # O_ic = sum_j keep_ij e_ij V_jc / sum_j e_ij with e_ij = exp(S_ij - m_i)                           (1)
             found = torch.bmm(dropped.to(v.dtype), v[:, :seen]) / total
