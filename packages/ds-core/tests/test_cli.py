@@ -248,13 +248,13 @@ def test_what_goes_wrong_on_the_way(capsys):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(capfd):
-    assert main(["train", "tiny", "--out", "runs/b", "--press", "3"]) == 130
+    assert main(["train", "tiny", "--out", "runs/b b", "--press", "3"]) == 130
     err = capfd.readouterr().err
     assert "finishing this step, then saving" in err
-    assert "ds: stopped after step 3 of 5; saved in runs/b/checkpoint.safetensors\n" in err
-    assert "ds: to go on: ds train tiny --out runs/b --resume\n" in err
+    assert "ds: stopped after step 3 of 5; saved in runs/b b/checkpoint.safetensors\n" in err
+    assert "ds: to go on: ds train tiny --out 'runs/b b' --resume\n" in err
     assert "Traceback" not in err
-    assert main(["train", "tiny", "--out", "runs/b", "--resume"]) == 0
+    assert main(["train", "tiny", "--out", "runs/b b", "--resume"]) == 0
     assert capfd.readouterr().out == "trained to step 5\n"
 
 

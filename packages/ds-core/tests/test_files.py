@@ -71,7 +71,8 @@ def test_the_content_is_on_the_disk_before_the_name_changes(tmp_path, monkeypatc
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
     names = [".a.safetensors.123.tmp", ".a.tmp", "a.123.tmp", "a", ".hidden"]
     for name in names:
-        (tmp_path / name).touch()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".tmpX1").touch()
     assert [name for name in names if is_leftover(Path(name))] == names[:1]
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(names[1:])

@@ -90,7 +90,7 @@ class Jitter(Callback):
         if self.fault == f"step {trainer.step}":
             die()
         if self.fault == "slow":
-            time.sleep(0.01)
+            time.sleep(0.04)
 
     def state_dict(self):
         return {"total": self.total}
@@ -134,6 +134,7 @@ def break_writes(fault, trainer):
         if second():
             with open(path, "r+b") as file:
                 file.truncate(os.path.getsize(path) // 2)
+            (path.parent / ".tmp0XS8Vu").write_bytes(b"x")  # safetensors writes under such a name, then renames
             die()
 
     def before(source, target):
@@ -220,7 +221,7 @@ def main():
         ends = [session(folder, fault) for fault in scenario] + [session(folder)]
         print(json.dumps([", ".join(scenario), ends, equal(outcome(folder), expected)]))
     folder = f"{ROOT}/outside"
-    ends = [session(folder, "slow", after=seconds) for seconds in (0.02, 0.13, 0.05, 0.16, 0.09)] + [session(folder)]
+    ends = [session(folder, "slow", after=seconds) for seconds in (0.02, 0.23, 0.05, 0.26, 0.09)] + [session(folder)]
     print(json.dumps(["from outside", ends, equal(outcome(folder), expected)]))
 
 

@@ -64,7 +64,8 @@ def test_worked_example() -> None:
     torch.testing.assert_close(rstd, torch.tensor([[0.5], [0.3780]]), **near)
     torch.testing.assert_close((x - mean) * rstd, torch.tensor([[-0.5, 0.5], [0.7559, -0.7559]]), **near)
     torch.testing.assert_close(y, torch.tensor([[-0.5, 0.0], [2.0119, -1.2559]]), **near)
-    assert [(6 - 1) / 2, (6 + 1) * 0.7559 / 2] == pytest.approx([2.5, 2.6458], abs=2e-4)
+    means = [(6 - 1) / 2, (6 + 1) * 0.7559 / 2]
+    assert means == pytest.approx([2.5, 2.6458], abs=2e-4)
     torch.testing.assert_close(dx, torch.tensor([[0.0, 0.0], [0.5669, -0.5669]]), **near)
     torch.testing.assert_close(dweight, torch.tensor([1.7678, 1.7559]), **near)
     torch.testing.assert_close(dbias, torch.tensor([4.0, 1.0]), **near)

@@ -37,7 +37,7 @@ def test_new_folder_holds_recipe_and_options(tmp_path):
 
 
 def test_an_empty_folder_will_do_and_so_will_one_where_a_write_was_cut_off(tmp_path):
-    (tmp_path / ".recipe.json.42.tmp").touch()
+    (tmp_path / ".recipe.json.42.tmp").mkdir()
     open_run_folder("tiny", Options(out=tmp_path))
     assert os.listdir(tmp_path) == ["recipe.json"]
 
@@ -69,10 +69,12 @@ def test_folders_that_cannot_be_used(tmp_path, monkeypatch):
     for name in ("file", "file/below"):
         one_line("cannot use .* as run folder", lambda name=name: open_run_folder("tiny", Options(out=tmp_path / name)))
 
-    def forbidden(path, content):
-        raise PermissionError(13, "Permission denied")
+    def forbidden(path, mode=0o777, parents=False, exist_ok=False):
+        if path.name != "new":
+            raise PermissionError(13, "Permission denied")
+        os.mkdir(path)
 
-    monkeypatch.setattr(Path, "write_bytes", forbidden)  # chmod would not stop root
+    monkeypatch.setattr(Path, "mkdir", forbidden)  # chmod would not stop root
     one_line("cannot use .*: Permission denied", lambda: open_run_folder("tiny", Options(out=tmp_path / "new")))
 
 

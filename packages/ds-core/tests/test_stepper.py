@@ -2,7 +2,7 @@
 
 import math
 
-import ds_core.compile_step
+import ds_core.stepper
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
@@ -55,7 +55,7 @@ def make(folder):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """The step that would be compiled, as it is: what is tested here is what follows it."""
-    monkeypatch.setattr(ds_core.compile_step, "compile_step", whole_step)
+    monkeypatch.setattr(ds_core.stepper, "compile_step", whole_step)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -92,7 +92,7 @@ def test_only_the_compiled_step_is_not_finite(tmp_path, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(ds_core.compile_step, "compile_step", wrong)
+    monkeypatch.setattr(ds_core.stepper, "compile_step", wrong)
     with pytest.raises(
         NonFiniteError, match="step 5: the loss is nan; repeated eagerly from step 3, every step is finite"
     ):

@@ -284,7 +284,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_leftovers_of_a_killed_write_are_removed(tmp_path):
-    (tmp_path / ".checkpoint.safetensors.77.tmp").write_bytes(b"half")
+    (tmp_path / ".checkpoint.safetensors.77.tmp").mkdir()
+    (tmp_path / ".checkpoint.safetensors.77.tmp" / "checkpoint.safetensors").write_bytes(b"half")
     make(tmp_path).fit(Points(), 1)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.safetensors", "log.jsonl"]
 

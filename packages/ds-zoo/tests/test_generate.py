@@ -1,7 +1,10 @@
+import copy
+
 import pytest
 import torch
 from ds_core import record
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
+from ds_zoo.minigpt.generate import lay_out_for_generation
 
 
 def wild_model(block_size=8, **options):
@@ -56,6 +59,18 @@ def test_smaller_window_sees_less():
     assert wide != list(generate(model, PROMPT[-2:], 20, seed=0))
 
 
+def test_layout_changes_nothing_but_the_layout():
+    model = wild_model(16)
+    quick = copy.deepcopy(model)
+    parameters = list(quick.parameters())
+    lay_out_for_generation(quick)
+    assert all(tensor is other for tensor, other in zip(quick.parameters(), parameters, strict=True))
+    assert not quick.blocks[0].feed_forward.linear1.weight.is_contiguous()
+    for ours, theirs in zip(quick.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert list(generate(quick, PROMPT, 20, seed=0)) == list(generate(model, PROMPT, 20, seed=0))
+
+
 def test_seed_decides_and_nothing_outside_is_touched():
     model = wild_model(dropout=0.5).train()
     model.blocks[0].eval()
@@ -107,6 +122,11 @@ def test_worked_example(options, expected):
     found = frequencies(**options)
     assert found == pytest.approx(expected, abs=0.04)
     assert [share == 0 for share in found] == [share == 0 for share in expected]
+
+
+def test_top_p_keeps_no_token_more_than_it_takes():
+    generator = torch.Generator().manual_seed(0)
+    assert {draw(torch.zeros(4), top_p=0.5, generator=generator) for _ in range(50)} == {0, 1}
 
 
 def test_order_of_the_logits_does_not_matter_to_the_filters():

@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 from ds_core.errors import UserError
 from ds_zoo import text_data
@@ -28,6 +30,16 @@ def test_left_out_files(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert set(text_data.standard_library_text().split("\n\n")) == set(kept.values())
+
+
+def test_which_files_fit_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_data, "_language_reference", dict)
+    monkeypatch.setattr(text_data.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    names = [f"{letter}.py" for letter in "abcdefgh"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    first = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:3]
+    assert text_data.standard_library_text(14).split("\n\n") == first
 
 
 def test_read_text(tmp_path):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.optimizer import BaseOptimizer, check_at_least_zero, check_learning_rate
-from ds_core.parameter_groups import Parameters
+from ds_core.optimizer import BaseOptimizer
+from ds_core.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
 from ds_core.trace import reuse
 from ds_core.update_rule import Number, Options, Sizes, number
 
@@ -26,18 +26,39 @@ def adam_direction(
     exp_avg.lerp_(gradient, 1 - beta1)  # m = beta1 m + (1 - beta1) g                                   (1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2  (2)
     if max_exp_avg_sq is not None:
-        exp_avg_sq = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, exp_avg_sq))  # v_max = max(v_max, v)  (7)
+        exp_avg_sq = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, exp_avg_sq))  # v_max = max(v_max, v)  (3)
     denominator = torch.sqrt(exp_avg_sq, out=out).add_(epsilon)
-    return torch.div(exp_avg, denominator, out=reuse(denominator))  # (6)
+    return torch.div(exp_avg, denominator, out=reuse(denominator))  # d = m / (sqrt(v) + epsilon)       (4)
 
 
 def adam_sizes(learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number) -> tuple[Number, Number]:
     """r = lr c / (1 - beta1^t) and epsilon = eps c, where c = sqrt(1 - beta2^t) and t = step."""
     correction = (1 - beta2**step) ** 0.5
-    return learning_rate * correction / (1 - beta1**step), eps * correction  # (5)
+    return learning_rate * correction / (1 - beta1**step), eps * correction  # (6), (7)
 
 
 class Adam(BaseOptimizer):
+    """Steps of one size for every parameter, set by the running means of its gradient and squared gradient.
+
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1. Twin of torch.optim.Adam:
+    same arguments without `foreach`, `fused`, `capturable` and `differentiable`, same state.
+
+    Args:
+        params: tensors, or (name, tensor) pairs, or dicts with "params" and options of their own.
+        lr: learning rate; a tensor may be changed in place between steps, also of a compiled step.
+        betas: decay of the two means from step to step, from 0 up to below 1.
+        eps: added to the root of the second mean.
+        weight_decay: lambda, added as lambda * parameter to the gradient.
+        amsgrad: divide by the largest second mean so far (Reddi et al., "On the Convergence of Adam and Beyond", 2018).
+        maximize: go uphill.
+        decoupled_weight_decay: shrink parameters by lr * weight_decay instead, as AdamW does.
+        flat: update small parameters together (docs/flat_buffers.md).
+
+    Raises:
+        ValueError: a negative or NaN option, a beta outside [0, 1), no parameters, one twice, a complex one.
+        TypeError: `params` is a single tensor, or holds something else than tensors.
+    """
+
     counts_steps = True
 
     def __init__(
@@ -87,13 +108,19 @@ class Adam(BaseOptimizer):
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
     ) -> Tensor:
-        exp_avg, exp_avg_sq, *largest = moments
         beta1, beta2 = _betas(group)
-        return adam_direction(gradient, exp_avg, exp_avg_sq, largest[0] if largest else None, beta1, beta2, sizes[1], out)
+        exp_avg, exp_avg_sq, *largest = moments
+        return adam_direction(
+            gradient, exp_avg, exp_avg_sq, largest[0] if largest else None, beta1, beta2, sizes[1], out
+        )
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay."""
+    """Adam whose weight decay shrinks the parameters and leaves the means of the gradient alone.
+
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
+    Twin of torch.optim.AdamW; arguments and errors as for `Adam`.
+    """
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The `ds` command: what is installed, train it, use it, check it. What it prints and returns: docs/cli.md."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,7 +105,8 @@ def _train(words: list[str]) -> int:
     except Interrupted as stop:
         if not isinstance(options, RunOptions):
             raise
-        raise Interrupted(f"{stop}\nds: to go on: ds train {recipe.name} --out {options.out} --resume") from None
+        folder = shlex.quote(str(options.out))
+        raise Interrupted(f"{stop}\nds: to go on: ds train {recipe.name} --out {folder} --resume") from None
     return 0
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 
+@torch.no_grad()
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -25,6 +26,7 @@ def clip_grad_norm_(
         The norm before clipping, a tensor of no dimensions.
 
     Raises:
+        ValueError: `norm_type` is not positive.
         RuntimeError: with `error_if_nonfinite`, where the norm is infinite or NaN; nothing has been scaled.
     """
     gradients = _gradients(parameters)
@@ -34,35 +36,49 @@ def clip_grad_norm_(
             f"the total norm of order {norm_type} of {len(gradients)} gradients is {float(norm)}, so they cannot be "
             "clipped; pass error_if_nonfinite=False to scale them by it all the same"
         )
-    # a tensor, not a Python branch, so that a compiled step neither waits for the norm nor is compiled twice
+    # a tensor, not a Python branch, so that nothing waits for the norm and a compiled step is not compiled twice
     factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
-    for gradient in gradients:
-        gradient.mul_(factor.to(gradient.device))
+    for device in {gradient.device for gradient in gradients}:
+        together = [gradient for gradient in gradients if gradient.device == device]
+        torch._foreach_mul_(together, factor.to(device))
     return norm
 
 
+@torch.no_grad()
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Clamp every number of every gradient to -clip_value ... clip_value, in place. Twin of torch.nn.utils.clip_grad_value_."""
+    """Bring every number of every gradient into -clip_value ... clip_value, in place.
+
+    Twin of torch.nn.utils.clip_grad_value_, `foreach` left out.
+    """
     for gradient in _gradients(parameters):
         gradient.clamp_(-clip_value, clip_value)
 
 
-def total_norm(tensors: list[Tensor], norm_type: float = 2.0) -> Tensor:
-    """The p-norm of all numbers of all tensors together, a tensor of no dimensions."""
+def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
+    """The p-norm of all numbers of all tensors together, a tensor of no dimensions on the first one's device.
+
+    Twin of torch.nn.utils.get_total_norm. Half-precision numbers are summed in float32.
+
+    Raises:
+        ValueError: `norm_type` is not positive.
+    """
     p = float(norm_type)
+    if not p > 0:
+        raise ValueError(f"norm_type {norm_type}: expected a positive number, or inf")
+    tensors = [tensor.float() if tensor.element_size() < 4 else tensor for tensor in tensors if tensor.numel() > 0]
     if not tensors:
         return torch.tensor(0.0)
-    first = tensors[0].device
     if math.isinf(p):
-        largest = [tensor.detach().abs().amax() for tensor in tensors if tensor.numel() > 0]
-        return torch.stack([value.to(first) for value in largest]).amax() if largest else torch.tensor(0.0)
-    if p == 2:
+        terms = [tensor.abs().amax() for tensor in tensors]
+    elif p == 2:
         # a product of the vector with itself reads memory once, where squares would be written and read again
-        powers = [torch.dot(flat, flat) for flat in (tensor.detach().reshape(tensor.numel()) for tensor in tensors)]
+        terms = [torch.dot(flat, flat) for flat in (tensor.reshape(-1) for tensor in tensors)]
     else:
-        powers = [tensor.detach().abs().pow_(p).sum() for tensor in tensors]
-    total = torch.stack([power.to(first) for power in powers]).sum()
-    return total.sqrt() if p == 2 else total.pow(1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                     (1)
+        terms = [tensor.abs().pow_(p).sum() for tensor in tensors]
+    together = torch.stack([term.to(tensors[0].device) for term in terms])
+    if math.isinf(p):
+        return together.amax()
+    return together.sum() ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                     (1)
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

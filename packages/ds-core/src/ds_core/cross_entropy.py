@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.compiled import compilable
 from ds_core.errors import ShapeError
 from ds_core.exponential import exponential
 from ds_core.module import Module
@@ -20,9 +19,9 @@ from ds_core.probability_targets import (
 from ds_core.trace import recording
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+# Not @compilable: compiled, the scatter below copies the whole buffer, and eager is faster for many classes.
 
 
-@compilable
 def cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -49,7 +48,6 @@ def cross_entropy(
     return losses.masked_fill(ignored, 0), shares, exps, sums
 
 
-@compilable
 def cross_entropy_backward(
     dlosses: Tensor,
     exps: Tensor,

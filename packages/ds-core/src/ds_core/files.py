@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,11 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object]) -> None:
-    """Write `content` under a temporary name beside `path`, bring it to the disk, and rename it to `path`.
+    """Write `content` in a temporary folder beside `path`, bring it to the disk, and rename it to `path`.
 
-    A process killed on the way leaves at most a file `.NAME.PID.tmp`, which
-    nobody reads and `remove_leftovers` deletes.
+    A process killed on the way leaves at most that folder, `.NAME.PID.tmp`, which
+    nobody reads and `remove_leftovers` deletes. It is a folder because `content` may
+    be a library's function that has temporary files of its own (safetensors' has).
 
     Args:
         path: the file; its folder must exist.
@@ -25,8 +27,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str | Callab
         WriteError: the disk is full, the folder is missing or not writable, ...; what `path` held is still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = work / path.name
     try:
+        work.mkdir(exist_ok=True)
         temporary.touch()
         mode = temporary.stat().st_mode
         if callable(content):
@@ -42,21 +46,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str | Callab
         kept = "; what it held before is still there" if path.exists() else ""
         raise WriteError(f"cannot write {path}: {error.strerror or one_line(error)}{kept}") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether this is the temporary file of a write that was cut off."""
+    """Whether this is what a write that was cut off has left."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Delete the temporary files of writes that were cut off."""
+    """Delete what writes that were cut off have left."""
     for path in Path(folder).glob(".*.tmp"):
         if is_leftover(path):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:

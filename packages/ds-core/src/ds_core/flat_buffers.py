@@ -7,6 +7,7 @@ they are. A big parameter is updated in pieces instead, so that temporaries stay
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from operator import is_
 from typing import Any
 
@@ -25,9 +26,12 @@ def piece_size(device: torch.device) -> int:
     return 2**18 if device.type == "cpu" else 2**22
 
 
-def is_small(tensor: Tensor, moments: int = 1) -> bool:
-    """Whether packing `tensor` pays: what it saves grows with the number of moments, gathering costs with the size."""
-    return 0 < tensor.numel() <= 2**14 * max(moments, 1)
+def is_small(tensor: Tensor, moments: int) -> bool:
+    """Whether packing `tensor` pays: gathering its gradient costs one more pass, each moment spares several calls.
+
+    The limits, 16 K elements for one moment and 64 K for two, were found by trial.
+    """
+    return 0 < tensor.numel() <= 2**14 * max(moments, 1) ** 2
 
 
 def pieces(parameter: Tensor, gradient: Tensor | None, *moments: Tensor) -> list[list[Tensor]]:
@@ -43,7 +47,7 @@ def pieces(parameter: Tensor, gradient: Tensor | None, *moments: Tensor) -> list
     flat = [tensor.view(-1) for tensor in tensors]
     count = -(-total // size)
     ends = [index * total // count for index in range(count + 1)]
-    return [[tensor[start:end] for tensor in flat] for start, end in zip(ends, ends[1:], strict=False)]
+    return [[tensor[start:end] for tensor in flat] for start, end in pairwise(ends)]
 
 
 class Scratch:
@@ -59,8 +63,8 @@ class Scratch:
         return self.memory[dtype, device][:count]
 
     def like(self, tensor: Tensor) -> Tensor | None:
-        """Memory of the shape of `tensor`; None where that is more than a piece, or too little to matter."""
-        if is_small(tensor) or tensor.numel() > piece_size(tensor.device):
+        """Memory of the shape of `tensor`; None where that is more than a piece, or so little that any memory does."""
+        if not 2**16 < tensor.numel() <= piece_size(tensor.device):
             return None
         return self.flat(tensor.numel(), tensor.dtype, tensor.device).view(tensor.shape)
 
@@ -99,7 +103,7 @@ class Pack:
         return [flat[start:end].view(shape) for start, end, shape in zip(ends, ends[1:], self.shapes, strict=False)]
 
     def intact(self, states: Mapping[Tensor, State], names: Sequence[str]) -> bool:
-        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, all equally often updated."""
+        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, and one count for all."""
         dtype, device = self.gradient.dtype, self.gradient.device
         return (
             self.names == tuple(names)
@@ -118,17 +122,15 @@ class Pack:
 
     def seen_gradient(self, group: Options) -> Tensor:
         """What the optimizer takes for the gradient, side by side (N,), in memory that later calls overwrite."""
-        torch._foreach_copy_(self.gradients, [parameter.grad for parameter in self.parameters])
+        torch._foreach_copy_(self.gradients, [p.grad for p in self.parameters if p.grad is not None])
         seen_gradients_(self.gradients, self.parameters, group)
         return self.gradient
 
     def move(self, direction: Tensor, size: Number, group: Options) -> None:
-        """Each parameter by its part of `direction` (N,), which is what `seen_gradient` returned, or a moment."""
-        parts = self.gradients
-        for name, moment in zip(self.names, self.moments, strict=True):
-            if direction is moment:
-                parts = self.views[name]
-        move_all_(self.parameters, parts, size, group)
+        """Each parameter by its part of `direction` (N,)."""
+        known = {id(self.gradient): self.gradients}  # these are cut up already
+        known.update({id(flat): self.views[name] for name, flat in zip(self.names, self.moments, strict=True)})
+        move_all_(self.parameters, known.get(id(direction)) or self._split(direction), size, group)
 
     def counted(self) -> float:
         """Count one more update for each parameter: how many now, or 0 where they are not counted."""

@@ -40,6 +40,7 @@ class BaseOptimizer:
         self.flat = flat
         self.state: defaultdict[Any, State] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
+        self._traced_sizes: list[Sizes] = []
         self._forget_packs()
         self.check(self.defaults)
         for group in as_groups(params):
@@ -64,10 +65,11 @@ class BaseOptimizer:
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
     ) -> Tensor:
-        """d, where the parameter is to become parameter - r d; updates `moments` in place.
+        """d, where the parameter is to become parameter - r d; updates `moments` in place, element by element.
 
         Args:
-            gradient: what the optimizer takes for the gradient, of any shape; to be changed only if it is `out`.
+            gradient: what the optimizer takes for the gradient, of one or many parameters or a piece of one, of any
+                shape; to be changed only if it is `out`.
             moments: those that `moments(group)` names, of the same shape.
             first: whether `moments` are new.
             out: memory to work in, or None; may be `gradient` itself.
@@ -93,7 +95,7 @@ class BaseOptimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad.detach_().zero_()
+                    parameter.grad.requires_grad_(False).zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a `.grad`. Returns what `closure`, called first where given, returns.
@@ -106,7 +108,7 @@ class BaseOptimizer:
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            traced = []
+            traced: list[Sizes] = []
             for index, group in enumerate(self.param_groups):
                 ready = [parameter for parameter in group["params"] if self._dense_gradient(parameter) is not None]
                 if torch.compiler.is_compiling():
@@ -127,7 +129,7 @@ class BaseOptimizer:
             for pack in packs:
                 seen = pack.seen_gradient(group)
                 sizes = self.sizes(group, pack.counted())
-                direction = self.direction(seen, pack.moments, sizes, group, first=False, out=seen)
+                direction = self.direction(seen, pack.moments, sizes, group, False, seen)
                 pack.move(direction, sizes[0], group)
         for parameter in ready:
             state, first = self._complete_state(parameter, group)
@@ -141,10 +143,8 @@ class BaseOptimizer:
             The sizes that were computed.
         """
         group = self.param_groups[index]
-        shared = self._shared_counts.get(index)
-        for parameter in group["params"]:
-            if shared is not None and parameter.grad is None and self.state[parameter].get("step") is shared:
-                self.state[parameter]["step"] = shared.clone()  # from now on it has had fewer updates than the others
+        if index in self._shared_counts:
+            self._keep_count(self._shared_counts[index], group)
         known: list[tuple[Tensor | None, Sizes]] = []
         for parameter in ready:
             state, first = self._complete_state(parameter, group)
@@ -156,12 +156,18 @@ class BaseOptimizer:
             self._step_alone(parameter, state, found[0], group, first)
         return [sizes for _, sizes in known]
 
+    def _keep_count(self, shared: Tensor, group: Options) -> None:
+        """Who has no gradient now stops sharing the count of the others."""
+        for parameter in group["params"]:
+            if parameter.grad is None and self.state.get(parameter, {}).get("step") is shared:
+                self.state[parameter]["step"] = shared.clone()
+
     def _step_alone(self, parameter: Tensor, state: State, sizes: Sizes, group: Options, first: bool) -> None:
         moments = [state[name] for name in self.moments(group)]
         for part, gradient, *part_moments in pieces(parameter, parameter.grad, *moments):
             work = None if torch.compiler.is_compiling() else self._scratch.like(part)
             seen = seen_gradient(gradient, part, group, out=work)
-            direction = self.direction(seen, part_moments, sizes, group, first=first, out=work)
+            direction = self.direction(seen, part_moments, sizes, group, first, work)
             move_(part, direction, sizes[0], group)
 
     def _packs_for(self, index: int, ready: list[Tensor]) -> tuple[list[Pack], list[Tensor]]:
@@ -169,17 +175,17 @@ class BaseOptimizer:
         names = self.moments(self.param_groups[index])
         packs = [pack for pack in self._packs.get(index, []) if pack.intact(self.state, names)]
         packed = {id(parameter) for pack in packs for parameter in pack.parameters}
-        wanted = ["step", *names] if self.counts_steps else names
         settled = [
             parameter
             for parameter in ready
             if id(parameter) not in packed
             and is_small(parameter, len(names))
-            and all(self.state.get(parameter, {}).get(name) is not None for name in wanted)
+            and self._is_settled(parameter, self.param_groups[index])
         ]
         packs += pack_up(settled, self.state, names, self._scratch)
         self._packs[index] = packs
-        usable = [pack for pack in packs if all(parameter.grad is not None for parameter in pack.parameters)]
+        present = {id(parameter) for parameter in ready}
+        usable = [pack for pack in packs if all(id(parameter) in present for parameter in pack.parameters)]
         together = {id(parameter) for pack in usable for parameter in pack.parameters}
         return usable, [parameter for parameter in ready if id(parameter) not in together]
 
@@ -208,9 +214,15 @@ class BaseOptimizer:
             moment = state.get(name)
             if moment is None:
                 state[name], first = torch.zeros_like(parameter), True
-            elif moment.dtype != parameter.dtype or moment.device != parameter.device:
+            elif not _fits(moment, parameter):
                 state[name] = moment.to(device=parameter.device, dtype=parameter.dtype)
         return state, first
+
+    def _is_settled(self, parameter: Tensor, group: Options) -> bool:
+        """Whether `_complete_state` would change nothing."""
+        state = self.state.get(parameter, {})
+        counted = not self.counts_steps or state.get("step") is not None
+        return counted and all(_fits(state.get(name), parameter) for name in self.moments(group))
 
     def unpack(self) -> None:
         """Give every tensor of the state memory of its own; the next eager step packs again."""
@@ -220,25 +232,24 @@ class BaseOptimizer:
         self._forget_packs()
 
     def prepare_compile(self) -> None:
-        """Make all state now, so that the first compiled step is like the others; unpacked, and with shared counts.
+        """Make all state now, so that the first compiled step is like the others; unpacked, and one count a group.
 
-        Call it before compiling a function that calls `step`.
+        Call it before compiling a function that calls `step`, after any `load_state_dict`.
         """
         self.unpack()
         for index, group in enumerate(self.param_groups):
+            if not self.starts_from_zeros(group):
+                continue
             trained = [parameter for parameter in group["params"] if parameter.requires_grad]
-            if self.starts_from_zeros(group):
-                for parameter in trained:
-                    self._complete_state(parameter, group)
-            counts = [self.state[parameter]["step"] for parameter in trained] if self.counts_steps else []
-            if len({count.item() for count in counts}) == 1:
-                self._shared_counts[index] = counts[0]
-                for parameter in trained:
-                    self.state[parameter]["step"] = counts[0]
+            states = [self._complete_state(parameter, group)[0] for parameter in trained]
+            if self.counts_steps and len({state["step"].item() for state in states}) == 1:
+                self._shared_counts[index] = states[0]["step"]
+                for state in states:
+                    state["step"] = states[0]["step"]
 
     def _forget_packs(self) -> None:
         self._scratch = Scratch()
-        self._packs: dict[int, list[Pack]] = {}  # these three by number of the group
+        self._packs: dict[int, list[Pack]] = {}  # by number of the group, as the next
         self._shared_counts: dict[int, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,14 +296,5 @@ class BaseOptimizer:
         return "\n".join([*lines, ")"])
 
 
-def check_at_least_zero(name: str, value: Any) -> None:
-    """Raise ValueError for a negative number and for NaN."""
-    if not value >= 0:
-        raise ValueError(f"Invalid {name}: {value}")
-
-
-def check_learning_rate(value: Any) -> None:
-    """Raise ValueError unless `value` is one number, at least 0."""
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    check_at_least_zero("learning rate", value)
+def _fits(moment: Tensor | None, parameter: Tensor) -> bool:
+    return moment is not None and moment.dtype == parameter.dtype and moment.device == parameter.device

@@ -75,8 +75,8 @@ def _check_parameter(tensor: Any) -> None:
         raise ValueError(f"can't optimize a non-leaf Tensor (of shape {tuple(tensor.shape)})")
     if tensor.is_complex():
         raise ValueError(
-            f"complex parameters are not supported (given one of shape {tuple(tensor.shape)}, {tensor.dtype}): "
-            "optimize torch.view_as_real of it"
+            f"complex parameters are not supported: given one of shape {tuple(tensor.shape)}, {tensor.dtype}; "
+            "keep real and imaginary parts as real parameters"
         )
 
 
@@ -86,3 +86,16 @@ def _check_duplicates(tensors: list[Tensor], others: list[Mapping[str, Any]]) ->
     elsewhere = {id(tensor) for other in others for tensor in other["params"]}
     if any(id(tensor) in elsewhere for tensor in tensors):
         raise ValueError("some parameters appear in more than one parameter group")
+
+
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Raise ValueError for a negative number and for NaN."""
+    if not value >= 0:
+        raise ValueError(f"Invalid {name}: {value}")
+
+
+def check_learning_rate(value: Any) -> None:
+    """Raise ValueError unless `value` is one number of at least 0, as a Python number or a tensor."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    check_at_least_zero("learning rate", value)

@@ -136,8 +136,8 @@ def _make_room(folder: Path, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         content = sorted(path.name for path in folder.iterdir() if not is_leftover(path))
         probe = folder / ".writable.0.tmp"
-        probe.write_bytes(b"")
-        probe.unlink()
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
     except OSError as error:
         raise UserError(f"cannot use {folder} as run folder: {error.strerror or one_line(error)}") from error
     if not content:

@@ -12,14 +12,18 @@ class Schedule:
 
     A subclass writes `rate(step, base)`. Where a group's "lr" is a tensor it is filled in place, so that a
     compiled step sees the change without being compiled again. Optimizers of torch.optim do as well.
+
+    Args:
+        optimizer: whatever has `param_groups`; a group's "lr" (or its "initial_lr", where an earlier schedule has
+            left one) is the base of its rates.
     """
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))
-        self.base_rates = [float(group["initial_lr"]) for group in optimizer.param_groups]
-        self.last_step = 0
+        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
+        self.last_epoch = 0  # torch.optim.lr_scheduler's name for the number of the step
         self._set()
 
     def rate(self, step: int, base: float) -> float:
@@ -28,19 +32,19 @@ class Schedule:
 
     def step(self) -> None:
         """To be called after each optimizer step."""
-        self.last_step += 1
+        self.last_epoch += 1
         self._set()
 
     def get_last_lr(self) -> list[float]:
         """The learning rate now, of each group."""
-        return [self.rate(self.last_step, base) for base in self.base_rates]
+        return [self.rate(self.last_epoch, base) for base in self.base_lrs]
 
     def values(self, count: int) -> list[float]:
         """The first group's learning rates of steps 0 to count - 1, to be plotted."""
-        return [self.rate(step, self.base_rates[0]) for step in range(count)]
+        return [self.rate(step, self.base_lrs[0]) for step in range(count)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last_step": self.last_step, "base_rates": list(self.base_rates)}
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from there, and set the learning rates of that step.
@@ -48,18 +52,24 @@ class Schedule:
         Raises:
             ValueError: the state is of another number of groups.
         """
-        rates = list(state_dict["base_rates"])
-        if len(rates) != len(self.base_rates):
+        base_lrs = [float(rate) for rate in state_dict["base_lrs"]]
+        if len(base_lrs) != len(self.optimizer.param_groups):
             raise ValueError(
-                f"{type(self).__name__}: given a state of {len(rates)} parameter groups, the optimizer has "
-                f"{len(self.base_rates)}"
+                f"{type(self).__name__}: given a state of {len(base_lrs)} parameter groups, "
+                f"the optimizer has {len(self.optimizer.param_groups)}"
             )
-        self.base_rates = rates
-        self.last_step = int(state_dict["last_step"])
+        self.base_lrs = base_lrs
+        self.last_epoch = int(state_dict["last_epoch"])
         self._set()
 
     def _set(self) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.get_last_lr(), strict=True):
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.base_lrs):
+            raise ValueError(
+                f"{type(self).__name__}: made for {len(self.base_lrs)} parameter groups, the optimizer has "
+                f"{len(groups)} now; make the schedule after the last add_param_group"
+            )
+        for group, rate in zip(groups, self.get_last_lr(), strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:

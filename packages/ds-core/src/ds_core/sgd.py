@@ -1,12 +1,13 @@
 """Stochastic gradient descent with momentum. Theory: docs/sgd.md."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ds_core.optimizer import BaseOptimizer, check_at_least_zero, check_learning_rate
-from ds_core.parameter_groups import Parameters
+from ds_core.optimizer import BaseOptimizer
+from ds_core.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
 from ds_core.update_rule import Number, Options, Sizes, number
 
 
@@ -26,6 +27,28 @@ def sgd_direction(
 
 
 class SGD(BaseOptimizer):
+    """Against the gradient, or with momentum against a sum of gradients that fades.
+
+    Robbins and Monro, "A Stochastic Approximation Method", 1951; momentum as in Sutskever et al., "On the importance
+    of initialization and momentum in deep learning", 2013, with the learning rate outside the sum. Twin of
+    torch.optim.SGD: same arguments without `foreach`, `fused` and `differentiable`, same state.
+
+    Args:
+        params: tensors, or (name, tensor) pairs, or dicts with "params" and options of their own.
+        lr: learning rate; a tensor may be changed in place between steps, also of a compiled step.
+        momentum: mu, how much of the sum is left after a step.
+        dampening: tau; each gradient but the first enters the sum times 1 - tau.
+        weight_decay: lambda, added as lambda * parameter to the gradient.
+        nesterov: look one step of momentum ahead.
+        maximize: go uphill.
+        flat: update small parameters together (docs/flat_buffers.md).
+
+    Raises:
+        ValueError: a negative or NaN option, Nesterov without momentum or with dampening, no parameters, one twice, a
+            complex one.
+        TypeError: `params` is a single tensor, or holds something else than tensors.
+    """
+
     def __init__(
         self,
         params: Parameters,
@@ -52,6 +75,8 @@ class SGD(BaseOptimizer):
         check_learning_rate(group["lr"])
         check_at_least_zero("momentum value", group["momentum"])
         check_at_least_zero("weight_decay value", group["weight_decay"])
+        if math.isnan(group["dampening"]):
+            raise ValueError(f"Invalid dampening value: {group['dampening']}")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 

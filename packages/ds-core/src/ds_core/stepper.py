@@ -9,6 +9,7 @@ from torch import Tensor
 from ds_core.batches import Batches
 from ds_core.checkpoint import load_checkpoint
 from ds_core.clipping import clip_grad_norm_
+from ds_core.compile_step import compile_step
 from ds_core.gradients import Pair, add_gradients
 from ds_core.nested import all_finite
 from ds_core.nonfinite import first_nonfinite
@@ -46,8 +47,6 @@ class Stepper:
         """To be called before the first step, after any checkpoint has been loaded."""
         self.optimizer.zero_grad()
         if self.compile and self._compiled is None:
-            from ds_core.compile_step import compile_step  # brings the compiler's modules
-
             self._compiled = compile_step(self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm)
 
     def forget(self) -> None:

@@ -3,7 +3,7 @@
 Each rule is written twice, for one tensor and for a list of tensors in one call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ def seen_gradient(gradient: Tensor, parameter: Tensor, group: Options, out: Tens
     return gradient
 
 
-def seen_gradients_(gradients: Sequence[Tensor], parameters: Sequence[Tensor], group: Options) -> None:
+def seen_gradients_(gradients: list[Tensor], parameters: list[Tensor], group: Options) -> None:
     """`seen_gradient` of many, in place."""
     if group["maximize"]:
         torch._foreach_neg_(gradients)  # (1)
@@ -38,10 +38,10 @@ def move_(parameter: Tensor, direction: Tensor, size: Number, group: Options) ->
     if isinstance(size, Tensor):
         parameter.sub_(direction * size)  # (4)
     else:
-        parameter.sub_(direction, alpha=size)
+        parameter.add_(direction, alpha=-size)
 
 
-def move_all_(parameters: Sequence[Tensor], directions: Sequence[Tensor], size: Number, group: Options) -> None:
+def move_all_(parameters: list[Tensor], directions: list[Tensor], size: Number, group: Options) -> None:
     """`move_` of many, each by a direction of its own."""
     if _decoupled_decay(group):
         factor = 1 - number(group["lr"]) * group["weight_decay"]
@@ -49,7 +49,7 @@ def move_all_(parameters: Sequence[Tensor], directions: Sequence[Tensor], size: 
     if isinstance(size, Tensor):
         torch._foreach_sub_(parameters, torch._foreach_mul(directions, size))  # (4)
     else:
-        torch._foreach_sub_(parameters, directions, alpha=size)
+        torch._foreach_add_(parameters, directions, alpha=-size)
 
 
 def number(value: Number) -> Number:

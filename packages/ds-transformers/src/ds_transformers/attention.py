@@ -94,14 +94,13 @@ def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None
     `added` is in base 2 too, and broadcast.
 
     In base 2, because torch.exp2 takes a third of the time of torch.exp on CPU, and the factor costs nothing here.
-    In float32 at least: the exponential of a bfloat16 score would be off by several per cent.
+    In float32 at least: the exponential of a score rounded to bfloat16 would be off by several per cent.
     """
     factor = LOG2_E * (1 / math.sqrt(q.shape[2]) if scale is None else scale)
-    wide = wide_dtype(q)
-    if added is not None and q.dtype == wide:
-        return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor)
-    scores = torch.bmm(q * factor, k.transpose(1, 2)).to(wide)
-    return scores if added is None else scores.add_(added)
+    q, k = q.to(wide_dtype(q)), k.to(wide_dtype(k))
+    if added is None:
+        return torch.bmm(q * factor, k.transpose(1, 2))
+    return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor)
 
 
 def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,11 +143,10 @@ def add_mask(scores: Tensor, mask: Tensor) -> None:
 
 def centred_gradients(do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None, scale: float) -> Tensor:
     """scale (dP_ij - delta_i): do (N, Tq, V), v (N, Tk, V), delta (N, Tq, 1), keep (B, H, Tq, Tk) -> (N, Tq, Tk)."""
-    if keep is None and do.dtype == delta.dtype:
+    do, v = do.to(delta.dtype), v.to(delta.dtype)
+    if keep is None:
         return torch.baddbmm(delta, do, v.transpose(1, 2), beta=-scale, alpha=scale)  # one pass instead of three
-    dp = torch.bmm(do, v.transpose(1, 2)).to(delta.dtype)
-    if keep is not None:
-        dp.mul_(keep.flatten(0, 1))  # dP_ij = keep_ij sum_c dO_ic V_jc                                        (5)
+    dp = torch.bmm(do, v.transpose(1, 2)).mul_(keep.flatten(0, 1))  # dP_ij = keep_ij sum_c dO_ic V_jc         (5)
     return dp.sub_(delta).mul_(scale)
 
 
@@ -158,7 +156,7 @@ def row_products(first: Tensor, second: Tensor) -> Tensor:
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
-    """float32 for tensors in half precision, whose scores, sums and exponentials need it."""
+    """float32 for tensors in half precision, which have too few digits for exponents, sums and differences."""
     return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
 
 

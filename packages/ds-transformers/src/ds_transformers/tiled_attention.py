@@ -124,8 +124,8 @@ def row_tiles(queries: int, keys: int, causal: bool, rows: int) -> list[tuple[in
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """0 ... length in slices of `size`, the last one shorter; of nothing, one empty slice."""
-    return [slice(first, min(first + size, length)) for first in range(0, max(1, length), size)]
+    """0 ... length in slices of `size`, the last one shorter."""
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
 
 def hide(scores: Tensor, mask: Tensor | None, causal: bool, tile: tuple[slice, ...]) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from ds_core.errors import UserError
 from ds_core.options import option
 from ds_core.run_folder import RunOptions
@@ -35,6 +36,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESETS["nanogpt-cpu"] = dict(PRESETS["default"])
 PRESETS["demo"] = PRESETS["default"] | {"steps": 1000, "sample_every": 250}
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 # BPE's own default; characters have no choice
 _BPE_VOCABULARY = 1024
@@ -88,7 +91,7 @@ class TrainOptions(RunOptions):
 
     seed: int = option(0, "of the initial weights, the batches and dropout", minimum=0)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto: cuda where there is one", may_change=True)
-    dtype: str = option("float32", "of weights and activations", choices=["float32", "bfloat16", "float64"])
+    dtype: str = option("float32", "of weights and activations", choices=list(DTYPES))
     compile: str = option(
         "none", "none, the elementwise functions one by one, or the whole step", choices=["none", "pairs", "step"]
     )

@@ -90,7 +90,7 @@ def load_folder(folder: str | Path, dropout: float | None = None) -> tuple[MiniG
             if torch.any(tensor != 0):
                 raise CheckpointError(f"{folder}: config.json says there are no biases, but {name} is not zero")
             continue
-        state[ours] = tensor.t() if transposed else tensor
+        state[ours] = tensor.t() if transposed else tensor  # (1)
     _check_head(folder, tensors, prefix + "wte.weight")
     return config, state
 

@@ -13,10 +13,10 @@ from ds_core.testing import Report, report
 
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE
-from ds_zoo.minigpt.generate import generate
+from ds_zoo.minigpt.generate import generate, lay_out_for_generation
 from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
-from ds_zoo.minigpt.options import GenerateOptions, TrainOptions
+from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
 from ds_zoo.minigpt.training import build_model, choose_device, train
 from ds_zoo.text_tokenizers import Tokenizer, load_tokenizer
 
@@ -34,6 +34,7 @@ def write(folder: Path, options: GenerateOptions) -> None:
             f"--block-size {options.block_size} is beyond the {model.config.block_size} tokens that the model was "
             "trained to look at together"
         )
+    lay_out_for_generation(model)
     tokens = generate(
         model,
         prompt,
@@ -65,7 +66,7 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
     if weights == "last":
         stored = read_run_folder(folder).options
         options = build_options(TrainOptions, from_json(TrainOptions, stored))
-        model = build_model(options, tokenizer.vocab_size).to(getattr(torch, options.dtype))
+        model = build_model(options, tokenizer.vocab_size).to(DTYPES[options.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
         return model
     model = MiniGPT.from_pretrained(folder)

@@ -24,7 +24,7 @@ from ds_zoo.minigpt.corpus import TOKENIZER_FILE, Corpus, SameText, read_corpus
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
-from ds_zoo.minigpt.options import TrainOptions
+from ds_zoo.minigpt.options import DTYPES, TrainOptions
 
 CURVE_FILE = "loss.png"
 # Different streams of batches from one seed
@@ -46,7 +46,7 @@ def train(options: TrainOptions) -> None:
     write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
 
     torch.manual_seed(options.seed)
-    model = build_model(options, corpus.tokenizer.vocab_size).to(device, getattr(torch, options.dtype))
+    model = build_model(options, corpus.tokenizer.vocab_size).to(device, DTYPES[options.dtype])
     compile_pairs(options.compile == "pairs")
     trainer = build_trainer(options, model, corpus, folder, device)
     resumed = options.resume and trainer.resume()

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from ds_core.update_rule import counted_, move_, move_all_, number, seen_gradient, seen_gradients_
+
+COUPLED = {"lr": 0.1, "weight_decay": 0.5, "maximize": False}
+DECOUPLED = {**COUPLED, "decoupled_weight_decay": True}
+
+
+def test_worked_example():
+    weight = torch.tensor([[1.0, -2.0], [0.5, 4.0]], dtype=torch.float64)
+    gradient = torch.tensor([[0.5, -2.0], [0.0, 10.0]], dtype=torch.float64)
+    seen = seen_gradient(gradient, weight, COUPLED)
+    torch.testing.assert_close(seen.tolist(), [[1.0, -3.0], [0.25, 12.0]])
+    uphill = seen_gradient(gradient, weight, {**COUPLED, "maximize": True})
+    torch.testing.assert_close(uphill.tolist(), [[0.0, 1.0], [0.25, -8.0]])
+    coupled, decoupled = weight.clone(), weight.clone()
+    move_(coupled, seen, 0.1, COUPLED)
+    torch.testing.assert_close(coupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
+    assert seen_gradient(gradient, weight, DECOUPLED) is gradient
+    move_(decoupled, gradient, 0.1, DECOUPLED)
+    torch.testing.assert_close(decoupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
+
+
+@pytest.mark.parametrize("options", [COUPLED, DECOUPLED, {**DECOUPLED, "lr": torch.tensor(0.1)}], ids=str)
+@pytest.mark.parametrize("maximize", [True, False])
+@pytest.mark.parametrize("size", [0.3, torch.tensor(0.3, dtype=torch.float64)])
+def test_many_at_once_as_one_by_one(options, maximize, size):
+    options = {**options, "maximize": maximize}
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3,), (), (2, 4)]
+    start, gradients = ([torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes] for _ in range(2))
+    alone = [tensor.clone() for tensor in start]
+    for parameter, gradient in zip(alone, gradients, strict=True):
+        move_(parameter, seen_gradient(gradient, parameter, options), size, options)
+    together, seen = [tensor.clone() for tensor in start], [tensor.clone() for tensor in gradients]
+    seen_gradients_(seen, together, options)
+    move_all_(together, seen, size, options)
+    torch.testing.assert_close(together, alone, rtol=1e-15, atol=0)
+
+
+def test_given_gradient_stays_and_out_is_used():
+    gradient, parameter, work = torch.tensor([1.0]), torch.tensor([2.0]), torch.empty(1)
+    seen = seen_gradient(gradient, parameter, {**COUPLED, "maximize": True}, out=work)
+    assert seen is work
+    assert seen.item() == 0.0
+    assert gradient.item() == 1.0
+
+
+def test_numbers():
+    assert number(0.5) == 0.5
+    assert number(torch.tensor([0.5])) == 0.5
+    assert isinstance(number(torch.tensor(0.5)), float)
+    assert number(torch.tensor(0.5, device="meta")).shape == ()
+    step = torch.tensor(4.0)
+    assert counted_(step) == 5.0
+    assert step.item() == 5.0
