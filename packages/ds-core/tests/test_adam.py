@@ -36,9 +36,7 @@ def test_worked_example():
     torch.testing.assert_close(means[1].tolist(), [[0.00025, 0.004], [0.0, 0.1]])
     torch.testing.assert_close(first.tolist(), [[0.9, -1.9], [0.5, 3.9]], rtol=0, atol=1e-8)
     torch.testing.assert_close(optimizer.state[weight]["exp_avg"].tolist(), [[0.195, -0.38], [0.0, -0.1]])
-    torch.testing.assert_close(
-        optimizer.state[weight]["exp_avg_sq"].tolist(), [[0.00249975, 0.007996], [0.0, 0.1999]]
-    )
+    torch.testing.assert_close(optimizer.state[weight]["exp_avg_sq"].tolist(), [[0.00249975, 0.007996], [0.0, 0.1999]])
     assert weight[0, 0].item() == pytest.approx(0.80822, abs=5e-6)
     assert weight[0, 1].item() == pytest.approx(-1.8, abs=1e-7)
     assert weight[1].tolist() == pytest.approx([0.5, 3.90526], abs=5e-6)
@@ -142,7 +140,8 @@ def test_like_torch_for_any_shapes_and_options(shapes, flat, name, options):
 
 def test_decoupled_decay_of_adam_is_adamw():
     check_optimizer(
-        lambda p: Adam(p, weight_decay=0.1, decoupled_weight_decay=True), lambda p: torch.optim.AdamW(p, weight_decay=0.1)
+        lambda p: Adam(p, weight_decay=0.1, decoupled_weight_decay=True),
+        lambda p: torch.optim.AdamW(p, weight_decay=0.1),
     )
 
 

@@ -125,7 +125,11 @@ def test_other_dtype(make):
     twins.on_both(change)
     twins.steps(3)
     assert twins.pair[0][0].dtype == torch.float64
-    assert all(value.dtype == torch.float64 for name, value in twins.optimizers[0].state[twins.pair[0][0]].items() if name != "step")
+    assert all(
+        value.dtype == torch.float64
+        for name, value in twins.optimizers[0].state[twins.pair[0][0]].items()
+        if name != "step"
+    )
 
 
 def test_replaced_data_and_layout(make):
@@ -162,7 +166,8 @@ def test_gradients_of_another_layout(make):
             parameters[2], {name: torch.ones_like(value) for name, value in optimizer.state[parameters[2]].items()}
         ),
         lambda parameters, optimizer: [
-            optimizer.state[parameters[3]].__setitem__(name, value + 1) for name, value in optimizer.state[parameters[3]].items()
+            optimizer.state[parameters[3]].__setitem__(name, value + 1)
+            for name, value in optimizer.state[parameters[3]].items()
         ],
         lambda parameters, optimizer: [value.zero_() for value in optimizer.state[parameters[4]].values()],
         lambda parameters, optimizer: optimizer.param_groups[0]["params"].pop(2),
@@ -171,7 +176,18 @@ def test_gradients_of_another_layout(make):
         lambda parameters, optimizer: optimizer.prepare_compile(),
         lambda parameters, optimizer: optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict())),
     ],
-    ids=["clear", "pop", "replace state", "replace tensors", "in place", "leave group", "options", "unpack", "prepare", "load"],
+    ids=[
+        "clear",
+        "pop",
+        "replace state",
+        "replace tensors",
+        "in place",
+        "leave group",
+        "options",
+        "unpack",
+        "prepare",
+        "load",
+    ],
 )
 def test_changes_from_outside_are_noticed(make, change):
     twins = Twins(make)

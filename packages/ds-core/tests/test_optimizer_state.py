@@ -156,7 +156,10 @@ def test_names_and_what_belongs_to_no_parameter_are_kept():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state["param_groups"].append({"params": [9]}), "different number of parameter groups: 2, expected 1"),
+        (
+            lambda state: state["param_groups"].append({"params": [9]}),
+            "different number of parameter groups: 2, expected 1",
+        ),
         (lambda state: state["param_groups"][0]["params"].pop(), r"groups of \[2\] parameters, expected \[3\]"),
         (
             lambda state: state["state"][0].update(exp_avg=torch.zeros(5)),

@@ -49,7 +49,11 @@ def test_groups_have_the_keys_of_torch():
         ([1.0], TypeError, "can only optimize Tensors, but one of the params is float"),
         ([[torch.zeros(1)]], TypeError, "one of the params is list"),
         ([leaf(2) * 2], ValueError, r"can't optimize a non-leaf Tensor \(of shape \(2,\)\)"),
-        ([torch.zeros(2, dtype=torch.complex64, requires_grad=True)], ValueError, "complex parameters are not supported"),
+        (
+            [torch.zeros(2, dtype=torch.complex64, requires_grad=True)],
+            ValueError,
+            "complex parameters are not supported",
+        ),
         ([("x", leaf(1)), leaf(2)], ValueError, "Some param names are missing"),
         ([{"params": [leaf(1)]}, {"params": [("x", leaf(1))]}], ValueError, "cannot add param group with names"),
         ([{"params": [("x", leaf(1))]}, {"params": [leaf(1)]}], ValueError, "cannot add param group without names"),

@@ -73,7 +73,9 @@ def test_like_torch_on_the_inputs_of_its_own_tests():
     for case in info.optim_inputs_func(device="cpu", dtype=torch.float64):
         options = dict(case.kwargs)
         if isinstance(options.get("lr"), torch.Tensor):
-            options["lr"] = options["lr"].double()  # in float32 the two round its product with other numbers differently
+            options["lr"] = options[
+                "lr"
+            ].double()  # in float32 the two round its product with other numbers differently
         check_optimizer(
             lambda p, o=options: SGD(p, **o), lambda p, o=options: torch.optim.SGD(p, **o), steps=20, rtol=1e-12
         )
@@ -105,7 +107,9 @@ def test_momentum_may_be_switched_on_later():
         optimizer.param_groups[0]["momentum"] = 0.9 if step >= 3 else 0
 
     check_optimizer(
-        lambda p: SGD(p, lr=0.1, dampening=0.2), lambda p: torch.optim.SGD(p, lr=0.1, dampening=0.2), before_step=before_step
+        lambda p: SGD(p, lr=0.1, dampening=0.2),
+        lambda p: torch.optim.SGD(p, lr=0.1, dampening=0.2),
+        before_step=before_step,
     )
 
 

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from ds_core import ShapeError, no_record, record
+from ds_core.interop import as_torch
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_transformers import MultiheadAttention
 from hypothesis import given, settings
@@ -236,6 +237,22 @@ def test_twin_over_shapes(batch, queries, keys, heads, head_width, need_weights,
     inputs = random_inputs(batch, queries, keys, (width, width, width), seed=seed)
     layers = [kind(width, heads).double() for kind in (MultiheadAttention, torch.nn.MultiheadAttention)]
     check_twin(*layers, *inputs, kwargs={"need_weights": need_weights}, modes=["train"])
+
+
+def test_inside_a_torch_model():
+    ours, theirs = (
+        MultiheadAttention(6, 2, add_bias_kv=True).double(),
+        torch.nn.MultiheadAttention(6, 2, add_bias_kv=True),
+    )
+    theirs.double().load_state_dict(ours.state_dict())
+    found = []
+    for layer in (as_torch(ours), theirs):
+        x = random_inputs()[0].requires_grad_()
+        y, weights = layer(x, x, x, attn_mask=CAUSAL)
+        (y.pow(2).sum() + weights.pow(3).sum()).backward()
+        found.append([y, x.grad, *(tensor.grad for tensor in layer.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_padding_hides_what_stands_there():

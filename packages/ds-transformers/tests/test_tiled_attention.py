@@ -45,7 +45,7 @@ def test_the_same_whatever_the_tiles(cached, rows, causal, monkeypatch):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(20, 20), (2, 1, 1, 20), (1, 3, 20, 20), (2, 3, 20, 20), (3, 1, 1), (20,)])
+@pytest.mark.parametrize("shape", [(20, 20), (2, 1, 1, 20), (1, 3, 20, 20), (2, 3, 20, 20), (3, 1, 1), (20,), ()])
 @pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
 def test_each_tile_takes_its_part_of_the_mask(cached, shape, monkeypatch):
     monkeypatch.setattr(MODULE, "CACHED", cached)

@@ -60,7 +60,6 @@ def compare(options):
     model = build_model(options, corpus.tokenizer.vocab_size)
     twin = TorchTrainer(options, TorchGPT.like(model), corpus)
     trainer = build_trainer(options, model, corpus, None, CPU)
-    trainer.progress = False
     batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
     trainer.evaluate, evaluate = None, trainer.evaluate
     trainer.callbacks.clear()
@@ -108,7 +107,7 @@ class TorchTrainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.step += 1
-            float(loss)
+            float(loss.detach())
 
     def learning_rate(self):
         o = self.options

@@ -157,6 +157,14 @@ def test_bpe_and_other_options(run, tmp_path, capsys):
     assert "日" in capsys.readouterr().out
 
 
+def test_a_text_of_one_line_has_a_prompt_too(run, ds, text, tmp_path):
+    text.write_text("to be or not to be " * 20)
+    assert run()[0] == 0
+    status, printed, _ = ds("generate", tmp_path / "out", "--tokens", 3, "--seed", 0)
+    assert status == 0
+    assert len(printed) == 1 + 3 + 1
+
+
 def test_python_standard_library_is_the_default(tmp_path, capsys, monkeypatch):
     from ds_zoo.minigpt import corpus
 

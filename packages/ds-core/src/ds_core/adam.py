@@ -28,7 +28,7 @@ def adam_direction(
     if max_exp_avg_sq is not None:
         exp_avg_sq = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, exp_avg_sq))  # v_max = max(v_max, v)  (3)
     denominator = torch.sqrt(exp_avg_sq, out=out).add_(epsilon)
-    return torch.div(exp_avg, denominator, out=reuse(denominator))  # d = m / (sqrt(v) + epsilon)       (4)
+    return torch.div(exp_avg, denominator, out=reuse(denominator))  # d = m / (sqrt(v) + epsilon)       (5)
 
 
 def adam_sizes(learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number) -> tuple[Number, Number]:

@@ -65,11 +65,11 @@ def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     p = float(norm_type)
     if not p > 0:
         raise ValueError(f"norm_type {norm_type}: expected a positive number, or inf")
-    tensors = [tensor.float() if tensor.element_size() < 4 else tensor for tensor in tensors if tensor.numel() > 0]
+    tensors = [tensor.float() if tensor.element_size() < 4 else tensor for tensor in tensors]
     if not tensors:
         return torch.tensor(0.0)
     if math.isinf(p):
-        terms = [tensor.abs().amax() for tensor in tensors]
+        terms = [tensor.abs().amax() if tensor.numel() > 0 else tensor.sum() for tensor in tensors]
     elif p == 2:
         # a product of the vector with itself reads memory once, where squares would be written and read again
         terms = [torch.dot(flat, flat) for flat in (tensor.reshape(-1) for tensor in tensors)]

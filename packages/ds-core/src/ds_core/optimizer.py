@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ds_core.errors import ShapeError
 from ds_core.flat_buffers import Pack, Scratch, State, is_small, pack_up, pieces
-from ds_core.optimizer_state import from_state_dict, own_memory, to_state_dict
+from ds_core.optimizer_state import complete_state, from_state_dict, is_complete, own_memory, to_state_dict
 from ds_core.parameter_groups import Parameters, as_groups, complete_group
 from ds_core.update_rule import Number, Options, Sizes, counted_, move_, seen_gradient
 
@@ -180,7 +180,7 @@ class BaseOptimizer:
             for parameter in ready
             if id(parameter) not in packed
             and is_small(parameter, len(names))
-            and self._is_settled(parameter, self.param_groups[index])
+            and is_complete(self.state.get(parameter, {}), parameter, names, self.counts_steps)
         ]
         packs += pack_up(settled, self.state, names, self._scratch)
         self._packs[index] = packs
@@ -199,30 +199,11 @@ class BaseOptimizer:
         return gradient
 
     def _complete_state(self, parameter: Tensor, group: Options) -> tuple[State, bool]:
-        """The state of `parameter`, made where it is lacking, and moved or cast where the parameter was.
-
-        Returns:
-            The state, and whether something was lacking.
-        """
+        """The state of `parameter`, nothing lacking, and whether something was."""
         names = self.moments(group)
-        if not names and not self.counts_steps:
-            return {}, True
-        state, first = self.state[parameter], False
-        if self.counts_steps and state.get("step") is None:
-            state["step"], first = torch.tensor(0.0), True
-        for name in names:
-            moment = state.get(name)
-            if moment is None:
-                state[name], first = torch.zeros_like(parameter), True
-            elif not _fits(moment, parameter):
-                state[name] = moment.to(device=parameter.device, dtype=parameter.dtype)
-        return state, first
-
-    def _is_settled(self, parameter: Tensor, group: Options) -> bool:
-        """Whether `_complete_state` would change nothing."""
-        state = self.state.get(parameter, {})
-        counted = not self.counts_steps or state.get("step") is not None
-        return counted and all(_fits(state.get(name), parameter) for name in self.moments(group))
+        state: State = self.state[parameter] if names or self.counts_steps else {}
+        lacked = complete_state(state, parameter, names, self.counts_steps)
+        return state, lacked or not state
 
     def unpack(self) -> None:
         """Give every tensor of the state memory of its own; the next eager step packs again."""
@@ -294,7 +275,3 @@ class BaseOptimizer:
             lines.append(f"Parameter Group {index}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name not in {"params", *MACHINERY}]
         return "\n".join([*lines, ")"])
-
-
-def _fits(moment: Tensor | None, parameter: Tensor) -> bool:
-    return moment is not None and moment.dtype == parameter.dtype and moment.device == parameter.device

@@ -1,7 +1,7 @@
-"""The state of an optimizer as torch.optim writes it, and back."""
+"""What an optimizer keeps: made for one parameter, and for all as torch.optim writes it and back."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -9,6 +9,34 @@ import torch
 from torch import Tensor
 
 Groups = list[dict[str, Any]]
+
+
+def complete_state(state: dict[str, Any], parameter: Tensor, names: Sequence[str], counts_steps: bool) -> bool:
+    """Make what `state` lacks, and let its moments follow where the parameter was moved or cast.
+
+    Returns:
+        Whether something was lacking.
+    """
+    lacked = False
+    if counts_steps and state.get("step") is None:
+        state["step"], lacked = torch.tensor(0.0), True
+    for name in names:
+        moment = state.get(name)
+        if moment is None:
+            state[name], lacked = torch.zeros_like(parameter), True
+        elif not _fits(moment, parameter):
+            state[name] = moment.to(device=parameter.device, dtype=parameter.dtype)
+    return lacked
+
+
+def is_complete(state: Mapping[str, Any], parameter: Tensor, names: Sequence[str], counts_steps: bool) -> bool:
+    """Whether `complete_state` would change nothing."""
+    counted = not counts_steps or state.get("step") is not None
+    return counted and all(state.get(name) is not None and _fits(state[name], parameter) for name in names)
+
+
+def _fits(moment: Tensor, parameter: Tensor) -> bool:
+    return moment.dtype == parameter.dtype and moment.device == parameter.device
 
 
 def to_state_dict(groups: Groups, state: Mapping[Any, Any]) -> dict[str, Any]:

@@ -79,14 +79,12 @@ class Schedule:
 class WarmupCosineLR(Schedule):
     """Linear warm-up, then half a cosine from the optimizer's learning rate down to `min_lr`, which stays.
 
-    lr_s = lr (s + 1) / (W + 1) for s < W, the warm-up of nanoGPT                                  (1)
-    lr_s = min_lr + (lr - min_lr) (1 + cos(pi (s - W) / (S - W))) / 2 for W <= s < S, else min_lr  (2)
-    (Loshchilov and Hutter, "SGDR", 2017, equation 5, without restarts)
+    The warm-up is that of nanoGPT, the cosine equation 5 of Loshchilov and Hutter, "SGDR", 2017, without restarts.
 
     Args:
         optimizer: whose learning rates are set; each group's own is its lr at the end of the warm-up.
-        warmup_steps: W.
-        total_steps: S.
+        warmup_steps: how many steps stay below the full rate.
+        total_steps: the number of the first step at `min_lr`, warm-up included.
         min_lr: where the cosine ends, for all groups.
 
     Raises:
@@ -108,8 +106,9 @@ class WarmupCosineLR(Schedule):
 
     def rate(self, step: int, base: float) -> float:
         if step < self.warmup_steps:
-            return base * (step + 1) / (self.warmup_steps + 1)
+            return base * (step + 1) / (self.warmup_steps + 1)  # lr_s = lr (s + 1) / (W + 1)           (1)
         if step >= self.total_steps:
             return self.min_lr
         share = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        # lr_s = lr_min + (lr - lr_min) (1 + cos(pi (s - W) / (S - W))) / 2                             (2)
         return self.min_lr + (base - self.min_lr) * (1 + math.cos(math.pi * share)) / 2

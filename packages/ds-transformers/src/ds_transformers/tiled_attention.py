@@ -112,7 +112,7 @@ def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]
     batch, heads, queries, _ = query.shape
     together = max(1, CACHED // max(1, min(rows, queries) * keys)) if query.device.type == "cpu" else batch * heads
     if together >= heads:
-        examples = max(1, together // max(1, heads))
+        examples = together // max(1, heads)
         return [(part, slice(0, heads)) for part in slices(batch, examples)]
     return [(example, part) for example in slices(batch, 1) for part in slices(heads, together)]
 
@@ -136,7 +136,7 @@ def hide(scores: Tensor, mask: Tensor | None, causal: bool, tile: tuple[slice, .
         scores[:, :, seen - near :].add_(causal_mask(rows, near, scores))
     if mask is not None:
         places = [
-            place if size > 1 else slice(None) for place, size in zip(tile[-mask.dim() :], mask.shape, strict=True)
+            place if size > 1 else slice(None) for place, size in zip(tile[4 - mask.dim() :], mask.shape, strict=True)
         ]
         heads = [place.stop - place.start for place in tile[:2]]
         add_mask(scores.view(*heads, rows, seen), mask[tuple(places)])

@@ -28,7 +28,8 @@ class MiniGPT(Module):
 
     Args:
         config: the sizes.
-        implementation: of the attention; "vectorized" or "tiled".
+        implementation: of the attention; "vectorized" or "tiled". None takes what is faster: tiled for blocks of more
+            than 128 tokens.
         generator: where the initial weights are drawn from.
 
     Raises:
@@ -39,13 +40,15 @@ class MiniGPT(Module):
         self,
         config: MiniGPTConfig,
         *,
-        implementation: str = "vectorized",
+        implementation: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         self.config = config
         width, bias = config.width, config.bias
+        if implementation is None:
+            implementation = "tiled" if config.block_size > 128 else "vectorized"
 
         def norm() -> LayerNorm:
             return LayerNorm(width, config.epsilon, bias=bias, device=device, dtype=dtype)
@@ -142,7 +145,7 @@ class MiniGPT(Module):
         folder: str | Path,
         *,
         dropout: float | None = None,
-        implementation: str = "vectorized",
+        implementation: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "MiniGPT":

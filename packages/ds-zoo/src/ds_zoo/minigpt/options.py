@@ -46,8 +46,10 @@ _BPE_VOCABULARY = 1024
 def _preset(name: str, help: str, **limits: Any) -> Any:
     """An option whose default is the preset's; the help lists them."""
     defaults = {preset: values[name] for preset, values in PRESETS.items()}
-    others = [f"{preset} {value}" for preset, value in defaults.items() if value != defaults["default"]]
-    listed = ", ".join([str(defaults["default"]), *others])
+    words = {"True": "on", "False": "off"}
+    shown = {preset: words.get(str(value), str(value)) for preset, value in defaults.items()}
+    others = [f"{preset} {value}" for preset, value in shown.items() if value != shown["default"]]
+    listed = ", ".join([shown["default"], *others])
     return option(None, f"{help} (by preset: {listed})", **limits)
 
 
@@ -129,7 +131,7 @@ class TrainOptions(RunOptions):
 class GenerateOptions:
     """Options of `ds generate FOLDER` for a run of minigpt."""
 
-    prompt: str = option("\n", "what the text goes on from")
+    prompt: str | None = option(None, "what the text goes on from (not given: a new line)")
     tokens: int = option(500, "how many tokens to write", minimum=0)
     temperature: float = option(
         0.8, "below 1: likelier tokens, above 1: more surprising ones; 0: always the likeliest", minimum=0
@@ -148,7 +150,7 @@ class GenerateOptions:
     threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
 
     def __post_init__(self) -> None:
-        if not self.prompt:
+        if self.prompt == "":
             raise UserError("--prompt is empty: give at least one character to go on from")
         if self.top_p == 0:
             raise UserError("--top-p: given 0, expected more than 0")

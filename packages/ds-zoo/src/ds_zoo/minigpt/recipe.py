@@ -27,7 +27,8 @@ def write(folder: Path, options: GenerateOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
-    prompt = tokenizer.encode(options.prompt, "--prompt")
+    prompt = _default_prompt(tokenizer) if options.prompt is None else options.prompt
+    prompt_tokens = tokenizer.encode(prompt, "--prompt")
     model = load_model(folder, options.weights, tokenizer).to(device)
     if options.block_size is not None and options.block_size > model.config.block_size:
         raise UserError(
@@ -37,7 +38,7 @@ def write(folder: Path, options: GenerateOptions) -> None:
     lay_out_for_generation(model)
     tokens = generate(
         model,
-        prompt,
+        prompt_tokens,
         options.tokens,
         temperature=options.temperature,
         top_k=options.top_k,
@@ -48,13 +49,21 @@ def write(folder: Path, options: GenerateOptions) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     if not options.stream:
-        print(options.prompt + tokenizer.decode(tokens))
+        print(prompt + tokenizer.decode(tokens))
         return
-    print(options.prompt, end="", flush=True)
+    print(prompt, end="", flush=True)
     decoder = tokenizer.streaming_decoder()
     for token in tokens:
         print(decoder.push(token), end="", flush=True)
     print(decoder.finish())
+
+
+def _default_prompt(tokenizer: Tokenizer) -> str:
+    """A new line, or the first character there is where the text had none."""
+    try:
+        return tokenizer.decode(tokenizer.encode("\n"))
+    except UserError:
+        return tokenizer.decode([0])
 
 
 def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:

@@ -67,6 +67,7 @@ def build_model(options: TrainOptions, vocab_size: int) -> MiniGPT:
 def build_trainer(
     options: TrainOptions, model: MiniGPT, corpus: Corpus, folder: Path | None, device: torch.device
 ) -> Trainer:
+    """Optimizer, schedule, loss, evaluation, callbacks; without a folder it writes nothing and shows nothing."""
     values: Any = options
     optimizer = AdamW(
         parameter_groups(model, values.weight_decay), lr=values.lr, betas=(values.beta1, values.beta2), weight_decay=0.0
@@ -90,6 +91,7 @@ def build_trainer(
         evaluate_every=values.evaluate_every,
         checkpoint_every=options.checkpoint_every,
         callbacks=callbacks,
+        progress=folder is not None,
     )
 
 
@@ -186,8 +188,9 @@ def _finish(options: TrainOptions, trainer: Trainer, corpus: Corpus, folder: Pat
     with contextlib.suppress(ImportError):
         trainer.history.plot(folder / CURVE_FILE)
         print(f"loss curve  {folder / CURVE_FILE}")
+    prompt = " --prompt 'def '" if options.text is None else ""
     print(
-        f"\ntry next:\n  ds generate {folder} --prompt 'def '\n"
+        f"\ntry next:\n  ds generate {folder}{prompt}\n"
         f"  ds train minigpt --out {folder} --resume --steps {2 * trainer.step}\n"
         "  ds train minigpt --text FILE --out runs/mine",
         flush=True,

@@ -1,0 +1,89 @@
+"""Optimizer steps and clipping alone, ours against torch.optim: python benchmarks/optimizers.py --help."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ds_core.adam import Adam, AdamW
+from ds_core.clipping import clip_grad_norm_
+from ds_core.sgd import SGD
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+from paired import Row, compare, print_table
+
+Shapes = list[tuple[int, ...]]
+Make = Callable[[list[torch.Tensor]], Any]
+
+SHAPES: dict[str, Shapes] = {
+    "150 biases of 32": [(32,)] * 150,
+    "50 times a 128 x 128 layer with norm": [(128,), (128, 128), (128,)] * 50,
+    "150 matrices of 128 x 128": [(128, 128)] * 150,
+    "MLP 784-512-512-10": [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)],
+    "GPT of 6 layers, 384 wide": [
+        (65, 384),
+        (256, 384),
+        *[
+            (384,),
+            (384,),
+            (1152, 384),
+            (1152,),
+            (384, 384),
+            (384,),
+            (384,),
+            (384,),
+            (1536, 384),
+            (1536,),
+            (384, 1536),
+            (384,),
+        ]
+        * 6,
+    ],
+}
+
+OPTIMIZERS: dict[str, tuple[Make, Make]] = {
+    "Adam": (Adam, torch.optim.Adam),
+    "AdamW": (AdamW, torch.optim.AdamW),
+    "SGD, momentum": (lambda p: SGD(p, momentum=0.9), lambda p: torch.optim.SGD(p, momentum=0.9)),
+    "Adam without packs": (lambda p: Adam(p, flat=False), torch.optim.Adam),
+    "Adam against fused=True": (Adam, lambda p: torch.optim.Adam(p, fused=True)),
+}
+
+
+def parameters(shapes: Shapes) -> list[torch.Tensor]:
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    for tensor in tensors:
+        tensor.grad = torch.randn_like(tensor) * 0.01
+    return tensors
+
+
+def step_case(shapes: str, optimizer: str, pairs: int) -> Row:
+    ours, theirs = (make(parameters(SHAPES[shapes])) for make in OPTIMIZERS[optimizer])
+    ours.step()  # makes the state; the next one packs it
+    return compare(f"{optimizer}: {shapes}", ours.step, theirs.step, pairs)
+
+
+def clipping_case(shapes: str, pairs: int) -> Row:
+    ours, theirs = parameters(SHAPES[shapes]), parameters(SHAPES[shapes])
+    return compare(
+        f"clip_grad_norm_: {shapes}",
+        lambda: clip_grad_norm_(ours, 1.0),
+        lambda: torch.nn.utils.clip_grad_norm_(theirs, 1.0),
+        pairs,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [step_case(shapes, optimizer, options.pairs) for optimizer in OPTIMIZERS for shapes in SHAPES]
+    print_table([*rows, *(clipping_case(shapes, options.pairs) for shapes in SHAPES)])
+
+
+if __name__ == "__main__":
+    main()

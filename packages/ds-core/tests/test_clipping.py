@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+from ds_core.clipping import clip_grad_norm_, clip_grad_value_, total_norm
+from ds_core.primitives import primitives_only
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def with_gradients(*gradients):
+    parameters = []
+    for gradient in gradients:
+        tensor = (
+            torch.zeros(3, requires_grad=True) if gradient is None else torch.zeros_like(gradient, requires_grad=True)
+        )
+        tensor.grad = None if gradient is None else gradient.clone()
+        parameters.append(tensor)
+    return parameters
+
+
+def test_worked_example():
+    a, b = with_gradients(torch.tensor([[1.0, -2.0], [0.0, 4.0]]).double(), torch.tensor([2.0]).double())
+    assert clip_grad_norm_([a, b], 2.5).item() == 5.0
+    torch.testing.assert_close(a.grad.tolist(), [[0.5, -1.0], [0.0, 2.0]], rtol=1e-6, atol=0)
+    torch.testing.assert_close(b.grad.tolist(), [1.0], rtol=1e-6, atol=0)
+    assert clip_grad_norm_([a, b], 2.5, norm_type=math.inf).item() == pytest.approx(2.0, rel=1e-6)
+    assert clip_grad_norm_([a, b], 3.0, norm_type=1).item() == pytest.approx(4.5, rel=1e-6)
+    clip_grad_value_([a, b], 0.25)
+    torch.testing.assert_close(a.grad.tolist(), [[0.25, -0.25], [0.0, 0.25]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shapes=st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5),
+    max_norm=st.sampled_from([0.0, 0.01, 1.0, 1000.0, math.inf]),
+    norm_type=st.sampled_from([0.5, 1, 1.5, 2, 2.0, 3, math.inf, "inf"]),
+    seed=st.integers(0, 100),
+)
+def test_like_torch_for_any_norm_and_shapes(shapes, max_norm, norm_type, seed):
+    if float(norm_type) == math.inf:
+        shapes = [shape for shape in shapes if 0 not in shape]  # of which torch takes no largest element
+    generator = torch.Generator().manual_seed(seed)
+    gradients = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    ours, theirs = with_gradients(*gradients, None), with_gradients(*gradients, None)
+    with primitives_only():
+        norm = clip_grad_norm_(ours, max_norm, norm_type)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, float(norm_type))
+    torch.testing.assert_close(norm, expected, rtol=1e-12, atol=1e-14, check_dtype=len(gradients) > 0)
+    assert norm.shape == ()
+    for own, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own.grad, its.grad, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_other_dtypes(dtype):
+    gradients = [torch.linspace(-30, 30, 1000).to(dtype), torch.full((7,), 3.0).to(dtype)]
+    ours, theirs = with_gradients(*gradients), with_gradients(*gradients)
+    exact = total_norm([gradient.double() for gradient in gradients]).item()
+    # in float16 the sum of squares would be infinite
+    assert clip_grad_norm_(ours, 10.0).item() == pytest.approx(exact, rel=1e-6)
+    torch.nn.utils.clip_grad_norm_(theirs, 10.0)
+    for own, its in zip(ours, theirs, strict=True):
+        assert own.grad.dtype == dtype
+        torch.testing.assert_close(own.grad, its.grad)
+    mixed = with_gradients(torch.ones(3), torch.ones(3).double(), torch.ones(3).bfloat16())
+    assert clip_grad_norm_(mixed, 1.0).item() == 3.0
+    assert [parameter.grad.dtype for parameter in mixed] == [torch.float32, torch.float64, torch.bfloat16]
+
+
+def test_one_tensor_a_generator_a_view_and_nothing():
+    (a,) = with_gradients(torch.ones(4, 3).t())
+    assert clip_grad_norm_(a, 1.0).item() == pytest.approx(math.sqrt(12))
+    assert clip_grad_norm_((parameter for parameter in [a]), 1.0).item() == pytest.approx(1.0, rel=1e-5)
+    assert clip_grad_norm_([], 1.0).item() == 0.0
+    assert clip_grad_norm_([torch.zeros(2, requires_grad=True)], 1.0).item() == 0.0
+    clip_grad_value_(a, 0.1)
+    assert a.grad.max().item() == pytest.approx(0.1)
+
+
+def test_gradients_below_the_limit_stay_as_they_are():
+    gradient = torch.tensor([3.0, 4.0])
+    (a,) = with_gradients(gradient)
+    clip_grad_norm_([a], 5.1)
+    assert torch.equal(a.grad, gradient)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite(bad):
+    gradients = torch.tensor([1.0, bad]), torch.tensor([2.0])
+    ours, theirs = with_gradients(*gradients), with_gradients(*gradients)
+    with pytest.raises(
+        RuntimeError, match=f"total norm of order 2.0 of 2 gradients is {bad}, so they cannot be clipped"
+    ):
+        clip_grad_norm_(ours, 1.0, error_if_nonfinite=True)
+    assert ours[1].grad.item() == 2.0
+    norm = clip_grad_norm_(ours, 1.0)
+    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(theirs, 1.0), equal_nan=True)
+    for own, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own.grad, its.grad, equal_nan=True)
+
+
+@pytest.mark.parametrize("norm_type", [0, -1.0, -math.inf, math.nan])
+def test_an_impossible_norm_is_refused(norm_type):
+    with pytest.raises(ValueError, match="expected a positive number, or inf"):
+        clip_grad_norm_(with_gradients(torch.ones(2)), 1.0, norm_type)
+
+
+def test_clip_value_like_torch():
+    gradients = torch.linspace(-3, 3, 11), torch.tensor([math.nan, math.inf, -math.inf])
+    ours, theirs = with_gradients(*gradients, None), with_gradients(*gradients, None)
+    with primitives_only():
+        clip_grad_value_(ours, 0.5)
+    torch.nn.utils.clip_grad_value_(theirs, 0.5)
+    for own, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own.grad, its.grad, rtol=0, atol=0, equal_nan=True)
