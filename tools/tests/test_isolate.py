@@ -31,7 +31,7 @@ def test_catches(plant, capsys):
     printed = capsys.readouterr().out
     assert "good: 1 passed" in printed
     for name, (_, fault) in packages_and_faults.items():
-        assert fault in printed.split(f"\n{name}: FAILED")[1]
+        assert fault in f"\n{printed}".split(f"\n{name}: FAILED")[1]
     assert printed.endswith("1 passed, 6 failed\n")
 
 

@@ -13,7 +13,7 @@ from ds_core.run_folder import RunOptions
 # (https://github.com/karpathy/nanoGPT, "I only have a macbook"), but for the 20 evaluation batches being the same
 # each time. "default" is tuned to learn as much as it can in the time of that one.
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {
+    "nanogpt-cpu": {
         "layers": 4,
         "heads": 4,
         "width": 128,
@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sample_every": 0,
     },
 }
-PRESETS["nanogpt-cpu"] = dict(PRESETS["default"])
+PRESETS["default"] = PRESETS["nanogpt-cpu"] | {"steps": 2500, "lr": 4e-3, "min_lr": 1e-4}
 PRESETS["demo"] = PRESETS["default"] | {"steps": 1000, "sample_every": 250}
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
