@@ -7,7 +7,7 @@ import zlib
 import ds_core.checkpoint
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential
+from ds_core import CrossEntropyLoss, Linear, Module, Sequential
 from ds_core.checkpoint import describe_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from ds_core.errors import CheckpointError, WriteError
 from safetensors import SafetensorError, safe_open
@@ -259,3 +259,14 @@ def test_no_pickle_anywhere(saved):
         state = json.loads(file.metadata()["state"])
     assert state["step"] == 3
     assert state["classes"] == {"optimizer": "AdamW", "schedule": "StepLR"}
+
+
+def test_another_criterion_leaves_the_optimizer_as_it_was(tmp_path):
+    model, criterion = Linear(2, 3), CrossEntropyLoss(torch.ones(3))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.5)
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, model=model, optimizer=optimizer, criterion=criterion, step=1)
+    other = torch.optim.AdamW(model.parameters(), lr=0.1)
+    with pytest.raises(CheckpointError, match="is of another criterion"):
+        load_checkpoint(path, model=model, optimizer=other, criterion=CrossEntropyLoss(torch.ones(4)))
+    assert other.param_groups[0]["lr"] == 0.1

@@ -254,3 +254,9 @@ def test_backward_without_input_takes_the_entries_of_a_frozen_layer():
         backward_without_input(layer, y)
         assert len(trace) == 0
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "a.b", ""])
+def test_layers_cannot_take_the_names_of_methods(name):
+    with pytest.raises(KeyError, match="cannot be named"):
+        Sequential({name: Linear(2, 2)})

@@ -119,7 +119,7 @@ def test_embedding_says_what_is_wrong() -> None:
     with pytest.raises(ShapeError, match=r"Embedding\(7, 3\): given indices of torch.float32, expected int64 or int32"):
         Embedding(7, 3)(torch.zeros(2))
     for index in (7, -1):
-        with pytest.raises(IndexError, match="out of range"):
+        with pytest.raises(IndexError, match=r"expected 0 \.\.\. 6"):
             Embedding(7, 3)(torch.tensor([index]))
 
 
@@ -158,3 +158,19 @@ def test_embedding_compiles_in_one_graph(options: dict[str, int]) -> None:
         layer.zero_grad()
         torch.testing.assert_close(compiled(indices), expected)
         torch.testing.assert_close(layer.weight.grad, gradient)
+
+
+@pytest.mark.parametrize("by_frequency", [False, True])
+def test_bfloat16_gradients_of_a_frequent_row_lose_nothing(by_frequency):
+    layer = Embedding(3, 2, scale_grad_by_freq=by_frequency, dtype=torch.bfloat16)
+    with record():
+        layer(torch.ones(1000, dtype=torch.int64))
+        layer.backward(torch.ones(1000, 2, dtype=torch.bfloat16))
+    expected = 1.0 if by_frequency else 1000.0
+    assert layer.weight.grad[1].tolist() == pytest.approx([expected] * 2, rel=0.01)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_outside_the_table_is_named(index):
+    with pytest.raises(IndexError, match=rf"Embedding\(3, 2\): given the index {index}, expected 0 ... 2"):
+        Embedding(3, 2)(torch.tensor([0, index]))

@@ -227,9 +227,9 @@ def test_a_learning_rate_that_stays_a_tensor():
     direction = torch.ones_like(pack.gradient)
     before = [parameter.detach().clone() for parameter in pack.parameters]
     with torch.no_grad():
-        pack.move(direction, torch.tensor(0.5, dtype=torch.float64), optimizers[0].param_groups[0])
+        pack.move((direction, direction * 2), torch.tensor(0.5, dtype=torch.float64), optimizers[0].param_groups[0])
     for parameter, value in zip(pack.parameters, before, strict=True):
-        torch.testing.assert_close(parameter.detach(), value * (1 - 0.05 * 0.01) - 0.5)
+        torch.testing.assert_close(parameter.detach(), value * (1 - 0.05 * 0.01) - 0.25)
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair)), "torch.save"])

@@ -300,3 +300,21 @@ def test_what_a_subclass_forgot_is_said():
         Counted().backward(torch.ones(3))
     with pytest.raises(NotImplementedError, match="Tied has no forward"):
         Tied()(torch.ones(3))
+
+
+@pytest.mark.parametrize("put", [lambda m: [m], lambda m: {"a": (m,)}])
+def test_a_torch_module_inside_a_container_is_refused(put):
+    with pytest.raises(TypeError, match=r"Module.blocks.* which has no backward"):
+        Module().blocks = put(torch.nn.Linear(2, 2))
+
+
+def test_a_buffers_name_takes_no_parameter():
+    module = Module()
+    module.mean = torch.zeros(2)
+    with pytest.raises(TypeError, match=r"Module\.mean is a buffer"):
+        module.mean = parameter(torch.zeros(2))
+
+
+def test_values_do_not_vanish_into_a_meta_module():
+    with pytest.raises(ValueError, match=r"weight is on the meta device: call to_empty"):
+        Linear(2, 2, device="meta").load_state_dict(Linear(2, 2).state_dict())

@@ -168,7 +168,7 @@ class SignDescent(BaseOptimizer):
         return (group["lr"],)
 
     def direction(self, gradient, moments, sizes, group, first, out):
-        return torch.sign(gradient)
+        return torch.sign(gradient), None
 
 
 def test_an_optimizer_of_ones_own():

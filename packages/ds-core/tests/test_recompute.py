@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_core import Linear, Module, Recompute, Residual, Sequential, TraceError, no_record, record
+from ds_core import CrossEntropyLoss, Linear, Module, Recompute, Residual, Sequential, TraceError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_core.recompute import drawn, replaying, tape, taping
 from ds_core.testing import check_layer
@@ -190,3 +190,18 @@ def test_tapes_close_on_errors():
     with tape([torch.ones(1)], replay=True):
         assert replaying()
         assert drawn(lambda: torch.zeros(1)).item() == 1
+
+
+def test_a_loss_inside_starts_its_own_backward():
+    layer, criterion = Linear(2, 3), CrossEntropyLoss()
+    x, target = torch.randn(4, 2), torch.tensor([0, 2, 1, 1])
+    with record():
+        criterion(layer(x), target)
+        layer.backward(criterion.backward())
+    expected = layer.weight.grad
+    layer.zero_grad()
+    again = Recompute(criterion)
+    with record():
+        again(layer(x), target)
+        layer.backward(again.backward())
+    torch.testing.assert_close(layer.weight.grad, expected)

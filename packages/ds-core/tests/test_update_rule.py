@@ -14,28 +14,32 @@ def test_worked_example():
     uphill = seen_gradient(gradient, weight, {**COUPLED, "maximize": True})
     torch.testing.assert_close(uphill.tolist(), [[0.0, 1.0], [0.25, -8.0]])
     coupled, decoupled = weight.clone(), weight.clone()
-    move_(coupled, seen, 0.1, COUPLED)
+    move_(coupled, (seen, None), 0.1, COUPLED)
     torch.testing.assert_close(coupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
     assert seen_gradient(gradient, weight, DECOUPLED) is gradient
-    move_(decoupled, gradient, 0.1, DECOUPLED)
+    move_(decoupled, (gradient * 4, torch.full_like(gradient, 4)), 0.1, DECOUPLED)
     torch.testing.assert_close(decoupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
 
 
 @pytest.mark.parametrize("options", [COUPLED, DECOUPLED, {**DECOUPLED, "lr": torch.tensor(0.1)}], ids=str)
 @pytest.mark.parametrize("maximize", [True, False])
 @pytest.mark.parametrize("size", [0.3, torch.tensor(0.3, dtype=torch.float64)])
-def test_many_at_once_as_one_by_one(options, maximize, size):
+@pytest.mark.parametrize("divided", [True, False])
+def test_many_at_once_as_one_by_one(options, maximize, size, divided):
     options = {**options, "maximize": maximize}
     generator = torch.Generator().manual_seed(0)
     shapes = [(3,), (), (2, 4)]
-    start, gradients = ([torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes] for _ in range(2))
+    start, gradients, denominators = (
+        [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes] for _ in range(3)
+    )
     alone = [tensor.clone() for tensor in start]
-    for parameter, gradient in zip(alone, gradients, strict=True):
-        move_(parameter, seen_gradient(gradient, parameter, options), size, options)
+    for parameter, gradient, denominator in zip(alone, gradients, denominators, strict=True):
+        seen = seen_gradient(gradient, parameter, options)
+        move_(parameter, (seen, denominator if divided else None), size, options)
     together, seen = [tensor.clone() for tensor in start], [tensor.clone() for tensor in gradients]
     seen_gradients_(seen, together, options)
-    move_all_(together, seen, size, options)
-    torch.testing.assert_close(together, alone, rtol=1e-15, atol=0)
+    move_all_(together, seen, denominators if divided else None, size, options)
+    torch.testing.assert_close(together, alone, rtol=1e-14, atol=0)
 
 
 def test_given_gradient_stays_and_out_is_used():

@@ -2,6 +2,8 @@
 
 from ds_core.__about__ import __version__
 from ds_core.adam import Adam, AdamW
+from ds_core.callbacks import Callback, EarlyStopping
+from ds_core.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ds_core.clipping import clip_grad_norm_, clip_grad_value_
 from ds_core.compile_step import compile_step, whole_step
 from ds_core.compiled import compilable, compile_pairs
@@ -9,7 +11,7 @@ from ds_core.composition import Frozen, Parallel, Residual, Sequential
 from ds_core.cross_entropy import CrossEntropyLoss
 from ds_core.dropout import Dropout
 from ds_core.embedding import Embedding
-from ds_core.errors import ShapeError, StateDictError
+from ds_core.errors import CheckpointError, ShapeError, StateDictError, UserError
 from ds_core.gelu import GELU
 from ds_core.layer_norm import LayerNorm
 from ds_core.linear import Linear, linear, linear_backward
@@ -18,7 +20,7 @@ from ds_core.optimizer import BaseOptimizer
 from ds_core.parameter import accumulate, parameter
 from ds_core.primitives import BlackBoxError, primitives_only
 from ds_core.protocols import Layer, Loss, Optimizer
-from ds_core.recompute import Recompute
+from ds_core.recompute import Recompute, drawn, replaying
 from ds_core.relu import ReLU
 from ds_core.schedules import Schedule, WarmupCosineLR
 from ds_core.sgd import SGD
@@ -33,8 +35,11 @@ __all__ = [
     "AdamW",
     "BaseOptimizer",
     "BlackBoxError",
+    "Callback",
+    "CheckpointError",
     "CrossEntropyLoss",
     "Dropout",
+    "EarlyStopping",
     "Embedding",
     "Frozen",
     "Layer",
@@ -55,6 +60,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "Trainer",
+    "UserError",
     "WarmupCosineLR",
     "__version__",
     "accumulate",
@@ -63,13 +69,18 @@ __all__ = [
     "compilable",
     "compile_pairs",
     "compile_step",
+    "drawn",
     "linear",
     "linear_backward",
+    "load_checkpoint",
+    "load_weights",
     "no_record",
     "parameter",
     "primitives_only",
     "record",
     "recording",
+    "replaying",
     "reuse",
+    "save_checkpoint",
     "whole_step",
 ]

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ds_core.optimizer import BaseOptimizer
 from ds_core.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.trace import reuse
-from ds_core.update_rule import Number, Options, Sizes, number
+from ds_core.update_rule import Direction, Number, Options, Sizes, number
 
 
 def adam_direction(
@@ -21,14 +20,13 @@ def adam_direction(
     beta2: float,
     epsilon: Number,
     out: Tensor | None = None,
-) -> Tensor:
+) -> Direction:
     """d = m / (sqrt(v) + epsilon), all tensors of one shape; updates the moments in place. `out` may be `gradient`."""
     exp_avg.lerp_(gradient, 1 - beta1)  # m = beta1 m + (1 - beta1) g                                   (1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2  (2)
     if max_exp_avg_sq is not None:
         exp_avg_sq = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, exp_avg_sq))  # v_max = max(v_max, v)  (3)
-    denominator = torch.sqrt(exp_avg_sq, out=out).add_(epsilon)
-    return torch.div(exp_avg, denominator, out=reuse(denominator))  # d = m / (sqrt(v) + epsilon)       (5)
+    return exp_avg, torch.sqrt(exp_avg_sq, out=out).add_(epsilon)  # d = m / (sqrt(v) + epsilon)        (5)
 
 
 def adam_sizes(learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number) -> tuple[Number, Number]:
@@ -107,7 +105,7 @@ class Adam(BaseOptimizer):
 
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
-    ) -> Tensor:
+    ) -> Direction:
         beta1, beta2 = _betas(group)
         exp_avg, exp_avg_sq, *largest = moments
         return adam_direction(

@@ -4,6 +4,7 @@ A safetensors file, so without pickle: tensors by name, all else as JSON in the
 header. Every tensor and the JSON carry a checksum. Written whole or not at all.
 """
 
+import copy
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -105,10 +106,15 @@ def load_checkpoint(
         saved = state["classes"].get(name)
         if saved != type(part).__name__:
             raise CheckpointError(f"{path} has {saved or 'nothing'} as {name}, this run {type(part).__name__}")
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
     for name, part in parts.items():
         try:
             part.load_state_dict(unpack(state[name], tensors))
         except (ValueError, KeyError, RuntimeError) as error:
+            for other in parts:
+                if other == name:
+                    break
+                parts[other].load_state_dict(before[other])
             raise CheckpointError(f"{path} is of another {name}: {one_line(error)}") from error
     model.load_state_dict(unpack(state["model"], tensors))
     notes = restore_random_state(unpack(state["random"], tensors))

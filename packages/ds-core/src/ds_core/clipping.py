@@ -38,8 +38,10 @@ def clip_grad_norm_(
         )
     # a tensor, not a Python branch, so that nothing waits for the norm and a compiled step is not compiled twice
     factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
-    for device in {gradient.device for gradient in gradients}:
-        together = [gradient for gradient in gradients if gradient.device == device]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for gradient in gradients:
+        by_device.setdefault(gradient.device, []).append(gradient)
+    for device, together in by_device.items():
         torch._foreach_mul_(together, factor.to(device))
     return norm
 
@@ -57,7 +59,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     """The p-norm of all numbers of all tensors together, a tensor of no dimensions on the first one's device.
 
-    Twin of torch.nn.utils.get_total_norm. Half-precision numbers are summed in float32.
+    As torch.nn.utils.get_total_norm. Half-precision numbers are summed in float32.
 
     Raises:
         ValueError: `norm_type` is not positive.
@@ -65,20 +67,32 @@ def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     p = float(norm_type)
     if not p > 0:
         raise ValueError(f"norm_type {norm_type}: expected a positive number, or inf")
-    tensors = [tensor.float() if tensor.element_size() < 4 else tensor for tensor in tensors]
-    if not tensors:
+    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in _vectors(tensors)]
+    if not vectors:
         return torch.tensor(0.0)
     if math.isinf(p):
-        terms = [tensor.abs().amax() if tensor.numel() > 0 else tensor.sum() for tensor in tensors]
+        terms = [vector.abs().amax() if vector.numel() > 0 else vector.sum() for vector in vectors]
     elif p == 2:
         # a product of the vector with itself reads memory once, where squares would be written and read again
-        terms = [torch.dot(flat, flat) for flat in (tensor.reshape(-1) for tensor in tensors)]
+        terms = [torch.dot(vector, vector) for vector in vectors]
     else:
-        terms = [tensor.abs().pow_(p).sum() for tensor in tensors]
-    together = torch.stack([term.to(tensors[0].device) for term in terms])
+        terms = [vector.abs().pow_(p).sum() for vector in vectors]
+    together = torch.stack([term.to(vectors[0].device) for term in terms])
     if math.isinf(p):
         return together.amax()
     return together.sum() ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                     (1)
+
+
+def _vectors(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The numbers of all tensors: of a big one as one vector, of small ones of a dtype and device as one together."""
+    big: list[Tensor] = []
+    small: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        vector = tensor.reshape(tensor.numel())
+        # a compiler joins the calls itself, and would have to copy
+        alone = tensor.numel() > 2**12 or torch.compiler.is_compiling()
+        (big if alone else small.setdefault((tensor.dtype, tensor.device), [])).append(vector)
+    return big + [torch.cat(some) for some in small.values()]
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -20,6 +20,8 @@ class Sequential(Module):
     def __init__(self, *layers: Any) -> None:
         named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else dict(enumerate(layers))
         for name, layer in named.items():
+            if not str(name) or "." in str(name) or hasattr(type(self), str(name)):
+                raise KeyError(f"Sequential: a layer cannot be named {name!r}: empty, with a dot, or a method's name")
             setattr(self, str(name), layer)
 
     def __len__(self) -> int:
@@ -107,16 +109,16 @@ class Frozen(Module):
         self.layer = layer
         self.requires_grad_(False)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         with no_record():
-            return self.layer.forward(*inputs)
+            return self.layer.forward(*inputs, **options)
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> None:
         return None
 
 
 def sum_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """first + second in a new tensor, where None means zeros."""
+    """first + second, where None means zeros: the other one itself, which is not to be changed, where one is None."""
     if first is None or second is None:
         return second if first is None else first
     return first + second

@@ -8,6 +8,7 @@ from torch import Tensor
 from ds_core.errors import ShapeError
 from ds_core.module import Module
 from ds_core.parameter import accumulate, parameter
+from ds_core.precision import widened
 from ds_core.recompute import replaying
 from ds_core.trace import no_record
 
@@ -25,8 +26,10 @@ def embedding_backward(dy: Tensor, indices: Tensor, weight: Tensor, scale: Tenso
     drows = dy.reshape(indices.numel(), weight.shape[1])  # (N, D)
     if scale is not None:
         drows = drows * scale
-    dweight = torch.zeros_like(weight)
-    return dweight.index_add_(0, indices.reshape(indices.numel()), drows)  # dW_v = sum_{n: i_n = v} s_n dy_n   (1)
+    dweight = torch.zeros(weight.shape, dtype=widened(weight).dtype, device=weight.device)
+    # dW_v = sum_{n: i_n = v} s_n dy_n                                                                       (1)
+    dweight.index_add_(0, indices.reshape(indices.numel()), drows.to(dweight.dtype))
+    return dweight.to(weight.dtype)
 
 
 def row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequency: bool) -> Tensor | None:
@@ -37,13 +40,13 @@ def row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequ
     if padding_idx is None and not by_frequency:
         return None
     flat = indices.reshape(indices.numel())
-    scale = torch.ones(flat.shape, dtype=weight.dtype, device=weight.device)
+    scale = torch.ones(flat.shape, dtype=widened(weight).dtype, device=weight.device)
     if by_frequency:
-        counts = torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device).index_add_(0, flat, scale)
+        counts = torch.zeros(weight.shape[0], dtype=scale.dtype, device=weight.device).index_add_(0, flat, scale)
         scale = counts.index_select(0, flat).reciprocal_()  # s_n = 1 / |{m: i_m = i_n}|                         (2)
     if padding_idx is not None:
         scale = scale.masked_fill(flat == padding_idx, 0)
-    return scale.unsqueeze(1)
+    return scale.to(weight.dtype).unsqueeze(1)
 
 
 def renormalise(indices: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
@@ -81,7 +84,7 @@ class Embedding(Module):
     Raises:
         ValueError: where `padding_idx` is not within the table.
         ShapeError: from `forward`, where the indices are not int64 or int32.
-        IndexError: from `forward`, where an index is outside 0 ... V - 1.
+        IndexError: from `forward` on CPU, where an index is outside 0 ... V - 1.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class Embedding(Module):
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype not in (torch.int64, torch.int32):
             raise ShapeError(f"{self!r}: given indices of {input.dtype}, expected int64 or int32")
+        self._check_range(input)
         if self.max_norm is not None and not replaying():
             with no_record():
                 renormalise(input, self.weight, self.max_norm, self.norm_type)
@@ -156,6 +160,15 @@ class Embedding(Module):
             return
         scale = row_scale(indices, self.weight, self.padding_idx, self.scale_grad_by_freq)
         accumulate(self.weight, embedding_backward(dy, indices, self.weight, scale))
+
+    def _check_range(self, indices: Tensor) -> None:
+        """Not on a GPU nor while compiling: a look at the indices would wait for them, and the lookup itself fails."""
+        if torch.compiler.is_compiling() or indices.device.type != "cpu" or indices.numel() == 0:
+            return
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= self.num_embeddings:
+            wrong = low if low < 0 else high
+            raise IndexError(f"{self!r}: given the index {wrong}, expected 0 ... {self.num_embeddings - 1}")
 
     def extra_repr(self) -> str:
         defaults = {"padding_idx": None, "max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.update_rule import Number, Options, move_all_, seen_gradients_
+from ds_core.update_rule import Direction, Number, Options, move_all_, seen_gradients_
 
 State = dict[str, Any]  # of one parameter: its moments, and where it is counted its "step"
 
@@ -23,7 +23,7 @@ State = dict[str, Any]  # of one parameter: its moments, and where it is counted
 
 def piece_size(device: torch.device) -> int:
     """How many elements one call works on: a CPU's cache holds five such tensors; a GPU wants few, large calls."""
-    return 2**18 if device.type == "cpu" else 2**22
+    return 2**19 if device.type == "cpu" else 2**22
 
 
 def is_small(tensor: Tensor, moments: int) -> bool:
@@ -126,11 +126,17 @@ class Pack:
         seen_gradients_(self.gradients, self.parameters, group)
         return self.gradient
 
-    def move(self, direction: Tensor, size: Number, group: Options) -> None:
+    def move(self, direction: Direction, size: Number, group: Options) -> None:
         """Each parameter by its part of `direction` (N,)."""
-        known = {id(self.gradient): self.gradients}  # these are cut up already
-        known.update({id(flat): self.views[name] for name, flat in zip(self.names, self.moments, strict=True)})
-        move_all_(self.parameters, known.get(id(direction)) or self._split(direction), size, group)
+        numerator, denominator = direction
+        denominators = None if denominator is None else self._parts(denominator)
+        move_all_(self.parameters, self._parts(numerator), denominators, size, group)
+
+    def _parts(self, flat: Tensor) -> list[Tensor]:
+        """`_split(flat)`, which is there already for `gradient` and the moments."""
+        known = {id(self.gradient): self.gradients}
+        known.update({id(moment): self.views[name] for name, moment in zip(self.names, self.moments, strict=True)})
+        return known.get(id(flat)) or self._split(flat)
 
     def counted(self) -> float:
         """Count one more update for each parameter: how many now, or 0 where they are not counted."""

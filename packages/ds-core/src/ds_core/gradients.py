@@ -31,7 +31,7 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
     total = None
     for inputs, target in batches:
         with record():
-            loss = criterion(call(model, inputs), target)
+            loss = criterion.forward(call(model, inputs), target)
             gradient = (
                 criterion.backward()
                 if len(batches) == 1
@@ -51,11 +51,12 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
 
 def call(model: Any, inputs: Any) -> Any:
     """The model's output, a tuple of inputs being several arguments."""
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    return model.forward(*inputs) if isinstance(inputs, tuple) else model.forward(inputs)
 
 
 def _takes_input_gradient(backward: Callable[..., Any]) -> bool:
-    return "input_gradient" in inspect.signature(backward).parameters
+    arguments = inspect.signature(backward).parameters.values()
+    return any(a.name == "input_gradient" or a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments)
 
 
 _known_to_take_input_gradient = functools.cache(_takes_input_gradient)

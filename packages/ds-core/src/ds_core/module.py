@@ -63,13 +63,18 @@ class Module:
                     "gradient, so it cannot be a parameter; use parameter(data)"
                 )
             kinds = self.__dict__.setdefault("_kinds", {})
-            if name not in kinds:
-                kinds[name] = "parameter" if value.requires_grad else "buffer"
-        elif hasattr(value, "named_parameters") and not is_layer(value):
-            raise TypeError(
-                f"{type(self).__name__}.{name}: given a {type(value).__module__}.{type(value).__name__}, which has no "
-                "backward; ds_core.interop.from_torch makes a layer of a torch.nn module"
-            )
+            kind = kinds.setdefault(name, "parameter" if value.requires_grad else "buffer")
+            if kind == "buffer" and value.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a buffer: it was first given a tensor that requires no gradient; "
+                    "a parameter that starts frozen is assigned first and frozen then, by requires_grad_(False)"
+                )
+        else:
+            for place, stranger in _strangers_in(value, name):
+                raise TypeError(
+                    f"{type(self).__name__}.{place}: given a {type(stranger).__module__}.{type(stranger).__name__}, "
+                    "which has no backward; ds_core.interop.from_torch makes a layer of a torch.nn module"
+                )
         object.__setattr__(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
@@ -140,6 +145,11 @@ class Module:
         unexpected = [name for name in state_dict if name not in own]
         problems = [f"missing: {', '.join(missing)}"] if strict and missing else []
         problems += [f"unexpected: {', '.join(unexpected)}"] if strict and unexpected else []
+        problems += [
+            f"{name} is on the meta device: call to_empty(device) first"
+            for name, tensor in own.items()
+            if name in state_dict and tensor.is_meta and not state_dict[name].is_meta
+        ]
         problems += [
             f"{name}: given shape {tuple(state_dict[name].shape)}, expected {tuple(tensor.shape)}"
             for name, tensor in own.items()
@@ -236,6 +246,15 @@ def is_layer(value: Any) -> bool:
     if isinstance(value, (Module, Tensor, str, int, type)):
         return isinstance(value, Module)
     return all(callable(getattr(value, name, None)) for name in ("forward", "backward", "parameters"))
+
+
+def _strangers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What has parameters and no backward, as a torch.nn module."""
+    if isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _strangers_in(item, f"{name}.{key}")
+    elif hasattr(value, "named_parameters") and not is_layer(value):
+        yield name, value
 
 
 def _layers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:

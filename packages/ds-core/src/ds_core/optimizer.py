@@ -11,7 +11,7 @@ from ds_core.errors import ShapeError
 from ds_core.flat_buffers import Pack, Scratch, State, is_small, pack_up, pieces
 from ds_core.optimizer_state import complete_state, from_state_dict, is_complete, own_memory, to_state_dict
 from ds_core.parameter_groups import Parameters, as_groups, complete_group
-from ds_core.update_rule import Number, Options, Sizes, counted_, move_, seen_gradient
+from ds_core.update_rule import Direction, Number, Options, Sizes, counted_, move_, seen_gradient
 
 # What torch.optim's groups hold beside the options that change the mathematics: kept so that it takes our state_dict.
 MACHINERY = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
@@ -64,7 +64,7 @@ class BaseOptimizer:
 
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
-    ) -> Tensor:
+    ) -> Direction:
         """d, where the parameter is to become parameter - r d; updates `moments` in place, element by element.
 
         Args:
@@ -75,7 +75,7 @@ class BaseOptimizer:
             out: memory to work in, or None; may be `gradient` itself.
 
         Returns:
-            A new tensor, or `gradient`, `out` or one of `moments`.
+            d as a numerator and a denominator, or None for 1; each a new tensor, `gradient`, `out` or one of `moments`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no direction")
 

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 
-def parameter(data: Tensor, requires_grad: bool = True) -> Tensor:
+def parameter(data: Tensor) -> Tensor:
     """A parameter that holds `data` (its memory, not a copy).
 
     `randn(3, requires_grad=True) * 0.1` is no leaf: autograd would give its
     gradient to the unscaled tensor, which nobody holds. Write `parameter(torch.randn(3) * 0.1)`.
+    Freeze it, if need be, once the module holds it: `module.weight.requires_grad_(False)`.
     """
-    return data.detach().requires_grad_(requires_grad)
+    return data.detach().requires_grad_()
 
 
 def accumulate(parameter: Tensor | None, gradient: Tensor | None) -> None:

@@ -83,7 +83,8 @@ PRIMITIVES: dict[str, Group] = {
 COMPOSED = _group(
     "PyTorch composes them of primitive operations, so they are known by name",
     """dropout alpha_dropout feature_dropout feature_alpha_dropout rms_norm kl_div hinge_embedding_loss
-    margin_ranking_loss cosine_embedding_loss triplet_margin_loss poisson_nll_loss""",
+    margin_ranking_loss cosine_embedding_loss triplet_margin_loss poisson_nll_loss
+    cov corrcoef trapz trapezoid matrix_power chain_matmul""",
 )
 
 _ALLOWED = frozenset[str]().union(*(group.operations for group in PRIMITIVES.values()))
@@ -138,7 +139,8 @@ class _FunctionGuard(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         module, name = getattr(func, "__module__", None) or "", getattr(func, "__name__", "")
-        is_composed = module == "torch" and name.removesuffix("_") in COMPOSED.operations
+        # a method of Tensor has no module
+        is_composed = module in ("torch", "") and name.removesuffix("_") in COMPOSED.operations
         if is_composed or module.startswith(("torch.nn.", "torch._C._nn")):
             raise BlackBoxError(f"{module}.{name} ran {_origin()}: {_ADVICE}")
         return func(*args, **(kwargs or {}))

@@ -93,7 +93,7 @@ class Recompute(Module):
 
     def backward(self, *dys: Any, **options: Any) -> Any:
         inputs, forward_options, draws = self.saved()
-        if all(dy is None for dy in dys):
+        if dys and all(dy is None for dy in dys):  # without any: a loss, whose gradient is 1
             return None
         with record(), tape(list(draws), replay=True):
             self.layer.forward(*inputs, **forward_options)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ds_core.optimizer import BaseOptimizer
 from ds_core.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.update_rule import Number, Options, Sizes, number
+from ds_core.update_rule import Direction, Number, Options, Sizes, number
 
 
 def sgd_direction(
@@ -20,7 +20,10 @@ def sgd_direction(
     out: Tensor | None = None,
 ) -> Tensor:
     """Where to go with momentum, all tensors of one shape; updates the buffer in place. `out` may be `gradient`."""
-    momentum_buffer.mul_(momentum).add_(gradient, alpha=1 - dampening)  # b = mu b + (1 - tau) g        (1)
+    if dampening == 0:  # in one pass
+        torch.add(gradient, momentum_buffer, alpha=momentum, out=momentum_buffer)  # b = mu b + g       (1)
+    else:
+        momentum_buffer.mul_(momentum).add_(gradient, alpha=1 - dampening)  # b = mu b + (1 - tau) g    (1)
     if nesterov:
         return torch.add(gradient, momentum_buffer, alpha=momentum, out=out)  # d = g + mu b            (3)
     return momentum_buffer  # d = b                                                                     (2)
@@ -91,8 +94,8 @@ class SGD(BaseOptimizer):
 
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
-    ) -> Tensor:
+    ) -> Direction:
         if not moments:
-            return gradient
+            return gradient, None
         dampening = 0.0 if first else group["dampening"]  # the first buffer is the gradient itself
-        return sgd_direction(gradient, moments[0], group["momentum"], dampening, group["nesterov"], out)
+        return sgd_direction(gradient, moments[0], group["momentum"], dampening, group["nesterov"], out), None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 Number = float | Tensor  # a Python number, or a tensor of no dimensions
 Sizes = tuple[Number, ...]  # the size of a step, and other numbers that change from step to step
+Direction = tuple[Tensor, Tensor | None]  # numerator and denominator, None being 1: divided in the move, in one pass
 Options = Mapping[str, Any]  # of a parameter group: lr, weight_decay, maximize, decoupled_weight_decay ...
 
 
@@ -31,25 +32,37 @@ def seen_gradients_(gradients: list[Tensor], parameters: list[Tensor], group: Op
         torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])  # (2)
 
 
-def move_(parameter: Tensor, direction: Tensor, size: Number, group: Options) -> None:
+def move_(parameter: Tensor, direction: Direction, size: Number, group: Options) -> None:
     """parameter = (1 - lr * weight_decay) parameter - size * direction, in place; the decay only where decoupled."""
     if _decoupled_decay(group):
         parameter.mul_(1 - number(group["lr"]) * group["weight_decay"])  # (3)
+    numerator, denominator = direction
     if isinstance(size, Tensor):
-        parameter.sub_(direction * size)  # (4)
+        parameter.sub_((numerator if denominator is None else numerator / denominator) * size)  # (4)
+    elif denominator is None:
+        parameter.add_(numerator, alpha=-size)
     else:
-        parameter.add_(direction, alpha=-size)
+        parameter.addcdiv_(numerator, denominator, value=-size)
 
 
-def move_all_(parameters: list[Tensor], directions: list[Tensor], size: Number, group: Options) -> None:
+def move_all_(
+    parameters: list[Tensor],
+    numerators: list[Tensor],
+    denominators: list[Tensor] | None,
+    size: Number,
+    group: Options,
+) -> None:
     """`move_` of many, each by a direction of its own."""
     if _decoupled_decay(group):
         factor = 1 - number(group["lr"]) * group["weight_decay"]
         torch._foreach_mul_(parameters, _cheap(factor, parameters[0].device))  # (3)
     if isinstance(size, Tensor):
+        directions = numerators if denominators is None else torch._foreach_div(numerators, denominators)
         torch._foreach_sub_(parameters, torch._foreach_mul(directions, size))  # (4)
+    elif denominators is None:
+        torch._foreach_add_(parameters, numerators, alpha=-size)
     else:
-        torch._foreach_add_(parameters, directions, alpha=-size)
+        torch._foreach_addcdiv_(parameters, numerators, denominators, -size)
 
 
 def number(value: Number) -> Number:

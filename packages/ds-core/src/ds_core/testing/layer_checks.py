@@ -164,8 +164,6 @@ class LayerChecks:
 
     def recompute(self) -> None:
         """Running forward again in backward changes nothing: draws go through `drawn`, statistics move once."""
-        if self.call.positional < len(self.call.arguments):
-            return
         again = Subject(Recompute(self.subject.layer), self.skip)
         again.name = f"Recompute({self.subject.name})"
         found = again.handwritten([self.call], [self.gradients], "recompute", **self.options)
