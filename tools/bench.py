@@ -6,13 +6,14 @@ hatch run bench --list
 """
 
 import argparse
+import ast
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workspace import ROOT, packages, place
+from workspace import ROOT, packages, parse, place
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="packages or benchmarks; default: all")
     parser.add_argument("--list", action="store_true", help="only say which there are")
     options = parser.parse_args(arguments)
-    found = {path: package.name for package in packages(root) for path in package.files("benchmarks")}
+    found = {path: package.name for package in packages(root) for path in package.files("benchmarks") if _runs(path)}
     unknown = set(options.names) - set(found.values()) - {path.stem for path in found}
     if unknown:
         known = ", ".join(sorted({path.stem for path in found}))
@@ -34,6 +35,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             tools = str(ROOT / "tools")
             failed += subprocess.run([sys.executable, path], env={**os.environ, "PYTHONPATH": tools}).returncode != 0
     return 1 if failed else 0
+
+
+def _runs(path: Path) -> bool:
+    """Whether it is a program; a file without `if __name__ == "__main__"` only helps others."""
+    return any(isinstance(node, ast.If) and "'__main__'" in ast.unparse(node.test) for node in parse(path).body)
 
 
 if __name__ == "__main__":

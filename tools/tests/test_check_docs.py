@@ -69,6 +69,27 @@ def test_catches_a_missing_page(plant):
     assert found == "packages/ds-core/src/ds_core/twice.py: its page packages/ds-core/docs/twice.md is not there"
 
 
+@pytest.mark.parametrize("body", ["accumulate(self.weight, dy)", "(x,) = self.saved()"])
+def test_a_layer_whose_backward_is_its_own_needs_a_page(plant, body):
+    code = f"class Layer:\n    def backward(self, dy):\n        {body}\n"
+    (found,) = check_docs.check(plant({"ds-core/src/ds_core/layer.py": code}))
+    assert "packages/ds-core/docs/layer.md is not there" in found
+    page = {"ds-core/docs/layer.md": "# Layer\n"}
+    (found,) = check_docs.check(plant(page))
+    assert "layer.md: has no worked example" in found
+
+
+def test_a_layer_that_only_declares_backward_needs_no_page(plant):
+    code = "class Layer:\n    def backward(self, dy):\n        return self.inner.backward(dy)\n"
+    assert list(check_docs.check(plant({"ds-core/src/ds_core/layer.py": code}))) == []
+
+
+def test_what_hands_gradients_on_needs_no_example(plant):
+    code = "class Recompute:\n    def backward(self, dy):\n        return self.saved()\n"
+    files = {"ds-core/src/ds_core/recompute.py": code, "ds-core/docs/recompute.md": "# Recomputation\n"}
+    assert list(check_docs.check(plant(files))) == []
+
+
 def test_catches_a_named_page_that_is_not_there(plant):
     (found,) = check_docs.check(plant({"ds-core/src/ds_core/a.py": '"""Theory: docs/b.md."""'}))
     assert "packages/ds-core/docs/b.md is not there" in found

@@ -83,6 +83,27 @@ def test_dtype_is_kept(dtype):
     torch.testing.assert_close(y, torch.nn.AvgPool2d(3, 2, 1)(x), atol=tolerance, rtol=0)
 
 
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_windows_of_half_precision_are_rounded_once(dtype, implementation):
+    x = (0.9 + 0.01 * torch.rand(1, 1, 57, 57)).to(dtype)  # so equal that roundings on the way add up
+    ours, theirs = AvgPool2d(56, 1, implementation=implementation), torch.nn.AvgPool2d(56, 1)
+    dy = torch.rand(1, 1, 2, 2).to(dtype)
+    leaf = x.clone().requires_grad_()
+    expected = theirs(leaf)
+    expected.backward(dy)
+    with record():
+        y = ours(x)
+        dx = ours.backward(dy)
+    tolerance = {"rtol": torch.finfo(dtype).eps, "atol": 0}
+    torch.testing.assert_close(y, expected.detach(), **tolerance)
+    exact = x.double().requires_grad_()
+    theirs(exact).backward(dy.double())
+    # a subnormal of float16 keeps fewer digits
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    torch.testing.assert_close(dx.double(), exact.grad, rtol=torch.finfo(dtype).eps, atol=smallest)
+
+
 def test_only_the_sizes_are_kept():
     with record() as trace:
         layer = AvgPool2d(2)

@@ -50,6 +50,13 @@ def test_worked_example():
     assert window_sums_backward(torch.tensor([0.5, 1.0, -2.0]), -1, 4, 3, 2, 1).tolist() == [0.5, 1.5, 1.0, -1.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype):
+    ones = torch.ones(4097, dtype=dtype)
+    assert window_sums(ones, -1, 1, 4097, 1, 0).tolist() == [4097.0]
+    assert window_sums_backward(ones, -1, 4097, 4097, 1, 2048)[2048].item() == 4097.0
+
+
 def test_pair():
     assert pair(2, "size") == pair((2,), "size") == pair((2, 2), "size") == (2, 2)
     assert pair((2, 3), "size") == (2, 3)

@@ -12,7 +12,9 @@ BIAS = pytest.mark.parametrize("bias", [True, False])
 @NONLINEARITIES
 @BIAS
 def test_layer(nonlinearity, bias):
-    check_layer(RNNCell(3, 4, bias, nonlinearity), torch.randn(5, 3), torch.randn(5, 4))
+    # input_gradient=False leaves out the gradient of one of the two inputs alone: a test of its own below
+    inputs = torch.randn(5, 3), torch.randn(5, 4)
+    check_layer(RNNCell(3, 4, bias, nonlinearity), *inputs, skip=["input_gradient"])
 
 
 @NONLINEARITIES
@@ -87,6 +89,24 @@ def test_through_time(nonlinearity):
     torch.testing.assert_close(dh0, h.grad)
     for name, parameter in net.cell.named_parameters():
         torch.testing.assert_close(parameter.grad, getattr(theirs, f"{name}_l0").grad)
+
+
+@NONLINEARITIES
+def test_without_the_input_s_gradient_time_is_not_cut_short(nonlinearity):
+    cell = RNNCell(3, 4, nonlinearity=nonlinearity, dtype=torch.float64)
+    x, dlast = torch.randn(4, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    found = []
+    for input_gradient in (True, False):
+        cell.zero_grad()
+        with record():
+            h, dh = None, dlast
+            for step in x:
+                h = cell(step, h)
+            for _ in x:
+                dx, dh = cell.backward(dh, input_gradient=input_gradient)
+                assert (dx is not None) == input_gradient
+        found.append([dh, *(parameter.grad for parameter in cell.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_the_two_biases_have_gradients_of_their_own():

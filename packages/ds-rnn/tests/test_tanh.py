@@ -28,6 +28,16 @@ def test_at_zero_at_the_ends_and_for_nan():
     assert leaf.grad.item() == 1.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once_and_never_overflows(dtype):
+    x = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([5.5, 6.0, 20.0, 6e4, -6e4, torch.inf])]).to(dtype)
+    y = tanh(x)
+    assert y.dtype == dtype
+    assert torch.equal(y, tanh(x.float()).to(dtype))
+    torch.testing.assert_close(y, torch.tanh(x), rtol=torch.finfo(dtype).eps, atol=0)
+    assert tanh_backward(torch.ones_like(y), y).isfinite().all()
+
+
 def test_worked_example():
     x = torch.tensor([[0.0, 1.0], [-1.0, 2.0]])
     y = tanh(x)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from ds_core import ShapeError, no_record, record
 from ds_core.interop import as_torch
+from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_transformers import MultiheadAttention
 from hypothesis import given, settings
@@ -253,6 +254,42 @@ def test_inside_a_torch_model():
         found.append([y, x.grad, *(tensor.grad for tensor in layer.parameters())])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+def test_a_gradient_of_weights_that_were_not_returned(implementation):
+    layer = MultiheadAttention(6, 2, implementation=implementation, dtype=torch.float64)
+    with record():
+        y, weights = layer(*random_inputs(), need_weights=False)
+        assert weights is None
+        with pytest.raises(ValueError, match="dweights given, but forward returned no weights"):
+            layer.backward(torch.ones_like(y), torch.ones(2, 4, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("widths", [{}, {"kdim": 6, "vdim": 5}])
+@pytest.mark.parametrize("appended", [False, True])
+def test_work_that_nothing_needs_is_not_done(appended, widths):
+    layer = MultiheadAttention(6, 2, add_bias_kv=appended, dtype=torch.float64, **widths).requires_grad_(False)
+    inputs = random_inputs(widths=(6, 6, widths.get("vdim", 6)))
+    with record():
+        y, _ = layer(*inputs)
+        with primitives_only() as operations:
+            assert layer.backward(torch.ones_like(y), input_gradient=False) == (None, None, None)
+        assert operations["bmm"] == operations["baddbmm"] == 0
+        layer.out_proj.requires_grad_(True)
+        layer(*inputs)
+        layer.backward(torch.ones_like(y), input_gradient=False)
+    assert layer.out_proj.weight.grad is not None
+    assert [name for name, tensor in layer.named_parameters() if tensor.grad is not None] == [
+        "out_proj.weight",
+        "out_proj.bias",
+    ]
+    if appended:
+        layer.bias_k.requires_grad_(True)
+        with record():
+            layer(*inputs)
+            layer.backward(torch.ones_like(y), input_gradient=False)
+        assert layer.bias_k.grad is not None
 
 
 def test_padding_hides_what_stands_there():

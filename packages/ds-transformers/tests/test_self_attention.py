@@ -26,6 +26,34 @@ class TorchSelfAttention(torch.nn.MultiheadAttention):
 
 
 @pytest.mark.parametrize("implementation", LANES)
+def test_worked_example(implementation):
+    def matrix(*rows):
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def same(found, expected, tolerance=1e-12):
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+    ln3, eye = math.log(3), matrix([1.0, 0.0], [0.0, 1.0])
+    w_q, w_k, w_v = math.sqrt(2) * eye, ln3 * eye.flip(0), matrix([1.0, 3.0], [2.0, -1.0])
+    layer = SelfAttention(2, 1, bias=False, implementation=implementation, dtype=torch.float64)
+    layer.load_state_dict({"in_proj_weight": torch.cat([w_q, w_k, w_v]), "out_proj.weight": 2 * eye})
+    with record():
+        y = layer(eye[None])[0]
+        dx = layer.backward(matrix([0.5, 1.0], [-0.5, 2.0])[None])[0]
+    same(y, matrix([5.0, -0.5], [3.0, 2.5]))
+    # x = I, so that the gradients of the packed weight are dQ^T, dK^T and dV^T
+    dq, dk, dv = (part.t() for part in layer.in_proj_weight.grad.chunk(3))
+    dscores = matrix([0.75, -0.75], [2.625, -2.625])
+    same(dq, dscores @ w_k.t() / math.sqrt(2))
+    same(dk, dscores.t() @ w_q.t() / math.sqrt(2))
+    same(dv, matrix([-0.5, 3.5], [0.5, 2.5]))
+    same(dq @ w_q, ln3 * matrix([-0.75, 0.75], [-2.625, 2.625]))
+    same(dk @ w_k, ln3 * matrix([2.625, 0.75], [-2.625, -0.75]))
+    same(dv @ w_v, matrix([6.5, -5.0], [5.5, -1.0]))
+    same(dx, matrix([8.5599, -3.3521], [-0.2677, 1.0599]), 5e-5)
+
+
+@pytest.mark.parametrize("implementation", LANES)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 3])

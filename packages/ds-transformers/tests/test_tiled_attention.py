@@ -1,9 +1,11 @@
 import importlib
+import math
 
 import pytest
 import torch
 from ds_core.primitives import primitives_only
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
+from ds_transformers.attention import base2_scores, powers_of_2
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("ds_transformers.tiled_attention")
@@ -30,7 +32,14 @@ def test_worked_example():
     query = torch.eye(2, dtype=torch.float64).view(1, 1, 2, 2)
     key = torch.tensor([[0.0, 3.0], [3.0, 0.0]], dtype=torch.float64).clamp(min=1.0).log().view(1, 1, 2, 2)
     value = torch.tensor([[[[1.0, 2.0], [3.0, -1.0]]]], dtype=torch.float64)
+    scores = base2_scores(query[0], key[0], 1.0)
+    powers, _, largest = powers_of_2(scores.clone(), False)
+    numbers = torch.tensor([[[1 / 3, 1.0], [1.0, 1 / 3]]], dtype=torch.float64)
+    torch.testing.assert_close(powers, numbers)  # e_ij
+    torch.testing.assert_close(largest / math.log2(math.e), torch.full_like(largest, math.log(3)))  # m_i
     output, logs = tiled_attention(query, key, value, scale=1.0, rows=1)
+    probabilities = base2_scores(query[0], key[0], 1.0, -logs[0]).exp2()  # (3)
+    torch.testing.assert_close(probabilities, torch.tensor([[[0.25, 0.75], [0.75, 0.25]]], dtype=torch.float64))
     torch.testing.assert_close(logs.flatten(), torch.tensor([2.0, 2.0], dtype=torch.float64))
     torch.testing.assert_close(output[0, 0], torch.tensor([[2.5, -0.25], [1.5, 1.25]], dtype=torch.float64))
 

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 from ds_core import record
+from ds_zoo import lay_out_for_generation
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
-from ds_zoo.minigpt.generate import lay_out_for_generation
 
 
 def wild_model(block_size=8, **options):
@@ -108,6 +108,8 @@ def frequencies(count=2000, **options):
         ({}, [0.5, 0.25, 0.15, 0.1]),
         ({"temperature": 0}, [1.0, 0.0, 0.0, 0.0]),
         ({"temperature": 1e-40}, [1.0, 0.0, 0.0, 0.0]),
+        ({"temperature": 1e-46}, [1.0, 0.0, 0.0, 0.0]),
+        ({"temperature": 5e-324, "top_p": 0.9}, [1.0, 0.0, 0.0, 0.0]),
         ({"temperature": 0.5}, [0.7246, 0.1812, 0.0652, 0.0290]),
         ({"top_k": 2}, [0.6667, 0.3333, 0.0, 0.0]),
         ({"top_k": 9}, [0.5, 0.25, 0.15, 0.1]),

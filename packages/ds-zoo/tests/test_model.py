@@ -7,10 +7,13 @@ import transformers
 from ds_core import Recompute, ShapeError, TraceError, no_record, record
 from ds_core.adam import AdamW
 from ds_core.clipping import clip_grad_norm_
+from ds_core.compile_step import whole_step
 from ds_core.primitives import primitives_only
+from ds_core.softmax import softmax
 from ds_core.testing import report
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 from ds_zoo.minigpt.training import parameter_groups
+from torch._dynamo.testing import CompileCounterWithBackend
 
 # vocab_size, block_size, layers, heads, width, and the shape (B, T) of the tokens
 SIZES = [
@@ -150,6 +153,28 @@ def test_a_full_training_step_is_primitive(implementation):
     assert sum(ops.values()) > 100
 
 
+def test_a_whole_training_step_is_one_graph_and_equals_eager():
+    model = MiniGPT(config_of((9, 6, 1, 2, 8)), dtype=torch.float64)
+    twin = copy.deepcopy(model)
+
+    def step_of(own):
+        groups = parameter_groups(own, 0.1)
+        optimizer = AdamW(groups, lr=torch.tensor(1e-2, dtype=torch.float64))
+        optimizer.prepare_compile()
+        return whole_step(own, TokenCrossEntropy(), optimizer, clip_norm=0.5)
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(step_of(model), fullgraph=True, backend=counter)
+    eager = step_of(twin)
+    for index in range(2):
+        batch = [block_of_tokens(model, (2, 6), seed=index)]
+        torch.testing.assert_close(compiled(batch), eager(batch), rtol=1e-11, atol=1e-13)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+    assert counter.frame_count == 1
+
+
 def test_overfits_one_batch():
     model = MiniGPT(config_of((9, 6, 2, 2, 16)), generator=torch.Generator().manual_seed(0))
     optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
@@ -203,13 +228,31 @@ def test_worked_example():
             if "norm" not in name:
                 tensor.zero_()
         model.tokens.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]))
-    logits, loss = handwritten_step(model, torch.tensor([[0]]), torch.tensor([[1]]))
+    seen, inner = [], model.norm.backward
+
+    def backward_of_norm(dh):  # what stands in the middle: dh, the head's part of dW, and what the norm gives back
+        seen.extend([dh.clone(), model.tokens.weight.grad.clone()])
+        seen.append(inner(dh))
+        return seen[-1]
+
+    model.norm.backward = backward_of_norm
+    token = torch.tensor([[0]])
+    logits, loss = handwritten_step(model, token, torch.tensor([[1]]))
+    with no_record():
+        h = model._hidden(token, None)
+        p = softmax(logits, -1)
 
     def close(found, expected):
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
 
     close(logits, [[[2.44949, 0.0]]])
     close(loss, 2.53230)
+    close(h, [[[1.22474, 0.0, -1.22474]]])
+    close(p[0, 0, 0], 0.92052)
+    dh, dhead, dx = seen
+    close(dh, [[[0.92052, -0.92052, -0.92052]]])
+    close(dhead, [[1.12741, 0.0, -1.12741], [-1.12741, 0.0, 1.12741]])
+    close(dx, [[[0.37580, -0.75160, 0.37580]]])
     close(model.positions.weight.grad, [[0.37580, -0.75160, 0.37580]])
     close(model.tokens.weight.grad, [[1.50321, -0.75160, -0.75160], [-1.12741, 0.0, 1.12741]])
 

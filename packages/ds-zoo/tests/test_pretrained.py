@@ -99,9 +99,9 @@ def test_dtype_survives(dtype, tmp_path):
     assert MiniGPT.from_pretrained(tmp_path).tokens.weight.dtype == dtype
 
 
-def test_three_dropout_rates(tmp_path):
+def test_dropout_rates_that_differ(tmp_path):
     their_model(attn_pdrop=0.3).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="three different dropout rates"):
+    with pytest.raises(CheckpointError, match=r"dropout rates differ: 0.1, 0.3;"):
         MiniGPT.from_pretrained(tmp_path)
     assert MiniGPT.from_pretrained(tmp_path, dropout=0.0).config.dropout == 0.0
 
@@ -115,6 +115,7 @@ def test_three_dropout_rates(tmp_path):
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ({"n_inner": 3}, "n_inner is 3"),
         ({"n_head": 3}, "3 heads do not divide"),
+        ({"n_layer": 1}, r"hold transformer.h.1.attn.c_attn.bias, .* 9 more, which its config.json has no place for"),
         ({"n_layer": 3}, r"lack transformer.h.2.ln_1.weight"),
         ({"n_positions": 9}, r"positions.weight: given shape \(8, 8\), expected \(9, 8\)"),
     ],
@@ -137,6 +138,21 @@ def test_biases_that_should_not_be_there(tmp_path):
         MiniGPT.from_pretrained(tmp_path)
 
 
+def inverted(whole):
+    data = 8 + int.from_bytes(whole[:8], "little")
+    return whole[:data] + bytes(byte ^ 255 for byte in whole[data:])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(value, tmp_path):
+    theirs = their_model()
+    with torch.no_grad():
+        theirs.transformer.ln_f.bias[3] = value
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"transformer.ln_f.bias holds numbers that are infinite or NaN"):
+        MiniGPT.from_pretrained(tmp_path)
+
+
 def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(CheckpointError, match=r"config.json does not exist"):
         MiniGPT.from_pretrained(tmp_path)
@@ -147,6 +163,9 @@ def test_missing_and_damaged_files(tmp_path):
         weights.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="not a whole safetensors file"):
             MiniGPT.from_pretrained(tmp_path)
+    weights.write_bytes(inverted(whole))
+    with pytest.raises(CheckpointError, match=r"model.safetensors is damaged: transformer\.\S+ does not have"):
+        MiniGPT.from_pretrained(tmp_path)
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"model.safetensors does not exist"):
         MiniGPT.from_pretrained(tmp_path)

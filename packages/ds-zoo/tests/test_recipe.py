@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 import transformers
 from ds_core.cli import main
+from ds_core.errors import UserError
 from ds_core.run_folder import CHECKPOINT_FILE
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, training
 from ds_zoo.minigpt.options import PRESETS, TrainOptions
 from ds_zoo.minigpt.training import parameter_groups, whole_loss
 from ds_zoo.text_tokenizers import load_tokenizer
@@ -309,7 +310,28 @@ def test_resumed_run_may_be_longer(ds, trained):
     assert ds(*resume, 6)[0] == 0
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if line["kind"] == "train"] == [*range(1, 7)]
+    before = (trained / "recipe.json").read_bytes()
     assert "beyond" in complaint(ds(*resume, 2))
+    assert (trained / "recipe.json").read_bytes() == before
+
+
+def test_fewer_steps_than_the_warm_up_are_beyond_the_run_too(run):
+    assert run(warmup_steps=3)[0] == 0
+    assert "the run is at step 4 already, beyond the 2 steps" in complaint(run("--resume", warmup_steps=3, steps=2))
+
+
+def test_resumed_run_has_as_many_threads_as_it_began_with(run):
+    assert run(threads=1)[0] == 0
+    assert run("--resume", threads=1, steps=5)[0] == 0
+    assert "--threads: given 2, the run began with 1" in complaint(run("--resume", threads=2, steps=6))
+
+
+def test_the_text_may_move(run, ds, text, tmp_path):
+    assert run()[0] == 0
+    moved = text.rename(tmp_path / "moved.txt")
+    resume = ("train", "minigpt", "--out", tmp_path / "out", "--resume", "--steps", 5)
+    assert "cannot read the text" in complaint(ds(*resume))
+    assert ds(*resume, "--text", moved)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -346,6 +368,8 @@ def test_text_that_is_not_there(run, text):
         (["--lr", "nan"], "--lr"),
         (["--preset", "demoo"], "demo"),
         (["--device", "cuda:99"], "--device cuda:99 cannot be used here"),
+        (["--device", "meta"], "--device meta cannot be used here"),
+        (["--seed", str(2**62 + 1)], "--seed"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--stepz", "3"], "--steps"),
         (["--layers", "two"], "--layers"),
@@ -371,6 +395,44 @@ def test_a_folder_that_exists_is_left_alone(run, tmp_path):
     for more in ([], ["--overwrite"]):
         assert "is not empty and holds no run" in complaint(run(*more, out=tmp_path / "letters"))
     assert (tmp_path / "letters" / "mother.txt").read_text() == "dear"
+
+
+def test_a_model_that_cannot_be_built_deletes_nothing(run, tmp_path, monkeypatch):
+    assert run()[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def too_large(options, vocab_size):
+        raise UserError("no memory for it")
+
+    monkeypatch.setattr(training, "build_model", too_large)
+    assert "no memory for it" in complaint(run("--overwrite"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_the_largest_seed(run, tmp_path, ds):
+    assert run(seed=2**62)[0] == 0
+    assert ds("generate", tmp_path / "out", "--tokens", 3, "--seed", 2**62)[0] == 0
+
+
+def test_a_curve_that_cannot_be_drawn_is_said(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, printed, _ = run()
+    assert status == 0
+    assert "loss curve  not drawn: plotting needs matplotlib" in printed
+    assert "try next" in printed
+
+
+@pytest.mark.parametrize(("active", "command"), [("", "\n  ds generate "), ("default", "\n  hatch run ds generate ")])
+def test_what_to_try_next_can_be_typed_as_it_stands(active, command, run, monkeypatch):
+    monkeypatch.setenv("HATCH_ENV_ACTIVE", active)
+    assert command in run()[1]
+
+
+def test_before_the_first_evaluation_there_are_only_the_last_weights(ds, trained):
+    (trained / "config.json").unlink()
+    (trained / "model.safetensors").unlink()
+    assert "no evaluation yet" in complaint(ds("generate", trained, "--tokens", 3))
+    assert ds("generate", trained, "--tokens", 3, "--weights", "last")[0] == 0
 
 
 def test_a_folder_that_cannot_be_written(run, text):
@@ -444,8 +506,9 @@ def test_generating_what_cannot_be(more, status, message, ds, trained):
 def test_generating_from_damaged_folders(ds, trained):
     for name in ("model.safetensors", "tokenizer.json"):
         whole = (trained / name).read_bytes()
-        (trained / name).write_bytes(whole[:-9])
-        assert name in complaint(ds("generate", trained))
+        for content in (whole[:-9], whole[:-200] + bytes(byte ^ 255 for byte in whole[-200:])):
+            (trained / name).write_bytes(content)
+            assert name in complaint(ds("generate", trained))
         (trained / name).unlink()
         assert name in complaint(ds("generate", trained))
         (trained / name).write_bytes(whole)

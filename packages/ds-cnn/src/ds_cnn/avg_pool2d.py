@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, reuse
+from ds_core.precision import widened
 from torch import Tensor
 
 from ds_cnn.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
@@ -18,7 +19,7 @@ def avg_pool2d(
     """x (..., H, W), divisor (P, Q) -> y (..., P, Q). The sum over a window is the sum of its rows' sums."""
     row_sums = window_sums(x, -1, divisor.shape[1], kernel_size[1], stride[1], padding[1])  # (..., H, Q)
     sums = window_sums(row_sums, -2, divisor.shape[0], kernel_size[0], stride[0], padding[0])  # (..., P, Q)
-    return torch.div(sums, divisor, out=reuse(sums))
+    return torch.div(sums, divisor, out=reuse(sums)).to(x.dtype)
 
 
 def avg_pool2d_backward(
@@ -30,21 +31,23 @@ def avg_pool2d_backward(
     padding: tuple[int, int],
 ) -> Tensor:
     """dy (..., P, Q), input_size (H, W) -> dx (..., H, W): dx_hw = sum of dy_pq / D_pq over the windows on (h, w)."""
-    dsums = dy / divisor  # (..., P, Q): dsum_pq = dy_pq / D_pq                                           (2)
+    dsums = widened(dy) / divisor  # (..., P, Q): dsum_pq = dy_pq / D_pq                                           (2)
     drow_sums = window_sums_backward(dsums, -2, input_size[0], kernel_size[0], stride[0], padding[0])  #  (3)
-    return window_sums_backward(drow_sums, -1, input_size[1], kernel_size[1], stride[1], padding[1])  #   (4)
+    dx = window_sums_backward(drow_sums, -1, input_size[1], kernel_size[1], stride[1], padding[1])  #     (4)
+    return dx.to(dy.dtype)
 
 
 def avg_pool2d_loops(
     x: Tensor, divisor: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """The same, window by window and place by place, as the formula says."""
-    y = torch.zeros(*x.shape[:-2], *divisor.shape, dtype=x.dtype, device=x.device)
+    places = widened(x)
+    y = torch.zeros(*x.shape[:-2], *divisor.shape, dtype=places.dtype, device=x.device)
     for p in range(divisor.shape[0]):
         for q in range(divisor.shape[1]):
             for h, w in _places(p, q, x.shape[-2:], kernel_size, stride, padding):
-                y[..., p, q] += x[..., h, w] / divisor[p, q]  # y_pq = sum_hw x_hw / D_pq                 (1)
-    return y
+                y[..., p, q] += places[..., h, w] / divisor[p, q]  # y_pq = sum_hw x_hw / D_pq            (1)
+    return y.to(x.dtype)
 
 
 def avg_pool2d_loops_backward(
@@ -56,12 +59,13 @@ def avg_pool2d_loops_backward(
     padding: tuple[int, int],
 ) -> Tensor:
     """dy (..., P, Q), input_size (H, W) -> dx (..., H, W), window by window and place by place."""
-    dx = torch.zeros(*dy.shape[:-2], *input_size, dtype=dy.dtype, device=dy.device)
+    shares = widened(dy)
+    dx = torch.zeros(*dy.shape[:-2], *input_size, dtype=shares.dtype, device=dy.device)
     for p in range(divisor.shape[0]):
         for q in range(divisor.shape[1]):
             for h, w in _places(p, q, input_size, kernel_size, stride, padding):
-                dx[..., h, w] += dy[..., p, q] / divisor[p, q]  # dx_hw = sum_pq dy_pq / D_pq             (5)
-    return dx
+                dx[..., h, w] += shares[..., p, q] / divisor[p, q]  # dx_hw = sum_pq dy_pq / D_pq         (5)
+    return dx.to(dy.dtype)
 
 
 def _places(
@@ -145,17 +149,18 @@ class AvgPool2d(Module):
         return backward(dy, input_size, divisor, self.kernel_size, self.stride, self.padding)
 
     def _divisor(self, x: Tensor) -> Tensor:
-        """D (P, Q), what the sum over each window is divided by."""
+        """D (P, Q), what the sum over each window is divided by, in the dtype of the sum: 57 x 57 is no bfloat16."""
         if x.dim() not in (3, 4) or 0 in x.shape[-3:]:
             raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (N, C, H, W) or (C, H, W)")
         geometry = list(zip(x.shape[-2:], self.kernel_size, self.stride, self.padding, strict=True))
         counts = [window_count(*axis, self.ceil_mode) for axis in geometry]
         if min(counts) < 1:
             raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, which is too small for one window")
+        like = widened(x.new_empty(0))
         if self.divisor_override is not None:
-            return torch.full(counts, self.divisor_override, dtype=x.dtype, device=x.device)
+            return torch.full(counts, self.divisor_override, dtype=like.dtype, device=x.device)
         heights, widths = (
-            window_lengths(size, count, kernel, stride, padding, self.count_include_pad, x)
+            window_lengths(size, count, kernel, stride, padding, self.count_include_pad, like)
             for (size, kernel, stride, padding), count in zip(geometry, counts, strict=True)
         )
         return heights[:, None] * widths  # D_pq

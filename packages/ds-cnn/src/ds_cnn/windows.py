@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from ds_core.precision import widened
 from torch import Tensor
 
 # S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding.
@@ -45,10 +46,13 @@ def window_lengths(
 
 
 def window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """x (..., S, ...) -> y (..., O, ...): y_o = sum_k x_{os - p + k}, on `dim`, which is -1 or -2."""
+    """x (..., S, ...) -> y (..., O, ...): y_o = sum_k x_{os - p + k}, on `dim`, which is -1 or -2.
+
+    Sums of bfloat16 and float16 are taken, and given, in float32: here and in backward.
+    """
     shape = list(x.shape)
     shape[dim] = count
-    y = torch.zeros(shape, dtype=x.dtype, device=x.device)
+    y = widened(torch.zeros(shape, dtype=x.dtype, device=x.device))
     for windows, places in _inside(x.shape[dim], count, kernel, stride, padding):
         _on(y, dim, windows).add_(_on(x, dim, places))  # y_o += x_{os - p + k}                           (2)
     return y
@@ -58,7 +62,7 @@ def window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, stride: i
     """dy (..., O, ...) -> dx (..., S, ...)."""
     shape = list(dy.shape)
     shape[dim] = size
-    dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device)
+    dx = widened(torch.zeros(shape, dtype=dy.dtype, device=dy.device))
     for windows, places in _inside(size, dy.shape[dim], kernel, stride, padding):
         _on(dx, dim, places).add_(_on(dy, dim, windows))  # dx_{os - p + k} += dy_o                       (3)
     return dx

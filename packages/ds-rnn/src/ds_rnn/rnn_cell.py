@@ -60,8 +60,8 @@ class RNNCell(Module):
     (H, H), `bias_ih` and `bias_hh` (H,)), same initialisation, uniform in +-1/sqrt(H).
 
     `forward(input, hx)` takes (N, I) and (N, H), or (I,) and (H,), and gives the next state, shaped as `hx`;
-    without `hx` the state is zeros. `backward(dh_next)` gives (dinput, dhx), where dhx goes to the step before; with
-    `input_gradient=False` neither is computed.
+    without `hx` the state is zeros. `backward(dh_next)` gives (dinput, dhx), where dhx goes to the step before. With
+    `input_gradient=False` dinput is None; dhx is computed all the same, since the earlier steps' weights need it.
 
     Args:
         input_size: I.
@@ -125,7 +125,7 @@ class RNNCell(Module):
         one = dh_next.dim() == 1
         biases = [bias for bias in (self.bias_ih, self.bias_hh) if bias is not None and bias.requires_grad]
         weights = (self.weight_ih.requires_grad, self.weight_hh.requires_grad)
-        needs = (input_gradient, input_gradient, *weights, len(biases) > 0)
+        needs = (input_gradient, True, *weights, len(biases) > 0)
         dx, dh, dweight_ih, dweight_hh, dbias = rnn_cell_backward(
             dh_next[None] if one else dh_next, x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity, needs
         )

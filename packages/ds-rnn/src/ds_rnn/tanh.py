@@ -2,6 +2,7 @@
 
 import torch
 from ds_core import reuse
+from ds_core.precision import widened
 from torch import Tensor
 
 
@@ -9,11 +10,12 @@ def tanh(x: Tensor) -> Tensor:
     """x -> y of the same shape: exact to rounding for small and large x, and so is autograd's gradient of it.
 
     y = t / (t + 2) with t = exp(2x) - 1, which loses no digits of a small x. Beyond 20 y is 1 in any dtype.
+    bfloat16 and float16 are calculated in float32, in which exp(40) is finite, and rounded once.
     """
-    x = torch.clamp_max(x, 20)
-    t = torch.mul(x, 2, out=reuse(x))
+    t = torch.clamp_max(widened(x), 20)
+    t = torch.mul(t, 2, out=reuse(t))
     t = torch.expm1(t, out=reuse(t))
-    return torch.div(t, t + 2, out=reuse(t))
+    return torch.div(t, t + 2, out=reuse(t)).to(x.dtype)
 
 
 def tanh_backward(dy: Tensor, y: Tensor) -> Tensor:

@@ -139,9 +139,10 @@ class MultiheadAttention(Module):
         lane = "vectorized" if need_weights else self.implementation
         output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
         merged = rearrange(output, f"b h t d -> {layout} (h d)")
-        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, average_attn_weights))
+        averaged = average_attn_weights if need_weights else None  # None: no weights are returned
+        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged))
         y = self.out_proj.forward(merged)
-        weights = self._weights(kept, keep, average_attn_weights) if need_weights else None
+        weights = None if averaged is None else self._weights(kept, keep, averaged)
         if batched:
             return y, weights
         return y.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -149,10 +150,18 @@ class MultiheadAttention(Module):
     def backward(
         self, dout: Tensor | None, dweights: Tensor | None = None, *, input_gradient: bool = True
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of y and of the weights, shaped as they are -> dquery, dkey, dvalue."""
+        """Gradients of y and of the weights, shaped as they are -> dquery, dkey, dvalue.
+
+        Raises:
+            ValueError: `dweights` given, but forward returned no weights.
+        """
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
         inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
-        if dout is None and dweights is None:
+        if dweights is not None and averaged is None:
+            raise ValueError(f"{self!r}: dweights given, but forward returned no weights")
+        own = (*self._projections()[0], self.in_proj_bias, self.bias_k, self.bias_v)
+        needed = input_gradient or any(tensor is not None and tensor.requires_grad for tensor in own)
+        if (dout is None and dweights is None) or not needed:
             return None, None, None
         dmerged = torch.zeros_like(merged) if dmerged is None else dmerged
         dheads, output = (rearrange(t, f"{layout} (h d) -> b h t d", h=self.num_heads) for t in (dmerged, merged))

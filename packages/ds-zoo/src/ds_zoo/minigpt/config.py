@@ -122,5 +122,5 @@ def from_hugging_face(fields_given: Mapping[str, Any], dropout: float | None = N
     if dropout is not None:
         values["dropout"] = dropout
     elif len(rates) > 1:
-        raise ValueError(f"three different dropout rates {sorted(rates)}; MiniGPT has one: give dropout=")
+        raise ValueError(f"dropout rates differ: {', '.join(map(str, sorted(rates)))}; MiniGPT has one: give dropout=")
     return MiniGPTConfig(**values)

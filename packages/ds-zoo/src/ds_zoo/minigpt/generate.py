@@ -92,8 +92,9 @@ def draw(
     if temperature == 0:
         return int(logits.argmax())
     ordered, tokens = torch.sort(logits, descending=True, stable=True)
-    # less the largest before the division, so that no temperature is too small
-    probabilities = softmax((ordered[:top_k] - ordered[0]) / temperature, -1)
+    # The largest becomes 0, the others go to -inf at worst; in float64, where a temperature such as 1e-46 is not yet 0
+    scaled = (ordered[:top_k] - ordered[0]).to(torch.float64) / temperature
+    probabilities = softmax(scaled.to(torch.float32), -1)
     if top_p is not None:
         # keep each token that the ones before it have not made superfluous; the first stays always
         before = torch.cumsum(probabilities, 0) - probabilities

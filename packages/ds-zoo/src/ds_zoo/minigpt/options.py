@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ds_core.checkpoint import describe_checkpoint
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.run_folder import RunOptions
+from ds_core.run_folder import CHECKPOINT_FILE, RunOptions
 
 # Values of the options that depend on the preset. "nanogpt-cpu" is the recipe that nanoGPT publishes for a laptop
 # (https://github.com/karpathy/nanoGPT, "I only have a macbook"), but for the 20 evaluation batches being the same
@@ -42,6 +43,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 # BPE's own default; characters have no choice
 _BPE_VOCABULARY = 1024
 
+# Training draws from the streams 2 * seed and 2 * seed + 1, which have to be 64-bit numbers
+_LARGEST_SEED = 2**62
+
 
 def _preset(name: str, help: str, **limits: Any) -> Any:
     """An option whose default is the preset's; the help lists them."""
@@ -62,7 +66,9 @@ class TrainOptions(RunOptions):
     )
     preset: str = option("default", "where the options not given come from", choices=list(PRESETS))
 
-    text: Path | None = option(None, "a UTF-8 text file to learn from (not given: Python's standard library)")
+    text: Path | None = option(
+        None, "a UTF-8 text file to learn from (not given: Python's standard library)", may_change=True
+    )  # the same text elsewhere: another one is refused by `SameText`
     tokenizer: str = option("characters", "what a token is", choices=["characters", "bpe"])
     vocab_size: int | None = option(None, f"tokens of bpe (not given: {_BPE_VOCABULARY})", minimum=256)
 
@@ -91,13 +97,13 @@ class TrainOptions(RunOptions):
     )
     sample_every: int | None = _preset("sample_every", "steps between samples; 0: none", minimum=0, may_change=True)
 
-    seed: int = option(0, "of the initial weights, the batches and dropout", minimum=0)
+    seed: int = option(0, "of the initial weights, the batches and dropout", minimum=0, maximum=_LARGEST_SEED)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto: cuda where there is one", may_change=True)
     dtype: str = option("float32", "of weights and activations", choices=list(DTYPES))
     compile: str = option(
         "none", "none, the elementwise functions one by one, or the whole step", choices=["none", "pairs", "step"]
     )
-    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, may_change=True)
+    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +129,11 @@ class TrainOptions(RunOptions):
             raise UserError(f"--heads {self.heads} does not divide --width {self.width}")
         if values.min_lr > values.lr:
             raise UserError(f"--min-lr {self.min_lr} is above --lr {self.lr}")
+        checkpoint = Path(self.out) / CHECKPOINT_FILE
+        if self.resume and checkpoint.exists():
+            step = describe_checkpoint(checkpoint).step
+            if step > values.steps:  # said before the folder is touched
+                raise UserError(f"the run is at step {step} already, beyond the {self.steps} steps asked for")
         if values.warmup_steps > values.steps:
             raise UserError(f"--warmup-steps {self.warmup_steps} are more than --steps {self.steps}")
 
@@ -140,7 +151,9 @@ class GenerateOptions:
     top_p: float | None = option(
         None, "draw among the likeliest tokens of this total probability", minimum=0, maximum=1
     )
-    seed: int | None = option(None, "of the draws (not given: another text each time)", minimum=0)
+    seed: int | None = option(
+        None, "of the draws (not given: another text each time)", minimum=0, maximum=_LARGEST_SEED
+    )
     block_size: int | None = option(
         None, "tokens the model looks back on (not given: what it was trained on)", minimum=1
     )

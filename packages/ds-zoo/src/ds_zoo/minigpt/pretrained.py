@@ -4,10 +4,12 @@ Theory (why some weights are transposed): docs/pretrained.md.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -48,7 +50,7 @@ def key_map(config: MiniGPTConfig) -> dict[str, tuple[str, bool]]:
 def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, Tensor]) -> None:
     """Write `state` (our names) for transformers; a model without biases gets biases of zero.
 
-    Each file appears whole or not at all, the weights first.
+    Each file appears whole or not at all, the weights first, with a checksum of every tensor in their metadata.
     """
     folder = Path(folder)
     tensors = {}
@@ -61,8 +63,10 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
             weight = tensors[theirs.removesuffix("bias") + "weight"]
             tensors[theirs] = weight.new_zeros(weight.shape[-1])
     fields = to_hugging_face(config) | {"dtype": str(state["tokens.weight"].dtype).removeprefix("torch.")}
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    metadata = {"format": "pt", "crc32": json.dumps(checksums)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, {"format": "pt"}))
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, metadata))
     write_atomically(folder / "config.json", (json.dumps(fields, indent=2) + "\n").encode())
 
 
@@ -70,7 +74,7 @@ def load_folder(folder: str | Path, dropout: float | None = None) -> tuple[MiniG
     """Read a GPT-2 that transformers or `save_folder` wrote, in one file or in shards -> config, state (our names).
 
     Raises:
-        CheckpointError: a missing or damaged file, or a model that MiniGPT is not.
+        CheckpointError: a missing or damaged file, weights that are not finite, or a model that MiniGPT is not.
     """
     folder = Path(folder)
     fields = _read_json(folder / "config.json")
@@ -86,13 +90,29 @@ def load_folder(folder: str | Path, dropout: float | None = None) -> tuple[MiniG
         if name not in tensors:
             raise CheckpointError(f"{folder}: the weights lack {name}, so they are not those of its config.json")
         tensor = tensors[name]
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{folder}: {name} holds numbers that are infinite or NaN")
         if not config.bias and ours.endswith("bias"):
             if torch.any(tensor != 0):
                 raise CheckpointError(f"{folder}: config.json says there are no biases, but {name} is not zero")
             continue
         state[ours] = tensor.t() if transposed else tensor  # (1)
     _check_head(folder, tensors, prefix + "wte.weight")
+    _check_others(folder, tensors, {theirs.removeprefix("transformer.") for theirs, _ in key_map(config).values()})
     return config, state
+
+
+def _check_others(folder: Path, tensors: Mapping[str, Tensor], read: set[str]) -> None:
+    """Refuse weights beyond those `read`; old files hold the causal mask too, which is no weight."""
+    others = sorted(
+        name
+        for name in tensors
+        if name.removeprefix("transformer.") not in {*read, "lm_head.weight"}
+        and not name.endswith((".attn.bias", ".attn.masked_bias"))
+    )
+    if others:
+        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise CheckpointError(f"{folder}: the weights hold {listed}, which its config.json has no place for")
 
 
 def _check_head(folder: Path, tensors: Mapping[str, Tensor], embedding: str) -> None:
@@ -116,12 +136,31 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in names:
         try:
-            tensors |= safetensors.torch.load_file(folder / name)
+            tensors |= _read_file(folder / name)
         except FileNotFoundError as error:
             raise CheckpointError(f"no weights: {folder / name} does not exist") from error
         except (OSError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{folder / name} is not a whole safetensors file: {error}") from error
     return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, against their checksums where it has them: transformers writes none."""
+    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        checksums = dict(json.loads(metadata.get("crc32", "{}")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its checksums cannot be read") from error
+    for name, tensor in tensors.items():
+        if name in checksums and checksums[name] != _checksum(tensor):
+            raise CheckpointError(f"{path} is damaged: {name} does not have the checksum it was written with")
+    return tensors
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(np.asarray(tensor.reshape(-1).view(torch.uint8)).data)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
         model = build_model(options, tokenizer.vocab_size).to(DTYPES[options.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
         return model
+    if not (folder / "config.json").exists() and (folder / CHECKPOINT_FILE).exists():
+        raise UserError(
+            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
+            "checkpoint, ds train minigpt --resume goes on"
+        )
     model = MiniGPT.from_pretrained(folder)
     if model.config.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(

@@ -1,6 +1,6 @@
 """`ds train minigpt`: from options to a trained model in a folder."""
 
-import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ds_core import no_record
 from ds_core.adam import AdamW
 from ds_core.callbacks import Callback
 from ds_core.compiled import compile_pairs
-from ds_core.errors import UserError
+from ds_core.errors import MissingPackageError, UserError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
 from ds_core.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder
@@ -39,15 +39,16 @@ def train(options: TrainOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     corpus = read_corpus(options)
+    torch.manual_seed(options.seed)
+    model = build_model(options, corpus.tokenizer.vocab_size).to(device, DTYPES[options.dtype])
+    compile_pairs(options.compile == "pairs")
+    # all that may fail stands before this line, for with --overwrite it deletes
     folder = open_run_folder("minigpt", options)
     if not options.resume:
         for name in ("config.json", "model.safetensors", CURVE_FILE):
             (folder / name).unlink(missing_ok=True)  # of the run that is overwritten
     write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
 
-    torch.manual_seed(options.seed)
-    model = build_model(options, corpus.tokenizer.vocab_size).to(device, DTYPES[options.dtype])
-    compile_pairs(options.compile == "pairs")
     trainer = build_trainer(options, model, corpus, folder, device)
     resumed = options.resume and trainer.resume()
     _announce(options, model, corpus, device)
@@ -154,7 +155,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has tensors, but no numbers in them
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
@@ -185,13 +186,16 @@ def _finish(options: TrainOptions, trainer: Trainer, corpus: Corpus, folder: Pat
     )
     print(f"checkpoint  {folder / CHECKPOINT_FILE}\nmodel       {folder / 'model.safetensors'} (transformers reads it)")
     print(f"log         {folder / LOG_FILE}")
-    with contextlib.suppress(ImportError):
+    try:
         trainer.history.plot(folder / CURVE_FILE)
         print(f"loss curve  {folder / CURVE_FILE}")
+    except MissingPackageError as error:
+        print(f"loss curve  not drawn: {error}")
+    ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
     prompt = " --prompt 'def '" if options.text is None else ""
     print(
-        f"\ntry next:\n  ds generate {folder}{prompt}\n"
-        f"  ds train minigpt --out {folder} --resume --steps {2 * trainer.step}\n"
-        "  ds train minigpt --text FILE --out runs/mine",
+        f"\ntry next:\n  {ds} generate {folder}{prompt}\n"
+        f"  {ds} train minigpt --out {folder} --resume --steps {2 * trainer.step}\n"
+        f"  {ds} train minigpt --text FILE --out runs/mine",
         flush=True,
     )
