@@ -36,6 +36,8 @@ found = [other for other in absent if importlib.util.find_spec(other)]
 assert not found, f"{found} are there, though {name} does not declare them"
 """
 
+CONSTRAINTS = "constraints.txt"
+
 
 class CommandError(Exception):
     """A command that failed, with what it printed."""
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
     with tempfile.TemporaryDirectory(prefix="isolate-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         scratch = Path(folder)
-        environment = _environment(root, scratch)
+        environment = _environment(scratch)
+        _write_constraints(root, scratch, environment)
         for package in members:
             try:
                 _run(environment, find_uv_bin(), "build", "--wheel", "--out-dir", scratch / "dist", package.folder)
@@ -101,7 +104,8 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
     home.mkdir()
     siblings = home / "siblings.txt"
     siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels.items()))
-    install: list[str | Path] = [find_uv_bin(), "pip", "install", "--python", python, "--constraint", siblings]
+    install: list[str | Path] = [find_uv_bin(), "pip", "install", "--python", python]
+    install += ["--constraint", siblings, "--constraint", scratch / CONSTRAINTS]
     try:
         _run(environment, find_uv_bin(), "venv", "--python", sys.executable, home / "venv")
         _run(environment, *install, wheel)
@@ -120,20 +124,26 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
     return printed.strip().splitlines()[-1]
 
 
-def _environment(root: Path, scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path) -> dict[str, str]:
     """The variables under which uv finds what pip finds, and the tests find nothing of the checkout."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment.setdefault("UV_CACHE_DIR", str(scratch / "cache"))
     environment.setdefault("OMP_NUM_THREADS", "1")
     links = [*environment.get("UV_FIND_LINKS", "").split(","), *_pip_find_links()]
     environment["UV_FIND_LINKS"] = ",".join(filter(None, dict.fromkeys(links)))
-    constraints = [root / "constraints.txt"]
-    if any(list(Path(link).glob("torch-*+cpu-*.whl")) for link in links if link):
-        # Where the CPU build is at hand, fail rather than fetch gigabytes of CUDA.
-        constraints.append(scratch / "no-cuda.txt")
-        constraints[-1].write_text("nvidia-cublas<0\ncuda-toolkit<0\ntriton<0\n")
-    environment["UV_CONSTRAINT"] = " ".join(str(path) for path in constraints if path.exists())
     return environment
+
+
+def _write_constraints(root: Path, scratch: Path, environment: Mapping[str, str]) -> None:
+    """The development versions; and, where torch's CPU build is at hand, no gigabytes of CUDA: fail rather than fetch.
+
+    For the command line: an option there makes uv forget the variable UV_CONSTRAINT.
+    """
+    lines = (root / CONSTRAINTS).read_text() if (root / CONSTRAINTS).exists() else ""
+    links = environment["UV_FIND_LINKS"].split(",")
+    if any(list(Path(link).glob("torch-*+cpu-*.whl")) for link in links if link):
+        lines += "\nnvidia-cublas<0\ncuda-toolkit<0\ntriton<0\n"
+    (scratch / CONSTRAINTS).write_text(lines)
 
 
 def _pip_find_links() -> list[str]:

@@ -145,6 +145,34 @@ def test_replaced_data_and_layout(make):
     assert not twins.pair[0][0].is_contiguous()
 
 
+def test_another_shape():
+    """As when rows are added to an embedding; plain SGD has no moments that would not fit any more."""
+    twins = Twins(OPTIMIZERS["SGD"])
+    twins.steps(2)
+
+    def change(parameters, _):
+        parameters[0].grad = None
+        parameters[0].data = torch.ones(2, 2, dtype=torch.float64)
+        parameters[1].grad = None
+        parameters[1].data = torch.ones(1, dtype=torch.float64)
+
+    twins.on_both(change)
+    twins.steps(3)
+
+
+def test_mixed_dtypes_in_one_group(make):
+    twins = Twins(make)
+
+    def change(parameters, _):
+        for parameter in parameters[::2]:
+            parameter.data = parameter.data.float()
+
+    twins.on_both(change)
+    twins.steps(4)
+    assert packed(twins.optimizers[0]) == [2, 4]
+    assert twins.pair[0][2].dtype == torch.float32
+
+
 def test_gradients_of_another_layout(make):
     twins = Twins(make)
     twins.steps(2)
@@ -206,7 +234,7 @@ def test_groups_are_packed_apart():
 
     twins = Twins(make)
     twins.steps(3)
-    assert packed(twins.optimizers[0]) == [3, 3]
+    assert packed(twins.optimizers[0]) == [2, 4]
     late = [[torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2)] for _ in range(2)]
     for parameters, optimizer, new in zip(twins.pair, twins.optimizers, late, strict=True):
         optimizer.add_param_group({"params": new, "lr": 0.1})

@@ -81,16 +81,18 @@ def test_torch_going_on_with_our_state_does_not_count_one_step_for_many(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_loading_copies(name):
-    ours, _ = PAIRS[name]
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("flat", [True, False])
+def test_loading_copies(name, side, flat):
+    """Whether the state was ours or torch's, the optimizer that gave it goes its own way."""
     parameters = fresh()
-    optimizer = ours(parameters)
+    optimizer = PAIRS[name][side](parameters)
     walk(parameters, optimizer, range(3))
-    state = optimizer.state_dict()
-    before = copy.deepcopy(state)
+    before = copy.deepcopy(optimizer.state_dict())
     others = fresh()
-    other = ours(others)
-    other.load_state_dict(state)
+    other = PAIRS[name][0](others)
+    other.flat = flat
+    other.load_state_dict(optimizer.state_dict())
     walk(others, other, range(3))
     other.param_groups[0]["lr"] = 7.0
     torch.testing.assert_close(optimizer.state_dict()["state"], before["state"], rtol=0, atol=0)

@@ -217,3 +217,8 @@ def test_python_functions_on_sizes_are_let_through():
 def test_a_graph_of_torch_functions_or_methods_is_refused(function):
     with pytest.raises(TypeError, match="no aten graph"):
         check_graph(fx.symbolic_trace(function))
+
+
+def test_a_fused_multiplication_and_addition_is_primitive_in_a_graph():
+    (graph,) = graphs_of(lambda x, y, z: torch.addcmul(x, y, z, value=-1), *torch.randn(3, 4))
+    assert sum(check_graph(graph).values()) >= 1

@@ -54,7 +54,8 @@ def test_numbers():
     assert number(0.5) == 0.5
     assert number(torch.tensor([0.5])) == 0.5
     assert isinstance(number(torch.tensor(0.5)), float)
-    assert number(torch.tensor(0.5, device="meta")).shape == ()
+    assert number(torch.tensor([0.5], device="meta")).shape == ()
+    assert counted_(torch.tensor(0.0, device="meta")).dtype == torch.float64  # 0.999 to a power needs the digits
     step = torch.tensor(4.0)
     assert counted_(step) == 5.0
     assert step.item() == 5.0

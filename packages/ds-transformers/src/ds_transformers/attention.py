@@ -107,7 +107,7 @@ def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor,
     """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest of each row (..., 1).
 
     Subtracting m keeps the powers within 1 and cancels in every result, so it needs no gradient. A row that sees no
-    key, all -inf, gets powers 0 and the sum 1; `some_see_nothing` says that there may be such rows.
+    key, all -inf, gets powers 0 and the sum 1/2; `some_see_nothing` says that there may be such rows.
     """
     if scores.shape[-1] == 0:
         return scores, scores.new_ones(*scores.shape[:-1], 1), scores.new_zeros(*scores.shape[:-1], 1)
@@ -117,8 +117,9 @@ def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor,
     shifted = scores.sub_(largest)
     powers = torch.exp2(shifted, out=reuse(shifted))
     total = powers.sum(-1, keepdim=True)
-    # The largest power of a row is 1, so that this raises only the sum of a row without a visible key.
-    return powers, total.clamp(min=1.0) if some_see_nothing else total, largest
+    # The largest power of a row is 1, so that this changes only the sum of a row without a visible key; a half, because
+    # what autograd gives clamp for equal numbers is not the same in all versions of PyTorch.
+    return powers, total.clamp(min=0.5) if some_see_nothing else total, largest
 
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
