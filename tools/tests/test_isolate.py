@@ -41,6 +41,13 @@ def test_one_package_that_is_whole(plant, capsys):
     assert capsys.readouterr().out.endswith("1 passed, 0 failed\n")
 
 
+def test_the_constraints_of_the_workspace_hold(plant, capsys):
+    root = plant({"good/src/good/a.py": "", "good/tests/test_a.py": "def test_a():\n    pass\n"}, extras=TEST)
+    (root / "constraints.txt").write_text("pytest<8\n")
+    assert isolate.main([], root) == 1
+    assert "pytest<8" in capsys.readouterr().out
+
+
 def test_catches_a_package_that_does_not_build(plant, capsys):
     root = plant({"broken/pyproject.toml": "[project]\nname = 'broken'\n"})
     assert isolate.main([], root) == 1

@@ -100,7 +100,8 @@ def test_like_torch_and_exchanging_state_half_way(name, options, none_gradients)
 
 @pytest.mark.parametrize("name", TWINS)
 def test_like_torch_on_the_inputs_of_its_own_tests(name):
-    common = pytest.importorskip("torch.testing._internal.common_optimizers", reason="needs expecttest")
+    from torch.testing._internal import common_optimizers as common
+
     ours, theirs = TWINS[name]
     (info,) = (info for info in common.optim_db if info.optim_cls is theirs)
     for case in info.optim_inputs_func(device="cpu", dtype=torch.float64):

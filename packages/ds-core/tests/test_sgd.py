@@ -68,7 +68,8 @@ def test_like_torch_and_exchanging_state_half_way(options, none_gradients):
 
 
 def test_like_torch_on_the_inputs_of_its_own_tests():
-    common = pytest.importorskip("torch.testing._internal.common_optimizers", reason="needs expecttest")
+    from torch.testing._internal import common_optimizers as common
+
     (info,) = (info for info in common.optim_db if info.optim_cls is torch.optim.SGD)
     for case in info.optim_inputs_func(device="cpu", dtype=torch.float64):
         options = dict(case.kwargs)
