@@ -234,7 +234,7 @@ def test_groups_are_packed_apart():
 
     twins = Twins(make)
     twins.steps(3)
-    assert packed(twins.optimizers[0]) == [2, 4]
+    assert packed(twins.optimizers[0]) == [3, 3]
     late = [[torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2)] for _ in range(2)]
     for parameters, optimizer, new in zip(twins.pair, twins.optimizers, late, strict=True):
         optimizer.add_param_group({"params": new, "lr": 0.1})

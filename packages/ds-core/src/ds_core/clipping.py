@@ -30,12 +30,7 @@ def clip_grad_norm_(
         RuntimeError: with `error_if_nonfinite`, where the norm is infinite or NaN; nothing has been scaled.
     """
     gradients = _gradients(parameters)
-    norm = total_norm(gradients, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
-        raise RuntimeError(
-            f"the total norm of order {norm_type} of {len(gradients)} gradients is {float(norm)}, so they cannot be "
-            "clipped; pass error_if_nonfinite=False to scale them by it all the same"
-        )
+    norm = get_total_norm(gradients, norm_type, error_if_nonfinite)
     # a tensor, not a Python branch, so that nothing waits for the norm and a compiled step is not compiled twice
     factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
     by_device: dict[torch.device, list[Tensor]] = {}
@@ -56,20 +51,32 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         gradient.clamp_(-clip_value, clip_value)
 
 
-def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
+@torch.no_grad()
+def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """The p-norm of all numbers of all tensors together, a tensor of no dimensions on the first one's device.
 
-    As torch.nn.utils.get_total_norm. Half-precision numbers are summed in float32.
+    Twin of torch.nn.utils.get_total_norm, `foreach` left out. Half-precision numbers are summed in float32.
 
     Raises:
         ValueError: `norm_type` is not positive.
+        RuntimeError: with `error_if_nonfinite`, where the norm is infinite or NaN.
     """
     p = float(norm_type)
     if not p > 0:
         raise ValueError(f"norm_type {norm_type}: expected a positive number, or inf")
-    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in _vectors(tensors)]
+    norm = _norm(_vectors(tensors), p)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(
+            f"the total norm of order {norm_type} is {float(norm)}, so gradients cannot be clipped to one; "
+            "pass error_if_nonfinite=False to scale them by it all the same"
+        )
+    return norm
+
+
+def _norm(vectors: list[Tensor], p: float) -> Tensor:
     if not vectors:
         return torch.tensor(0.0)
+    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in vectors]
     if math.isinf(p):
         terms = [vector.abs().amax() if vector.numel() > 0 else vector.sum() for vector in vectors]
     elif p == 2:
