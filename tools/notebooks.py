@@ -72,7 +72,7 @@ def check(source: Path) -> Iterator[str]:
             [sys.executable, source.resolve()], cwd=scratch, env=environment, capture_output=True, text=True
         )
     if run.returncode:
-        yield f"failed as a script\n{run.stderr}"
+        yield f"failed as a script, with status {run.returncode}\n{run.stderr}"
     executed = source.with_suffix(".ipynb")
     if not executed.exists():
         yield f"{executed.name} is missing: hatch run notebooks {source.stem}"
