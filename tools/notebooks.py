@@ -67,7 +67,7 @@ def execute(source: Path) -> Iterator[str]:
 def check(source: Path) -> Iterator[str]:
     """What is wrong with a notebook: its source fails, or the .ipynb is missing, stale, not executed or failed."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {"MPLBACKEND": "Agg", **os.environ}
+        environment = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **os.environ}
         run = subprocess.run(
             [sys.executable, source.resolve()], cwd=scratch, env=environment, capture_output=True, text=True
         )
