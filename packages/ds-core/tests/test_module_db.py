@@ -32,7 +32,7 @@ def torch_cases() -> dict[str, Any]:
 @pytest.mark.parametrize(("cls", "least"), CASES, ids=lambda value: getattr(value, "__name__", None))
 def test_pytorchs_own_cases(cls: type, least: int, torch_cases: dict[str, Any]) -> None:
     info = torch_cases[f"nn.{cls.__name__}"]
-    torch.manual_seed(0)  # the inputs are drawn: some draws ignore every target, and the loss is NaN
+    torch.manual_seed(1)  # the inputs are drawn: with seed 0 a case ignores every target, its loss is NaN
     cases = info.module_inputs_func(info, torch.device("cpu"), torch.float64, True, training=True)
     assert len(cases) >= least
     constants = ["target"] if cls is CrossEntropyLoss else []
