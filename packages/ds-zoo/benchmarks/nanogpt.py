@@ -1,9 +1,10 @@
 """A whole training run beside the same run with torch.nn: losses and times. By default nanoGPT's CPU recipe.
 
-python benchmarks/nanogpt.py --text FILE [--steps 2000] [--seeds 0 1 2] [--preset demo] [--compile step]
+python benchmarks/nanogpt.py --text FILE [--steps 2000] [--seeds 0 1 2] [--preset demo] [--compile step] [--alike]
 
-Both sides get the same initial weights, batches, learning rates and evaluations, in the same order. The two runs of a
-seed advance in turn, fifty steps each, so that whatever else the machine does slows both alike; each has its own clock.
+Both sides get the same initial weights, batches, learning rates and evaluations, in the same order, each in a process
+of its own: ours set up as `ds train` sets itself up (docs/dedicated.md of ds-core), torch.nn's as a plain script is, or
+with `--alike` as ours. They advance in turn, fifty steps each, so that whatever else the machine does slows both.
 """
 
 import argparse
@@ -15,11 +16,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from ds_core.compiled import compile_pairs
+from ds_core.dedicated import dedicate_process
 from ds_core.options import build_options
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.corpus import read_corpus
 from ds_zoo.minigpt.options import PRESETS, TrainOptions
 from ds_zoo.minigpt.training import build_model, build_trainer, whole_loss
+from torch.multiprocessing import get_context
 from torch_gpt import TorchGPT, adamw
 
 CPU = torch.device("cpu")
@@ -33,11 +36,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--preset", choices=list(PRESETS), default="nanogpt-cpu")
     parser.add_argument("--compile", choices=["none", "pairs", "step"], default="none")
+    parser.add_argument("--alike", action="store_true", help="set up torch.nn's process as `ds train` sets up its own")
     o = parser.parse_args()
     results = []
     for seed in o.seeds:
         given = {"text": o.text, "steps": o.steps, "seed": seed, "preset": o.preset, "compile": o.compile}
-        results.append(compare(build_options(TrainOptions, given)))
+        results.append(compare(build_options(TrainOptions, given), o.alike))
         (loss, batches, seconds), (their_loss, their_batches, their_seconds) = results[-1]
         print(
             f"seed {seed}: ours {loss:.4f} whole split, {batches:.4f} on the evaluation batches, {seconds:.1f} s; "
@@ -52,54 +56,95 @@ def main() -> None:
         )
 
 
-def compare(options):
+def compare(options, alike):
     """-> (whole loss, loss on the evaluation batches, seconds) of ours, and of torch.nn."""
-    corpus = read_corpus(options)
-    torch.manual_seed(options.seed)
-    compile_pairs(options.compile == "pairs")
-    model = build_model(options, corpus.tokenizer.vocab_size)
-    twin = TorchTrainer(options, TorchGPT.like(model), corpus)
-    trainer = build_trainer(options, model, corpus, None, CPU)
-    batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
-    trainer.evaluate, evaluate = None, trainer.evaluate
-    trainer.callbacks.clear()
-    seconds = {"ours": 0.0, "theirs": 0.0}
-
-    def timed(side, run):
-        began = time.perf_counter()
-        result = run()
-        seconds[side] += time.perf_counter() - began
-        return result
-
+    sides = [Side(OurTrainer, options, True), Side(TorchTrainer, options, alike)]
     for done in range(TURN, options.steps + TURN, TURN):
         step = min(done, options.steps)
-        timed("ours", lambda step=step: trainer.fit(batches, step))
-        timed("theirs", lambda step=step: twin.fit(batches, step))
+        for side in sides:
+            side.timed("fit", step)
         if step % options.evaluate_every == 0 or step == options.steps:
-            model.eval()
-            with torch.no_grad():
-                on_batches = timed("ours", lambda: evaluate(model)["loss"])
-            their_on_batches = timed("theirs", twin.evaluate)
+            on_batches, their_on_batches = [side.timed("evaluate") for side in sides]
             print(f"step {step}: {on_batches:.4f}, torch.nn {their_on_batches:.4f}", flush=True)
-    ours = (whole_loss(model, corpus.validation, CPU), on_batches, seconds["ours"])
-    return ours, (twin.whole_loss(), their_on_batches, seconds["theirs"])
+    return [
+        (side.ask("whole_loss"), on_batches, side.seconds)
+        for side, on_batches in zip(sides, (on_batches, their_on_batches), strict=True)
+    ]
+
+
+class Side:
+    """A trainer in a process of its own, and how long it has taken."""
+
+    def __init__(self, kind, options, dedicated):
+        context = get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, kind, options, dedicated), daemon=True)
+        self.process.start()
+        self.seconds = 0.0
+        self.ask("ready")
+
+    def ask(self, method, *arguments):
+        self.connection.send((method, arguments))
+        return self.connection.recv()
+
+    def timed(self, method, *arguments):
+        began = time.perf_counter()
+        result = self.ask(method, *arguments)
+        self.seconds += time.perf_counter() - began
+        return result
+
+
+def serve(connection, kind, options, dedicated):
+    """What a side's process does: make the trainer, then what it is asked for."""
+    if dedicated:
+        dedicate_process()
+    corpus = read_corpus(options)
+    torch.manual_seed(options.seed)
+    trainer = kind(options, build_model(options, corpus.tokenizer.vocab_size), corpus)
+    while True:
+        method, arguments = connection.recv()
+        connection.send(None if method == "ready" else getattr(trainer, method)(*arguments))
+
+
+class OurTrainer:
+    """`ds train` without a folder."""
+
+    def __init__(self, options, model, corpus):
+        compile_pairs(options.compile == "pairs")
+        self.model, self.corpus = model, corpus
+        self.trainer = build_trainer(options, model, corpus, None, CPU)
+        self.trainer.evaluate, self.mean_loss = None, self.trainer.evaluate
+        self.trainer.callbacks.clear()
+        self.batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
+
+    def fit(self, steps):
+        self.trainer.fit(self.batches, steps)
+
+    def evaluate(self):
+        self.model.eval()
+        with torch.no_grad():
+            return float(self.mean_loss(self.model)["loss"])
+
+    def whole_loss(self):
+        return whole_loss(self.model, self.corpus.validation, CPU)
 
 
 class TorchTrainer:
     """nanoGPT's training loop: torch.nn, autograd, torch.optim."""
 
     def __init__(self, options, model, corpus):
-        self.options, self.model, self.corpus = options, model, corpus
-        self.optimizer = adamw(model, options.weight_decay, lr=options.lr, betas=(options.beta1, options.beta2))
+        self.options, self.model, self.corpus = options, TorchGPT.like(model), corpus
+        self.batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
+        self.optimizer = adamw(self.model, options.weight_decay, lr=options.lr, betas=(options.beta1, options.beta2))
         self.validation = RandomBlocks(corpus.validation, options.block_size, options.batch_size, 2 * options.seed + 1)
         self.step = 0
 
-    def fit(self, batches, steps):
+    def fit(self, steps):
         self.model.train()
         while self.step < steps:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
-            inputs, targets = batches.batch(self.step)
+            inputs, targets = self.batches.batch(self.step)
             loss = F.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
             loss.backward()
             if self.options.clip_norm:

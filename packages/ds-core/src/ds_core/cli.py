@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.__about__ import __version__
+from ds_core.dedicated import dedicate_process
 from ds_core.errors import Interrupted, UserError, one_line
 from ds_core.information import environment_table, folder_table
 from ds_core.options import Parser, add_options, build_options, did_you_mean
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--debug"]:
         debug, words = True, words[1:]
     try:
+        if arguments is None and words[:1] == ["train"]:  # not where another program calls main
+            dedicate_process()
         status = _run(words)
         sys.stdout.flush()
         return status

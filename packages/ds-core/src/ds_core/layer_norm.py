@@ -21,12 +21,9 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     """x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), rstd (N, 1)."""
     wide = widened(x)
     mean = wide.mean(1, keepdim=True)
-    t = wide - mean
-    squares = torch.mul(t, t, out=reuse(t))
-    rstd = (squares.mean(1, keepdim=True) + eps).rsqrt()
-    # Subtracting a second time costs less than holding a second (N, D) buffer.
-    t = torch.sub(wide, mean, out=reuse(squares))
-    y = torch.mul(t, rstd, out=reuse(t))
+    centred = wide - mean
+    rstd = ((centred * centred).mean(1, keepdim=True) + eps).rsqrt()
+    y = torch.mul(centred, rstd, out=reuse(centred))
     if weight is not None and bias is not None:
         y = torch.addcmul(widened(bias), y, widened(weight), out=reuse(y))
     elif weight is not None:
@@ -48,21 +45,22 @@ def layer_norm_backward(
     dbias = wide.sum(0) if needs[2] else None  # db_d = sum_n dy_nd                                          (1)
     if not (needs[0] or needs[1]):
         return None, None, dbias
-    normed = (widened(x) - mean).mul_(rstd)  # xhat = (x - mean) rstd
-    products = wide * normed
-    dweight = products.sum(0) if needs[1] else None  # dw_d = sum_n dy_nd xhat_nd                            (2)
+    centred = widened(x) - mean  # xhat = (x - mean) rstd
+    products = wide * centred
+    dweight = torch.mv(products.t(), rstd.squeeze(1)) if needs[1] else None  # dw_d = sum_n dy_nd xhat_nd    (2)
     if not needs[0]:
         return None, dweight, dbias
-    # The means over each row of dxhat = dy w and of dxhat xhat.                                             (3)
+    # The sums over each row of dxhat = dy w and of dxhat (x - mean).                                         (3)
     if weight is None:
-        mean1, mean2 = wide.mean(1, keepdim=True), products.mean(1, keepdim=True)
-        dnormed = torch.sub(wide, mean1, out=reuse(products))
+        sum1, sum2 = wide.sum(1, keepdim=True), products.sum(1, keepdim=True)
+        dnormed = wide
     else:
-        share = widened(weight) / x.shape[1]
-        mean1, mean2 = torch.mv(wide, share).unsqueeze(1), torch.mv(products, share).unsqueeze(1)
-        dnormed = torch.mul(wide, widened(weight), out=reuse(products)).sub_(mean1)
+        sum1, sum2 = (torch.mv(rows, widened(weight)).unsqueeze(1) for rows in (wide, products))
+        dnormed = torch.mul(wide, widened(weight), out=reuse(products))
+    share = 1 / max(1, x.shape[1])
     # dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))                                                 (4)
-    dx = dnormed.addcmul_(normed, mean2, value=-1).mul_(rstd)
+    dx = torch.sub(dnormed, sum1, alpha=share, out=reuse(products))
+    dx = dx.addcmul_(centred, sum2 * (rstd * rstd), value=-share).mul_(rstd)
     return dx.to(x.dtype), dweight, dbias
 
 

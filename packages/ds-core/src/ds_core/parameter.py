@@ -36,3 +36,15 @@ def accumulate(parameter: Tensor | None, gradient: Tensor | None) -> None:
             parameter.grad = gradient.to(parameter.dtype)
         else:
             parameter.grad.add_(gradient)
+
+
+def replace_value(tensor: Tensor, value: Tensor) -> None:
+    """Let `tensor`, the same object, be `value` from now on; its gradient follows."""
+    value = value.detach()
+    gradient = None if tensor.grad is None else tensor.grad.to(value)
+    tensor.grad = None
+    if (value.device.type == "meta") == (tensor.device.type == "meta"):
+        tensor.data = value
+    else:
+        torch.utils.swap_tensors(tensor, value.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
+    tensor.grad = gradient

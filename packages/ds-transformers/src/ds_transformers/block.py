@@ -44,8 +44,10 @@ class FeedForward(Module):
         return self.linear2.forward(self.dropout.forward(hidden))
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        dhidden = self.dropout.backward(self.linear2.backward(dy))
-        return self.linear1.backward(self.activation.backward(dhidden), input_gradient=input_gradient)
+        # one inside the other, so that no gradient of width F outlives the layer it goes to
+        return self.linear1.backward(
+            self.activation.backward(self.dropout.backward(self.linear2.backward(dy))), input_gradient=input_gradient
+        )
 
 
 class PreNormBlock(Module):
