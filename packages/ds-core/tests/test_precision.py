@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.precision import widened
+from ds_core.precision import widened, without_autocast
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -14,3 +14,16 @@ def test_half_precision_is_widened(dtype: torch.dtype) -> None:
 def test_full_precision_is_left_alone(dtype: torch.dtype) -> None:
     x = torch.ones(2, dtype=dtype)
     assert widened(x) is x
+
+
+def test_a_function_without_autocast_chooses_its_precision() -> None:
+    @without_autocast
+    def product(x: torch.Tensor) -> torch.Tensor:
+        return torch.mm(x, x)
+
+    x = torch.eye(2) * (1 + 2**-12)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.mm(x, x).dtype == torch.bfloat16
+        assert torch.equal(product(x), torch.mm(x.double(), x.double()).float())
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(product(x), torch.mm(x, x))

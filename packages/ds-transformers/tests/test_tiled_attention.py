@@ -38,9 +38,9 @@ def test_worked_example():
     torch.testing.assert_close(powers, numbers)  # e_ij
     torch.testing.assert_close(largest / math.log2(math.e), torch.full_like(largest, math.log(3)))  # m_i
     output, logs = tiled_attention(query, key, value, scale=1.0, rows=1)
-    probabilities = base2_scores(query[0], key[0], 1.0, -logs[0]).exp2()  # (3)
+    probabilities = base2_scores(query[0], key[0], 1.0, -logs[0].sum(2, keepdim=True)).exp2()  # (3)
     torch.testing.assert_close(probabilities, torch.tensor([[[0.25, 0.75], [0.75, 0.25]]], dtype=torch.float64))
-    torch.testing.assert_close(logs.flatten(), torch.tensor([2.0, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(logs.sum(3).flatten(), torch.tensor([2.0, 2.0], dtype=torch.float64))
     torch.testing.assert_close(output[0, 0], torch.tensor([[2.5, -0.25], [1.5, 1.25]], dtype=torch.float64))
 
 

@@ -1,7 +1,13 @@
 """Half-precision numbers are stored, not calculated with: their sums and exponentials are taken in float32."""
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import torch
 from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def widened(x: Tensor) -> Tensor:
@@ -11,3 +17,21 @@ def widened(x: Tensor) -> Tensor:
     does, layers that sum or exponentiate calculate in float32 and round their results once.
     """
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def without_autocast(function: F) -> F:
+    """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
+
+    Under `torch.autocast` a product takes its inputs in half precision even where they were widened before, as scores of
+    attention are, whose exponentials would then be off by several per cent.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        device = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).device.type
+        if not torch.is_autocast_enabled(device):
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return cast(F, call)

@@ -5,11 +5,13 @@ import math
 import torch
 from ds_core import ShapeError, reuse
 from ds_core.exponential import LOG2_E
+from ds_core.precision import without_autocast
 from torch import Tensor
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value, N = B H
 
 
+@without_autocast
 def attention(
     query: Tensor,
     key: Tensor,
@@ -52,6 +54,7 @@ def attention(
     return output.view(*query.shape[:3], value.shape[3]), p.view(*query.shape[:3], key.shape[2])
 
 
+@without_autocast
 def attention_backward(
     dout: Tensor,
     query: Tensor,
@@ -139,7 +142,10 @@ def add_mask(scores: Tensor, mask: Tensor) -> None:
     if mask.dtype == torch.bool:
         scores.masked_fill_(mask.logical_not(), -math.inf)
     else:
-        scores.add_(mask, alpha=LOG2_E)
+        # the most negative number, which hides less than -inf does, has to stay finite in base 2
+        smallest = torch.finfo(scores.dtype).min / (LOG2_E + 1e-6)
+        added = mask.to(scores.dtype).clamp(min=smallest).masked_fill_(mask == -math.inf, -math.inf)
+        scores.add_(added, alpha=LOG2_E)
 
 
 def centred_gradients(do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None, scale: float) -> Tensor:

@@ -37,11 +37,8 @@ def merge_masks(query: Tensor, key: Tensor, key_padding_mask: Tensor | None, att
 
 
 def nothing_is_nan(mask: Tensor) -> Tensor:
-    """An equal mask whose rows that hide every key are NaN, so that their softmax is, as in PyTorch.
-
-    The softmax does not change where a row of scores is shifted; shifting a row of -inf gives NaN.
-    """
-    return mask if mask.shape[-1] == 0 else mask - mask.amax(-1, keepdim=True)
+    """An equal mask whose rows that hide every key are NaN, so that their softmax is, as in PyTorch."""
+    return mask if mask.shape[-1] == 0 else mask.masked_fill(mask.amax(-1, keepdim=True) == -math.inf, math.nan)
 
 
 def seen_from_the_start(queries: int, keys: int, like: Tensor) -> Tensor:

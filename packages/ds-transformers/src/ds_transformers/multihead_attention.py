@@ -214,7 +214,8 @@ class MultiheadAttention(Module):
         batch, _, _, width = heads.shape
         parts = [heads]
         if learned is not None:
-            parts.append(rearrange(learned, "1 1 (h d) -> 1 h 1 d", d=width).expand(batch, -1, -1, -1))
+            own = rearrange(learned, "1 1 (h d) -> 1 h 1 d", d=width).to(heads.dtype)  # under autocast they differ
+            parts.append(own.expand(batch, -1, -1, -1))
         if self.add_zero_attn:
             parts.append(heads.new_zeros(batch, self.num_heads, 1, width))
         return torch.cat(parts, 2) if len(parts) > 1 else heads

@@ -4,6 +4,7 @@ import math
 
 import torch
 from ds_core.exponential import LOG2_E
+from ds_core.precision import without_autocast
 from torch import Tensor
 
 from ds_transformers.attention import (
@@ -24,6 +25,7 @@ from ds_transformers.attention import (
 CACHED = 2**18  # as many scores as a core's cache holds, with what is computed from them
 
 
+@without_autocast
 def tiled_attention(
     query: Tensor,
     key: Tensor,
@@ -38,14 +40,14 @@ def tiled_attention(
     """The output of `attention`, with its arguments, computed `rows` queries at a time (64 or, beyond 512, 128).
 
     Returns:
-        O (B, H, Tq, V) and the base-2 logarithm of the sum of exponentials of every row of scores, (B, H, Tq, 1),
-        from which `tiled_attention_backward` computes the probabilities again.
+        O (B, H, Tq, V) and two numbers for every row of scores, (B, H, Tq, 2), from which `tiled_attention_backward`
+        computes the probabilities again: the largest, in base 2, and log2 of the sum of powers relative to it.
     """
     check_attention(query, key, value, mask, keep)
     rows = rows or default_rows(query)
     may_be_empty = some_see_nothing(query, key, mask)
     output = query.new_empty(*query.shape[:3], value.shape[3])
-    logs = query.new_empty(*query.shape[:3], 1, dtype=wide_dtype(query))
+    logs = query.new_empty(*query.shape[:3], 2, dtype=wide_dtype(query))
     for heads in head_tiles(query, key.shape[2], rows):
         q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
@@ -56,11 +58,12 @@ def tiled_attention(
             # O_ic = sum_j keep_ij e_ij V_jc / sum_j e_ij with e_ij = exp(S_ij - m_i)                           (1)
             found = torch.bmm(dropped.to(v.dtype), v[:, :seen]) / total
             output[tile[:3]] = found.view_as(output[tile[:3]])
-            log = torch.add(largest, torch.log(total), alpha=LOG2_E)  # L_i = log2 sum_j exp(S_ij)             (2)
-            logs[tile[:3]] = log.view_as(logs[tile[:3]])
+            row = torch.cat([largest, torch.log(total).mul_(LOG2_E)], 2)  # L_i = m_i log2(e) + log2 sum_j e_ij (2)
+            logs[tile[:3]] = row.view_as(logs[tile[:3]])
     return output, logs
 
 
+@without_autocast
 def tiled_attention_backward(
     dout: Tensor,
     query: Tensor,
@@ -88,8 +91,7 @@ def tiled_attention_backward(
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             kept = None if keep is None else keep[tile]
-            scores = base2_scores(q[:, start:end], k[:, :seen], scale, -log[:, start:end])
-            p = hide(scores, mask, causal, tile).exp2_()  # P_ij = exp(S_ij) / sum_k exp(S_ik)                  (3)
+            p = probabilities(q[:, start:end], k[:, :seen], log[:, start:end], scale, mask, causal, tile)  # (n, R, S)
             dropped = p if kept is None else p * kept.flatten(0, 1)
             dv[:, :seen].add_(torch.bmm(dropped.to(v.dtype).transpose(1, 2), do[:, start:end]))
             dscores = centred_gradients(do[:, start:end], v[:, :seen], delta[:, start:end], kept, factor)
@@ -97,6 +99,18 @@ def tiled_attention_backward(
             dq[:, start:end] = torch.bmm(dscores, k[:, :seen])
             dk[:, :seen].add_(torch.bmm(dscores.transpose(1, 2), q[:, start:end]))
     return dquery, dkey.to(key.dtype), dvalue.to(value.dtype)
+
+
+def probabilities(
+    q: Tensor, k: Tensor, log: Tensor, scale: float | None, mask: Tensor | None, causal: bool, tile: tuple[slice, ...]
+) -> Tensor:
+    """q (n, R, D), k (n, S, D), log (n, R, 2) -> P of the tile, (n, R, S)."""
+    if mask is None or mask.dtype == torch.bool:
+        scores = hide(base2_scores(q, k, scale, -log.sum(2, keepdim=True)), mask, causal, tile)
+    else:
+        # One after the other: beside the most negative number, which a mask may hold, the sum would lose the logarithm.
+        scores = hide(base2_scores(q, k, scale), mask, causal, tile).sub_(log[:, :, :1]).sub_(log[:, :, 1:])
+    return scores.exp2_()  # P_ij = exp(S_ij) / sum_k exp(S_ik)                                                 (3)
 
 
 def default_rows(query: Tensor) -> int:
@@ -110,7 +124,10 @@ def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]
     On other devices than CPU everything is one slice: there, few large operations are the fast ones.
     """
     batch, heads, queries, _ = query.shape
-    together = max(1, CACHED // max(1, min(rows, queries) * keys)) if query.device.type == "cpu" else batch * heads
+    together = batch * heads
+    if query.device.type == "cpu":
+        threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
+        together = max(1, threads * CACHED // max(1, min(rows, queries) * keys))
     if together >= heads:
         examples = together // max(1, heads)
         return [(part, slice(0, heads)) for part in slices(batch, examples)]
