@@ -2,12 +2,12 @@
 
 hatch run bench                   all of them
 hatch run bench ds-cnn rnn_cell   those of one package, and one by name
+hatch run bench gpt -- --compile  one with options of its own; -- --help lists them
 hatch run bench --list
 """
 
 import argparse
 import ast
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,23 +17,35 @@ from workspace import ROOT, packages, parse, place
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [-h] [--list] [NAME ...] [-- OPTION ...]",
+        description=(__doc__ or "").splitlines()[0],
+        epilog="What stands after -- goes to the benchmark: gpt -- --compile; gpt -- --help lists what it takes.",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="packages or benchmarks; default: all")
     parser.add_argument("--list", action="store_true", help="only say which there are")
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # hatch takes the -- out, so the first option that is not ours ends our words too
+    end = next((index for index, word in enumerate(words) if word.startswith("-") and word != "--list"), 0)
+    options = parser.parse_args(words[:end] or words)
+    passed_on = words[end:] if end else []
+    if passed_on[:1] == ["--"]:
+        del passed_on[0]
     found = {path: package.name for package in packages(root) for path in package.files("benchmarks") if _runs(path)}
     unknown = set(options.names) - set(found.values()) - {path.stem for path in found}
     if unknown:
         known = ", ".join(sorted({path.stem for path in found}))
         parser.error(f"no benchmark or package named {', '.join(sorted(unknown))}; there are {known}")
+    named = set(options.names)
+    chosen = [path for path, package in found.items() if not named or {path.stem, package} & named]
+    if passed_on and len(chosen) != 1:
+        stems = ", ".join(path.stem for path in chosen)
+        parser.error(f"given {' '.join(passed_on)} for {len(chosen)} benchmarks ({stems}): name one")
     failed = 0
-    for path, package in found.items():
-        if options.names and not {path.stem, package} & set(options.names):
-            continue
+    for path in chosen:
         print(f"\n{place(root, path)}", flush=True)
         if not options.list:
-            tools = str(ROOT / "tools")
-            failed += subprocess.run([sys.executable, path], env={**os.environ, "PYTHONPATH": tools}).returncode != 0
+            failed += subprocess.run([sys.executable, path, *passed_on]).returncode != 0
     return 1 if failed else 0
 
 

@@ -22,15 +22,18 @@ dependencies = [{dependencies}]
 {extras}
 
 [tool.hatch.build.targets.wheel]
-packages = ["src/{module}"]
+{wheel}
 """
 
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Plant:
-    """`plant({"ds-core/src/ds_core/a.py": "import os"})` writes these files under packages/, and what is missing."""
+    """`plant({"ds-core/src/ds_core/a.py": "import os"})` writes these files under packages/, and what is missing.
 
-    def write(files: dict[str, str], dependencies: str = "", extras: str = "") -> Path:
+    `wheel` says in hatch's words what goes into the wheel; by default its module does.
+    """
+
+    def write(files: dict[str, str], dependencies: str = "", extras: str = "", wheel: str = "") -> Path:
         for name, text in files.items():
             path = tmp_path / "packages" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +42,10 @@ def plant(tmp_path: Path) -> Plant:
             module = folder.name.replace("-", "_")
             defaults = {
                 "pyproject.toml": PYPROJECT.format(
-                    name=folder.name, module=module, dependencies=dependencies, extras=extras
+                    name=folder.name,
+                    dependencies=dependencies,
+                    extras=extras,
+                    wheel=wheel or f'packages = ["src/{module}"]',
                 ),
                 "CHANGELOG.md": "# Changelog\n\n## [0.1.0] - 2026-01-31\n",
                 f"src/{module}/__init__.py": "",

@@ -5,9 +5,10 @@ import pytest
 from workspace import packages
 
 TEST = 'test = ["pytest>=8"]'
+TESTED = "def test_a():\n    pass\n"
 
 
-def test_catches(plant, capsys):
+def test_catches(plant, tmp_path, capsys):
     """One good package and one for each fault, each alone in its environment."""
     packages_and_faults = {
         "wrong": ({"src/wrong/a.py": "VALUE = 2\n"}, "assert 2 == 1"),
@@ -19,6 +20,12 @@ def test_catches(plant, capsys):
             "FileNotFoundError",
         ),
         "untested": ({"tests/test_a.py": ""}, "no tests ran"),
+        "with-sibling": ({"src/good/a.py": ""}, "['good'] are there"),
+        "elsewhere": ({"away.pth": str(tmp_path / "packages/elsewhere/src")}, "elsewhere comes from "),
+    }
+    wheels = {
+        "with-sibling": 'packages = ["src/with_sibling", "src/good"]',
+        "elsewhere": 'only-include = ["away.pth"]',
     }
     for name, (files, _) in {"good": ({}, ""), **packages_and_faults}.items():
         module = name.replace("-", "_")
@@ -26,13 +33,24 @@ def test_catches(plant, capsys):
             f"src/{module}/a.py": "VALUE = 1\n",
             "tests/test_a.py": f"from {module}.a import VALUE\n\n\ndef test_value():\n    assert VALUE == 1\n",
         }
-        root = plant({f"{name}/{path}": text for path, text in {**whole, **files}.items()}, extras=TEST)
+        planted = {f"{name}/{path}": text for path, text in {**whole, **files}.items()}
+        root = plant(planted, extras=TEST, wheel=wheels.get(name, ""))
     assert isolate.main([], root) == 1
     printed = capsys.readouterr().out
     assert "good: 1 passed" in printed
     for name, (_, fault) in packages_and_faults.items():
         assert fault in f"\n{printed}".split(f"\n{name}: FAILED")[1]
-    assert printed.endswith("1 passed, 6 failed\n")
+    assert printed.endswith("1 passed, 8 failed\n")
+
+
+def test_catches_requirements_that_contradict_each_other(plant, monkeypatch, capsys):
+    """uv resolves none; but whoever has overrides set, as for another project, would test what nobody installs."""
+    root = plant({"small/src/small/a.py": ""})
+    plant({"large/src/large/a.py": "", "large/tests/test_a.py": TESTED}, dependencies='"small>=2"', extras=TEST)
+    (root / "overrides.txt").write_text("small\n")
+    monkeypatch.setenv("UV_OVERRIDE", str(root / "overrides.txt"))
+    assert isolate.main(["large"], root) == 1
+    assert "`large` requires `small>=2`" in capsys.readouterr().out
 
 
 def test_one_package_that_is_whole(plant, capsys):

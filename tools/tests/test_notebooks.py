@@ -53,6 +53,15 @@ def test_check_catches_a_missing_and_an_unexecuted_notebook(workspace, capsys):
     assert "first.ipynb is missing" in capsys.readouterr().out
 
 
+def test_check_catches_an_error_in_the_executed_notebook(workspace, capsys):
+    notebook = json.loads(executed(workspace).read_text())
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
+    notebook["cells"][1]["outputs"].append(error)
+    executed(workspace).write_text(json.dumps(notebook))
+    assert notebooks.main(["--check"], workspace) == 1
+    assert capsys.readouterr().out.endswith("first.ipynb holds an error\nnotebooks: 1 fault(s)\n")
+
+
 def test_a_failing_notebook_is_not_written(plant, capsys):
     root = plant({"ds-core/notebooks/first.py": "# %%\nraise ValueError('no')\n"})
     assert notebooks.main([], root) == 1

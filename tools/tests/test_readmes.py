@@ -1,11 +1,16 @@
 """Every example of every README runs as shown, and every command in it exists."""
 
+import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 
+import ds_core.cli
 import pytest
+from ds_core.recipes import find_recipe
+from ds_core.run_folder import open_run_folder
 from workspace import ROOT, packages, place, tomllib
 
 READMES = {place(ROOT, path): path for path in [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]}
@@ -25,9 +30,13 @@ def test_python_runs_as_shown(name, tmp_path):
         assert os.listdir(tmp_path) == []
 
 
-def test_the_first_gradient_takes_fifteen_lines():
+def test_the_first_gradient_takes_fifteen_lines_and_is_autograds():
     (code,) = blocks(READMES["README.md"], "python")
     assert len([line for line in code.splitlines() if line]) <= 15
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    difference = re.fullmatch(r"tensor\((.+)\)\n", run.stdout)
+    assert difference is not None, run.stdout
+    assert 0 <= float(difference[1]) < 1e-6  # and not NaN
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -35,6 +44,30 @@ def test_hatch_scripts_exist(name):
     environments = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["envs"]
     for environment, script in re.findall(r"hatch run (?:([\w-]+):)?([\w-]+)", READMES[name].read_text("utf-8")):
         assert script in environments[environment or "default"]["scripts"], f"hatch run {environment}:{script}"
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_ds_takes_its_commands(name, tmp_path, monkeypatch):
+    """One after the other, by `ds` itself; only what the recipe then does is left out, but for opening the folder."""
+
+    def find(recipe):
+        found = find_recipe(recipe)
+        return dataclasses.replace(
+            found,
+            train=lambda options: done.append(open_run_folder(found.name, options)),
+            generate=lambda folder, options: done.append(folder),
+            check=lambda: done.append(found.name),
+        )
+
+    monkeypatch.setattr(ds_core.cli, "find_recipe", find)
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^ds .+", "\n".join(blocks(READMES[name], "sh")), re.MULTILINE)
+    assert lines or name != "README.md"
+    for line in lines:
+        done = []
+        words = shlex.split(line, comments=True)[1:]
+        assert ds_core.cli.main(words) == 0, line
+        assert len(done) == (words[0] in ("train", "generate", "check")), line
 
 
 @pytest.mark.parametrize("name", READMES)

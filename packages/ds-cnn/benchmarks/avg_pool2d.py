@@ -1,8 +1,14 @@
 """Average pooling, forward and backward, against torch.nn."""
 
+import argparse
+import sys
+from pathlib import Path
+
 import torch
 from ds_cnn import AvgPool2d
 from ds_core import record
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table
 
 
@@ -25,4 +31,5 @@ def pooling(kernel_size: int, stride: int, padding: int) -> Row:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print_table([pooling(2, 2, 0), pooling(3, 2, 1), pooling(7, 1, 3)])

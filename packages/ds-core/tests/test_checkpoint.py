@@ -131,6 +131,20 @@ def test_description(saved):
     assert (found.step, found.extra) == (3, {"best": [1.5, None]})
 
 
+def test_description_of_state_that_shares_memory_with_the_model(tmp_path):
+    model = Tied()
+    path = tmp_path / "checkpoint.safetensors"
+    weight = model.first.weight.detach()
+    extra = {"callbacks": [{"state": {"shadow": (weight, {3: weight[:1]})}}], "own": torch.ones(2)}
+    save_checkpoint(path, model=model, step=3, extra=extra)
+    assert "extra.callbacks.0.state.shadow.0" not in load_file(path)
+    for found in (describe_checkpoint(path), load_checkpoint(path, model=model)):
+        shadow = found.extra["callbacks"][0]["state"]["shadow"]
+        assert torch.equal(shadow[0], weight)
+        assert torch.equal(shadow[1][3], weight[:1])
+        assert found.extra["own"].tolist() == [1, 1]
+
+
 def test_missing(saved, tmp_path):
     assert "there is no such file" in unchanged(saved[1], lambda: load_checkpoint(tmp_path / "no", model=saved[1]))
 

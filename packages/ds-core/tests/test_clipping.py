@@ -93,6 +93,24 @@ def test_big_and_small_gradients_together(norm_type):
         torch.testing.assert_close(own.grad, its.grad)
 
 
+def test_the_norm_is_where_the_first_tensor_is():
+    """`meta` is a device too, and what is there is never computed."""
+    small, big = torch.ones(2, device="meta"), torch.ones(5000)
+    assert get_total_norm([small, big]).device.type == "meta"
+    assert torch.nn.utils.get_total_norm([small, big]).device.type == "meta"
+    assert get_total_norm([]).device.type == "cpu"
+
+
+def test_a_factor_of_1_is_not_multiplied(monkeypatch):
+    (a,) = with_gradients(torch.ones(3))
+    with primitives_only() as operations:
+        clip_grad_norm_([a], 5.0)
+    assert operations["_foreach_mul"] == 0
+    with primitives_only() as operations:
+        clip_grad_norm_([a], 1.0)
+    assert operations["_foreach_mul"] == 1
+
+
 def test_gradients_below_the_limit_stay_as_they_are():
     gradient = torch.tensor([3.0, 4.0])
     (a,) = with_gradients(gradient)

@@ -1,16 +1,31 @@
 """Pieces give what the whole gives, in every dtype and layout, and hold no more memory than they should."""
 
+import weakref
+
 import pytest
 import torch
 from ds_core.elementwise import PIECE, Out, elementwise
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 CALLS: list[int] = []
+NUMBERS = [0, 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 77]
 
 
 def difference_and_product(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
+    """Both round each number as IEEE 754 says, wherever it stands: their results are equal bit by bit."""
     CALLS.append(x.numel())
     return torch.sub(x, y, out=out[0]), torch.mul(x, y, out=out[1])
+
+
+def with_new_memory(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
+    """The same, which leaves `out` alone."""
+    return difference_and_product(x, y, (None, None))
+
+
+def with_one_place(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
+    """The same, which remembers only the second."""
+    return difference_and_product(x, y, (None, out[1]))
 
 
 @pytest.fixture(autouse=True)
@@ -18,12 +33,13 @@ def _no_calls() -> None:
     CALLS.clear()
 
 
+@pytest.mark.parametrize("function", [difference_and_product, with_new_memory, with_one_place])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("numbers", [0, 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 77])
-def test_pieces_give_what_the_whole_gives(dtype: torch.dtype, numbers: int) -> None:
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_pieces_give_what_the_whole_gives(function, dtype: torch.dtype, numbers: int) -> None:
     x, y = torch.randn(2, numbers).to(dtype)
     with torch.no_grad():
-        difference, product = elementwise(difference_and_product, x, y, results=2)
+        difference, product = elementwise(function, x, y, results=2)
     torch.testing.assert_close(difference, x - y, rtol=0, atol=0)
     torch.testing.assert_close(product, x * y, rtol=0, atol=0)
     assert sum(CALLS) == numbers
@@ -49,8 +65,22 @@ def test_autograd_sees_the_whole() -> None:
     assert CALLS == [2 * PIECE]
 
 
+def test_a_compiler_sees_the_whole_and_one_graph_serves_all_sizes() -> None:
+    counter = CompileCounter()
+
+    @torch.compile(backend=counter, dynamic=True, fullgraph=True)
+    def square(x: Tensor) -> tuple[Tensor, ...]:
+        return elementwise(lambda x, out: (torch.mul(x, x, out=out[0]),), x)
+
+    with torch.no_grad():
+        for numbers in (PIECE - 3, PIECE + 3):
+            x = torch.randn(numbers)
+            torch.testing.assert_close(square(x), (x * x,))
+    assert counter.frame_count == 1
+
+
 def test_half_precision_is_rounded_once() -> None:
-    x = torch.full((PIECE + 5,), 1.0 + 2**-7, dtype=torch.bfloat16)
+    x = torch.full((PIECE + 5,), 1 + 3 * 2**-7, dtype=torch.bfloat16)
 
     def square_minus_one(x: Tensor, out: Out) -> tuple[Tensor]:
         return (torch.sub(x * x, 1, out=out[0]),)
@@ -58,14 +88,38 @@ def test_half_precision_is_rounded_once() -> None:
     with torch.no_grad():
         (found,) = elementwise(square_minus_one, x)
     assert found.dtype == torch.bfloat16
-    expected = torch.tensor((1.0 + 2**-7) ** 2 - 1).bfloat16()  # a bfloat16 square would have lost 2**-14
+    expected = torch.tensor((1 + 3 * 2**-7) ** 2 - 1).bfloat16()
     assert (found == expected).all()
+    assert (square_minus_one(x, (None,))[0] != expected).all()  # a bfloat16 square has lost the last of it, 9 * 2**-14
 
 
-def test_inputs_stay_as_they_are() -> None:
-    x, y = torch.randn(2, PIECE + 9)
-    before = x.clone(), y.clone()
-    with torch.no_grad():
-        elementwise(difference_and_product, x, y, results=2)
-    assert torch.equal(x, before[0])
-    assert torch.equal(y, before[1])
+class NewMemory(torch.utils._python_dispatch.TorchDispatchMode):
+    """The most bytes at one time of tensors made under it, which are none of those `given`."""
+
+    def __init__(self, *given: Tensor) -> None:
+        super().__init__()
+        self.given = {tensor.data_ptr() for tensor in given}
+        self.made: list[weakref.ref[torch.UntypedStorage]] = []
+        self.most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = result if isinstance(result, (tuple, list)) else [result]
+        self.made += [weakref.ref(tensor.untyped_storage()) for tensor in tensors]
+        alive = {storage.data_ptr(): storage.nbytes() for made in self.made if (storage := made()) is not None}
+        self.most = max(self.most, sum(size for place, size in alive.items() if place not in self.given))
+        return result
+
+
+@pytest.mark.parametrize(("dtype", "pieces"), [(torch.float32, 2), (torch.bfloat16, 5)])
+def test_memory_is_that_of_the_results_and_a_few_pieces(dtype: torch.dtype, pieces: int) -> None:
+    """Two temporaries of a piece; in half precision the piece itself, the results and what is left of the last, too."""
+
+    def chain(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
+        temporary = torch.exp(x) + 1
+        return torch.mul(x, temporary, out=out[0]), torch.add(x, temporary, out=out[1])
+
+    x = torch.randn(20 * PIECE).to(dtype)
+    with torch.no_grad(), NewMemory(x) as memory:
+        elementwise(chain, x, results=2)
+    assert memory.most <= 2 * 20 * PIECE * x.element_size() + pieces * PIECE * 4

@@ -33,10 +33,16 @@ def test_embedding_is_the_twin() -> None:
     assert check_twin_grid(Embedding, torch.nn.Embedding, grid, [INDICES], check_arguments=False) == 16
 
 
-def test_embedding_takes_int32() -> None:
-    layer = Embedding(7, 3)
-    check_layer(layer, INDICES.int())
-    assert torch.equal(layer(INDICES.int()), layer(INDICES))
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_embedding_takes_int32(max_norm: float | None) -> None:
+    layer, other = Embedding(7, 3, max_norm=max_norm), Embedding(7, 3, max_norm=max_norm)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(INDICES.int()), other(INDICES))
+    assert torch.equal(layer.weight, other.weight)
+
+
+def test_embedding_of_int32_is_right() -> None:
+    check_layer(Embedding(7, 3), INDICES.int())
 
 
 def test_worked_example() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from ds_core.elementwise import PIECE
 from ds_core.gelu import GELU, gelu, gelu_backward, gelu_with_slope
 from ds_core.testing import check_layer, check_twin_grid
 from ds_core.trace import record
@@ -93,6 +94,17 @@ def test_gelu_in_bfloat16_rounds_once(form: str) -> None:
     assert (y.dtype, dx.dtype) == (torch.bfloat16, torch.bfloat16)
     torch.testing.assert_close(y, expected.detach(), rtol=1e-2, atol=1e-6)
     torch.testing.assert_close(dx, twin.grad, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gelu_piece_by_piece_is_that_of_the_numbers(form: str, dtype: torch.dtype) -> None:
+    x = (3 * torch.randn(PIECE + 77)).to(dtype)
+    with torch.no_grad():
+        y, (found, slope) = gelu(x, form), gelu_with_slope(x, form)
+        slices = [(gelu(part, form), *gelu_with_slope(part, form)) for part in x.split(1000)]
+    for whole, parts in zip((y, found, slope), zip(*slices, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(parts))
 
 
 @pytest.mark.parametrize("form", FORMS)

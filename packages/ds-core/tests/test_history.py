@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from ds_core.errors import MissingPackageError, WriteError
+from ds_core.errors import MissingPackageError, UserError, WriteError
 from ds_core.history import History, JsonLines, read_log
 
 
@@ -54,6 +54,32 @@ def test_a_line_that_was_cut_off_ends_the_log(tmp_path, damage):
     path.write_bytes(whole + damage)
     assert [record["step"] for record in read_log(path)] == [1]
     assert [record["step"] for record in JsonLines(path).rewind(9)] == [1]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("cut", [b"", b'{"kind": "train", "st'])
+def test_a_log_whose_first_line_was_cut_off_is_ours(tmp_path, cut):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(cut)
+    JsonLines(path).check()
+    assert list(read_log(path)) == []
+    assert JsonLines(path).rewind(9) == []
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"level": "info"}', b'{"step": 1}', b'{"kind": "train", "step": null}', b"hello", b""]
+)
+def test_a_file_that_is_no_log_of_ours_is_refused_and_kept(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    whole = line + b'\n{"kind": "train", "step": 1}\n'
+    path.write_bytes(whole)
+    for action in (JsonLines(path).check, lambda: JsonLines(path).rewind(0), lambda: list(read_log(path))):
+        with pytest.raises(
+            UserError, match=r"log\.jsonl is no log of a training run: .* begins b'.*; move the file"
+        ) as e:
+            action()
+        assert "\n" not in str(e.value)
     assert path.read_bytes() == whole
 
 

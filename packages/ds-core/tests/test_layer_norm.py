@@ -1,9 +1,11 @@
 """LayerNorm against finite differences, autograd, torch.nn, its extremes and a worked example."""
 
+import numpy as np
 import pytest
 import torch
 from ds_core.errors import ShapeError
 from ds_core.layer_norm import LayerNorm, layer_norm, layer_norm_backward
+from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_core.trace import record
 
@@ -41,6 +43,13 @@ def test_layer_norm_of_few_rows(shape: tuple[int, ...]) -> None:
 
 def test_layer_norm_of_one_number_is_its_bias() -> None:
     check_twin(LayerNorm(1), torch.nn.LayerNorm(1), torch.randn(3, 1))
+
+
+def test_layer_norm_takes_any_integer() -> None:
+    ours, twin = LayerNorm(np.int64(5)), torch.nn.LayerNorm(np.int64(5))
+    assert ours.normalized_shape == twin.normalized_shape
+    check_twin(ours, twin, torch.randn(3, 5))
+    assert repr(ours) == repr(LayerNorm(5))
 
 
 def test_layer_norm_refuses_other_shapes() -> None:
@@ -141,6 +150,11 @@ def test_layer_norm_without_needs_does_no_work() -> None:
         assert tuple(gradient is not None for gradient in found) == needs
     frozen = LayerNorm(4)
     frozen.weight.requires_grad_(False)
+    with record(), primitives_only() as operations:
+        assert frozen.backward(frozen(x)) is not None
+    assert operations["mv"] == 2  # the two sums of dx; the third would be that of dweight
+    assert frozen.weight.grad is None
+    assert frozen.bias.grad is not None
 
 
 def test_layer_norm_compiles_in_one_graph() -> None:

@@ -1,3 +1,5 @@
+"""A module and its tensors: which they are, saved and loaded, converted, copied."""
+
 import copy
 import pickle
 
@@ -34,13 +36,6 @@ class Tied(Module):
         self.embed = Linear(3, 3, bias=False)
         self.head = Linear(3, 3)
         self.head.weight = self.embed.weight
-
-
-class Nested(Module):
-    def __init__(self):
-        self.first = Linear(2, 2)
-        self.blocks = [Linear(2, 2), (Linear(2, 3), {"deep": Linear(3, 2)})]
-        self.numbers = [1, "two", None]
 
 
 def names(pairs):
@@ -81,35 +76,6 @@ def test_a_computed_tensor_that_requires_a_gradient_is_refused():
     with pytest.raises(TypeError, match=r"Counted\.scale: .*parameter\(data\)"):
         module.scale = torch.randn(3, requires_grad=True) * 0.1
     assert not hasattr(module, "scale")
-
-
-def test_a_torch_module_is_refused_with_the_way_out():
-    with pytest.raises(TypeError, match="from_torch"):
-        Sequential(Linear(2, 2), torch.nn.ReLU())
-
-
-def test_children_in_lists_tuples_and_dicts_of_any_depth():
-    module = Nested()
-    assert names(module.named_modules()) == ["", "first", "blocks.0", "blocks.1.0", "blocks.1.1.deep"]
-    assert len(list(module.parameters())) == 8
-    module.blocks.append(Linear(2, 2))  # found at look-up
-    assert names(module.named_children())[-1] == "blocks.2"
-    assert "blocks.1.1.deep.weight" in module.state_dict()
-    assert names(module.named_parameters(recurse=False)) == []
-    assert names(module.blocks[0].named_parameters("front")) == ["front.weight", "front.bias"]
-
-
-def test_shared_parameters_and_modules_are_counted_once_and_saved_under_every_name():
-    tied = Tied()
-    assert names(tied.named_parameters()) == ["embed.weight", "head.bias"]
-    assert names(tied.named_parameters(remove_duplicate=False)) == ["embed.weight", "head.weight", "head.bias"]
-    assert list(tied.state_dict()) == ["embed.weight", "head.weight", "head.bias"]
-    layer = Linear(2, 2)
-    twice = Sequential(layer, layer)
-    assert names(twice.named_modules()) == ["", "0"]
-    assert list(twice.children()) == [layer]
-    assert len(list(twice.parameters())) == 2
-    assert list(twice.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
 
 
 def test_state_goes_both_ways_with_torch():
@@ -246,15 +212,6 @@ def test_copies_are_whole_and_apart(duplicate):
     assert module[1].weight.tolist() == [1, 1, 1]
 
 
-def test_train_and_eval_reach_every_module():
-    module = Nested()
-    assert all(part.training for part in module.modules())
-    assert module.eval() is module
-    assert not any(part.training for part in module.modules())
-    module.train()
-    assert all(part.training for part in module.modules())
-
-
 def test_zero_grad():
     layer = Linear(2, 2)
     layer.weight.grad = torch.ones(2, 2)
@@ -262,17 +219,6 @@ def test_zero_grad():
     assert layer.weight.grad.tolist() == [[0, 0], [0, 0]]
     layer.zero_grad()
     assert layer.weight.grad is None
-
-
-def test_apply_goes_children_first_in_torchs_order():
-    ours, theirs = [], []
-    model = Sequential(Linear(1, 2), Sequential(Linear(2, 3), Linear(3, 4)), Linear(4, 5))
-    model.apply(lambda m: ours.append(getattr(m, "out_features", "sequence")))
-    nn = torch.nn
-    nn.Sequential(nn.Linear(1, 2), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), nn.Linear(4, 5)).apply(
-        lambda m: theirs.append(getattr(m, "out_features", "sequence"))
-    )
-    assert ours == theirs
 
 
 def test_repr_is_a_tree():
@@ -300,12 +246,6 @@ def test_what_a_subclass_forgot_is_said():
         Counted().backward(torch.ones(3))
     with pytest.raises(NotImplementedError, match="Tied has no forward"):
         Tied()(torch.ones(3))
-
-
-@pytest.mark.parametrize("put", [lambda m: [m], lambda m: {"a": (m,)}])
-def test_a_torch_module_inside_a_container_is_refused(put):
-    with pytest.raises(TypeError, match=r"Module.blocks.* which has no backward"):
-        Module().blocks = put(torch.nn.Linear(2, 2))
 
 
 def test_a_buffers_name_takes_no_parameter():

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from ds_core.nested import Packer, all_finite, unpack
+from ds_core.nested import Packer, all_finite, tensor_names, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +43,7 @@ def test_round_trip(value):
     packer = Packer()
     text = json.dumps(packer.pack(value, "x"), allow_nan=False)
     assert same(value, unpack(json.loads(text), packer.tensors))
+    assert set(tensor_names(json.loads(text))) == set(packer.tensors)
 
 
 def test_nan_and_infinity():

@@ -46,7 +46,7 @@ def test_found_by_name():
     [
         ("tny", r"unknown recipe 'tny'; did you mean tiny\? \(see ds list\)"),
         ("xyz", "unknown recipe 'xyz'; installed: broken, half, odd, tiny"),
-        ("broken", r"recipe broken of .* cannot be loaded \(no_such_module:recipe\): No module named"),
+        ("broken", r"recipe broken of .* cannot be loaded \(no_such_module:recipe\): ModuleNotFoundError: No module"),
         ("half", "recipe half of .* cannot be loaded .*has no attribute"),
         ("odd", r"here:no_recipe is no ds_core\.recipes\.Recipe"),
     ],

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from ds_core.errors import UserError, WriteError
 from ds_core.options import option
-from ds_core.run_folder import RunOptions, installed_versions, open_run_folder, read_run_folder, resumed_options
+from ds_core.run_folder import (
+    RunOptions,
+    installed_versions,
+    open_run_folder,
+    read_run_folder,
+    resumed_options,
+    store_options,
+)
 
 
 @dataclass
@@ -99,7 +106,33 @@ def test_resume_takes_the_options_the_run_began_with(tmp_path):
     options = resumed_options(Options, tmp_path, {"width": 7, "text": Path("a.txt"), "steps": 30})
     assert (options.steps, options.width) == (30, 7)
     open_run_folder("tiny", options)
+    assert read_run_folder(tmp_path).options["steps"] == 20  # the checkpoint may still refuse them
+    store_options("tiny", options)
     assert read_run_folder(tmp_path).options["steps"] == 30
+
+
+@dataclass
+class Sequences(RunOptions):
+    names: tuple[str, ...] = option(("a", "b"), "a tuple")
+    files: list[Path] = option([Path("x.txt")], "paths")
+    sizes: tuple[int, ...] | None = option(None, "a tuple or nothing")
+
+
+def test_resume_with_the_same_sequences_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = open_run_folder("tiny", Sequences(out=tmp_path / "run", sizes=(1, 2)))
+    # as argparse gives them: lists
+    given = {"names": ["a", "b"], "files": [Path("x.txt")], "sizes": [1, 2]}
+    options = resumed_options(Sequences, folder, given)
+    assert (options.names, options.sizes) == (("a", "b"), (1, 2))
+    open_run_folder("tiny", options)
+    message = r"--names: given \['b', 'a'\], the run began with \['a', 'b'\]$"
+    one_line(message, lambda: resumed_options(Sequences, folder, {**given, "names": ["b", "a"]}))
+    message = r"--files: given \['.*y\.txt'\], the run began with \['.*x\.txt'\]$"
+    one_line(
+        message,
+        lambda: open_run_folder("tiny", Sequences(out=folder, files=[Path("y.txt")], sizes=(1, 2), resume=True)),
+    )
 
 
 def test_resume_with_other_options(tmp_path):

@@ -4,44 +4,7 @@ import pytest
 import torch
 from ds_core import Module, accumulate, parameter
 from ds_core.testing import CheckFailed, check_layer
-
-
-class Square(Module):
-    """y = w x^2 + b, right in all respects; the faults below each change one thing."""
-
-    def __init__(self):
-        self.weight = parameter(torch.tensor([0.5, -1.5, 2.0]))
-        self.bias = parameter(torch.tensor([1.0, 0.0, -1.0]))
-
-    def forward(self, x):
-        self.save(x)
-        return x * x * self.weight + self.bias
-
-    def backward(self, dy, *, input_gradient=True):
-        (x,) = self.saved()
-        if dy is None:
-            return None
-        accumulate(self.weight, (dy * x * x).sum(0))
-        accumulate(self.bias, dy.sum(0))
-        return 2 * x * self.weight * dy if input_gradient else None
-
-
-class Shift(Module):
-    """y = x + b with a bias as large as x, so that aliasing and broadcasting can go wrong."""
-
-    def __init__(self):
-        self.bias = parameter(torch.randn(2, 3))
-
-    def forward(self, x):
-        self.save()
-        return x + self.bias
-
-    def backward(self, dy, *, input_gradient=True):
-        self.saved()
-        if dy is None:
-            return None
-        accumulate(self.bias, dy.clone())
-        return dy if input_gradient else None
+from planted_layers import Shift, Square, X
 
 
 class WritesGradient(Square):
@@ -106,7 +69,6 @@ class SharesOneGradient(Shift):
         return dx
 
 
-X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 FAULTS = [
     (WritesGradient, (X,), "unchanged", "backward wrote into the given gradient"),
     (WritesInput, (X,), "unchanged", "forward wrote into input"),

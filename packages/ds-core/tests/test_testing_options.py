@@ -2,54 +2,10 @@
 
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential, accumulate, no_record, parameter
-from ds_core.recompute import drawn, replaying
+from ds_core import Linear, Module, Sequential, accumulate, parameter
+from ds_core.recompute import drawn
 from ds_core.testing import CheckFailed, check_layer
-
-
-class Square(Module):
-    """y = w x^2 + b, right in all respects."""
-
-    def __init__(self):
-        self.weight = parameter(torch.tensor([0.5, -1.5, 2.0]))
-        self.bias = parameter(torch.tensor([1.0, 0.0, -1.0]))
-
-    def forward(self, x):
-        self.save(x)
-        return x * x * self.weight + self.bias
-
-    def backward(self, dy, *, input_gradient=True):
-        (x,) = self.saved()
-        if dy is None:
-            return None
-        accumulate(self.weight, (dy * x * x).sum(0))
-        accumulate(self.bias, dy.sum(0))
-        return 2 * x * self.weight * dy if input_gradient else None
-
-
-class Noise(Module):
-    """y = m x with a random mask m, and the mean of what it saw."""
-
-    def __init__(self):
-        self.seen = torch.zeros(3)
-
-    def draw(self, x):
-        return drawn(lambda: torch.rand_like(x))
-
-    def forward(self, x):
-        mask = self.draw(x)
-        if not replaying():
-            with no_record():
-                self.seen.mul_(0.9).add_(x.detach().sum(0))
-        self.save(mask)
-        return x * mask
-
-    def backward(self, dy):
-        (mask,) = self.saved()
-        return None if dy is None else dy * mask
-
-
-X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
+from planted_layers import Noise, Square, X
 
 
 class Kink(Module):

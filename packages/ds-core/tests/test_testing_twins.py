@@ -4,8 +4,8 @@ import pytest
 import torch
 from ds_core import Linear, Module, no_record
 from ds_core.testing import CheckFailed, check_loss, check_signature, check_twin, check_twin_grid
+from planted_layers import X
 
-X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 GRID = {"in_features": [3], "out_features": [1, 4], "bias": [True, False]}
 
 

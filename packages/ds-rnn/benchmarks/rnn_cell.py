@@ -1,10 +1,16 @@
 """A recurrent cell over a sequence, forward and backward through time, against torch.nn."""
 
+import argparse
+import sys
+from pathlib import Path
+
 import torch
 from ds_core import record
 from ds_rnn import RNNCell
-from paired import Row, compare, print_table
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+from paired import Row, compare, print_table
 
 
 def sequence(batch: int, steps: int, inputs: int, hidden: int) -> Row:
@@ -33,4 +39,5 @@ def sequence(batch: int, steps: int, inputs: int, hidden: int) -> Row:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print_table([sequence(64, 20, 128, 128), sequence(64, 20, 256, 512), sequence(1, 100, 64, 64)])

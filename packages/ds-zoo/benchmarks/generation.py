@@ -4,10 +4,14 @@ python benchmarks/generation.py [--layers 6 --width 384 --tokens 32 --pairs 20]
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw
-from ds_zoo.minigpt.generate import generate, lay_out_for_generation
+from ds_zoo.minigpt.generate import generate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table
 from torch_gpt import Cache, TorchGPT
 
@@ -22,7 +26,6 @@ def main() -> None:
         config = MiniGPTConfig(o.vocab, before + o.tokens, o.layers, o.heads, o.width, dropout=0.0)
         model = MiniGPT(config).eval()
         twin = TorchGPT.like(model).eval()
-        lay_out_for_generation(model)  # as `ds generate` does
         prompt = torch.randint(o.vocab, (before,), generator=torch.Generator().manual_seed(0))
         assert ours(model, prompt, o.tokens) == theirs(twin, prompt, o.tokens)
         rows.append(

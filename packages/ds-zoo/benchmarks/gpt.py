@@ -6,6 +6,8 @@ python benchmarks/gpt.py [--layers 6 --width 384 --batch 8 --block 256 --pairs 1
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 from ds_core import record
@@ -15,6 +17,8 @@ from ds_core.compile_step import compile_step
 from ds_core.compiled import compile_pairs
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 from ds_zoo.minigpt.training import parameter_groups
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table
 from torch_gpt import TorchGPT, adamw
 

@@ -1,9 +1,6 @@
-import copy
-
 import pytest
 import torch
 from ds_core import record
-from ds_zoo import lay_out_for_generation
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
 
 
@@ -57,18 +54,6 @@ def test_smaller_window_sees_less():
     assert wide != narrow
     assert narrow == list(generate(model, PROMPT[-2:], 20, seed=0, block_size=2))
     assert wide != list(generate(model, PROMPT[-2:], 20, seed=0))
-
-
-def test_layout_changes_nothing_but_the_layout():
-    model = wild_model(16)
-    quick = copy.deepcopy(model)
-    parameters = list(quick.parameters())
-    lay_out_for_generation(quick)
-    assert all(tensor is other for tensor, other in zip(quick.parameters(), parameters, strict=True))
-    assert not quick.blocks[0].feed_forward.linear1.weight.is_contiguous()
-    for ours, theirs in zip(quick.state_dict().values(), model.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs)
-    assert list(generate(quick, PROMPT, 20, seed=0)) == list(generate(model, PROMPT, 20, seed=0))
 
 
 def test_seed_decides_and_nothing_outside_is_touched():

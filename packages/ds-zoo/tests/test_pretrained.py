@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 import transformers
 from ds_core import no_record
-from ds_core.errors import CheckpointError
+from ds_core.errors import CheckpointError, WriteError
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
 
 
@@ -54,6 +54,27 @@ def test_reads_shards(tmp_path):
     theirs.save_pretrained(tmp_path, max_shard_size="4KB")
     assert not (tmp_path / "model.safetensors").exists()
     agree(MiniGPT.from_pretrained(tmp_path), theirs)
+
+
+@pytest.mark.parametrize(
+    "index", [{}, {"weight_map": []}, {"weight_map": None}, {"weight_map": {"transformer.wte.weight": 3}}]
+)
+def test_an_index_of_shards_that_lists_no_files(index, tmp_path):
+    our_model().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "3")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"index.json is damaged: expected a weight_map") as caught:
+        MiniGPT.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["file.txt", "file.txt/below"])
+def test_a_folder_that_cannot_be_made(folder, tmp_path):
+    (tmp_path / "file.txt").write_text("precious")
+    with pytest.raises(WriteError, match=r"cannot write a model into .*file.txt") as caught:
+        our_model().save_pretrained(tmp_path / folder)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file.txt").read_text() == "precious"
 
 
 def test_reads_names_without_prefix_and_with_the_head(tmp_path):

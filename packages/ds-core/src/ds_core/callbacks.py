@@ -1,8 +1,11 @@
 """What a Trainer calls while it trains."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from ds_core.errors import CheckpointError
 
 
 class Callback:
@@ -58,3 +61,25 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best, self.waited = state["best"], state["waited"]
+
+
+def match_states(
+    source: Path, callbacks: Iterable[Any], saved: Iterable[Mapping[str, Any]]
+) -> list[tuple[Any, dict[str, Any]]]:
+    """The callbacks that can load a state, each with the one of its class from the checkpoint `source`.
+
+    Several of one class take theirs in the order in which they were saved.
+
+    Raises:
+        CheckpointError: there is none for one of them.
+    """
+    left, matched = list(saved), []
+    for callback in callbacks:
+        if not hasattr(callback, "load_state_dict"):
+            continue
+        name = type(callback).__name__
+        index = next((index for index, entry in enumerate(left) if entry["class"] == name), None)
+        if index is None:
+            raise CheckpointError(f"{source} has no state for the callback {name}")
+        matched.append((callback, left.pop(index)["state"]))
+    return matched

@@ -7,7 +7,7 @@ header. Every tensor and the JSON carry a checksum. Written whole or not at all.
 import copy
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from ds_core.__about__ import __version__
 from ds_core.errors import CheckpointError, one_line
 from ds_core.files import write_atomically
-from ds_core.nested import Packer, unpack
+from ds_core.nested import Packer, tensor_names, unpack
 from ds_core.random_state import random_state, restore_random_state
 
 FORMAT = "ds-checkpoint"
@@ -99,7 +99,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, damaged, foreign or newer, or of another model, optimizer or schedule.
     """
-    state, tensors = _read(Path(path), lambda name: True)
+    state, tensors = _read(Path(path))
     parts = _parts(optimizer=optimizer, schedule=schedule, criterion=criterion)
     _check_weights(path, unpack(state["model"], tensors), model, dtypes=True)
     for name, part in parts.items():
@@ -135,7 +135,7 @@ def load_weights(path: str | Path, model: Any) -> int:
     Raises:
         CheckpointError: the file is missing, damaged, foreign or newer, or of another model.
     """
-    state, tensors = _read(Path(path), lambda name: name.startswith("model."))
+    state, tensors = _read(Path(path), "model")
     weights = unpack(state["model"], tensors)
     _check_weights(path, weights, model, dtypes=False)
     model.load_state_dict(weights)
@@ -143,12 +143,12 @@ def load_weights(path: str | Path, model: Any) -> int:
 
 
 def describe_checkpoint(path: str | Path) -> Checkpoint:
-    """Step and extra state, without reading the weights.
+    """Step and extra state; weights are read only where the extra state shares them.
 
     Raises:
         CheckpointError: the file is missing, damaged, foreign or newer.
     """
-    state, tensors = _read(Path(path), lambda name: name.startswith("extra."))
+    state, tensors = _read(Path(path), "extra")
     return Checkpoint(state["step"], unpack(state["extra"], tensors))
 
 
@@ -156,9 +156,10 @@ def _parts(**parts: Any) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
 
 
-def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON and the wanted tensors, checksums verified.
+def _read(path: Path, section: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON and the tensors, all or those of one section of the JSON, checksums verified.
 
+    What a section needs is what it refers to: memory that two share is kept under the name it has in the first.
     Each tensor is a copy: the file is mapped into memory at any address, and how
     a kernel rounds may depend on the alignment of what it reads.
     """
@@ -170,7 +171,8 @@ def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Any], di
             names = set(file.keys())
             if names != set(state["checksums"]):
                 raise CheckpointError(f"{path} is damaged: its tensors are not those it names")
-            tensors = {name: file.get_tensor(name).clone() for name in sorted(names) if wanted(name)}
+            wanted = names if section is None else set(tensor_names(state[section]))
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(wanted)}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged, cut off, or no checkpoint: {one_line(error)}") from error
     except OSError as error:

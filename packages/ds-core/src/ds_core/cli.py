@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = os.environ.get("DS_DEBUG", "") not in ("", "0")
     if words[:1] == ["--debug"]:
         debug, words = True, words[1:]
+    if hasattr(sys.stdout, "reconfigure"):  # what cannot show a character shows a question mark; stderr escapes it
+        sys.stdout.reconfigure(errors="replace")
     try:
-        if arguments is None and words[:1] == ["train"]:  # not where another program calls main
-            dedicate_process()
-        status = _run(words)
+        status = _run(words, own_process=arguments is None)
         sys.stdout.flush()
         return status
     except SystemExit as finished:  # argparse after --help
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"ds: error: {one_line(error)}", getattr(error, "exit_status", 1))
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], own_process: bool) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "list": _list,
-        "train": _train,
+        "train": lambda words: _train(words, own_process),
         "generate": _generate,
         "check": _check,
         "info": _info,
@@ -93,7 +93,7 @@ def _list(words: list[str]) -> int:
     return 0
 
 
-def _train(words: list[str]) -> int:
+def _train(words: list[str], own_process: bool) -> int:
     recipe, words = _recipe("train", words)
     parser = Parser(prog=f"ds train {recipe.name}", description=recipe.summary)
     add_options(parser, recipe.options)
@@ -103,6 +103,8 @@ def _train(words: list[str]) -> int:
         options = resumed_options(kind, given.get("out", kind().out), given)
     else:
         options = build_options(kind, given)
+    if own_process:  # not where another program calls main; after the recipe's imports, which it sets aside
+        dedicate_process()
     try:
         recipe.train(options)
     except Interrupted as stop:

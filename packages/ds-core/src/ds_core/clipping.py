@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """The p-norm of all numbers of all tensors together, a tensor of no dimensions on the first one's device.
 
-    Twin of torch.nn.utils.get_total_norm, `foreach` left out. Half-precision numbers are summed in float32.
+    Twin of torch.nn.utils.get_total_norm, `foreach` left out. Half-precision numbers are summed in float32. Of no
+    tensors it is 0, on the CPU.
 
     Raises:
         ValueError: `norm_type` is not positive.
@@ -93,15 +95,14 @@ def _norm(vectors: list[Tensor], p: float) -> Tensor:
 
 
 def _vectors(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The numbers of all tensors: of a big one as one vector, of small ones of a dtype and device as one together."""
-    big: list[Tensor] = []
-    small: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-    for tensor in tensors:
-        vector = tensor.reshape(tensor.numel())
+    """The numbers of all tensors, the first one's first; small tensors of a dtype and device come as one vector."""
+    together: dict[Any, list[Tensor]] = {}
+    for index, tensor in enumerate(tensors):
         # a compiler joins the calls itself, and would have to copy
         alone = tensor.numel() > 2**12 or torch.compiler.is_compiling()
-        (big if alone else small.setdefault((tensor.dtype, tensor.device), [])).append(vector)
-    return big + [torch.cat(some) for some in small.values()]
+        place = index if alone else (tensor.dtype, tensor.device)
+        together.setdefault(place, []).append(tensor.reshape(tensor.numel()))
+    return [torch.cat(some) if len(some) > 1 else some[0] for some in together.values()]
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Layers made of layers, each with a backward of its own. Theory: docs/composition.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -45,18 +45,7 @@ class Sequential(Module):
         return x
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
-        layers = list(self)
-        first = 0 if input_gradient else _first_trainable(layers)
-        for layer in reversed(layers[first + 1 :]):
-            dx = layer.backward(*dys)  # dx_(k-1) = J_k^T dx_k                                  (1)
-            dys = dx if isinstance(dx, tuple) else (dx,)
-        if input_gradient:
-            return layers[0].backward(*dys) if layers else dys[0]
-        if first < len(layers):
-            layers[first].backward(*dys, input_gradient=False)
-        for layer in reversed(layers[:first]):
-            layer.backward(None)
-        return None
+        return backward_through(list(self), *dys, input_gradient=input_gradient)
 
 
 class Residual(Module):
@@ -117,6 +106,28 @@ class Frozen(Module):
         return None
 
 
+def backward_through(layers: Sequence[Any], *dys: Any, input_gradient: bool = True) -> Any:
+    """Go back through layers that were called one after the other, the last one first.
+
+    Args:
+        layers: in the order of their calls.
+        dys: the gradient of what the last one returned, one for each output.
+        input_gradient: whether the gradient of the first one's input is wanted, and returned; without it nothing is
+            computed below the first layer that has a parameter to train.
+    """
+    first = 0 if input_gradient else _first_trainable(layers)
+    for layer in reversed(layers[first + 1 :]):
+        dx = layer.backward(*dys)  # dx_(k-1) = J_k^T dx_k                                      (1)
+        dys = dx if isinstance(dx, tuple) else (dx,)
+    if input_gradient:
+        return layers[0].backward(*dys) if layers else dys[0]
+    if first < len(layers):
+        layers[first].backward(*dys, input_gradient=False)
+    for layer in reversed(layers[:first]):
+        layer.backward(None)
+    return None
+
+
 def sum_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     """first + second, where None means zeros: the other one itself, which is not to be changed, where one is None."""
     if first is None or second is None:
@@ -126,15 +137,16 @@ def sum_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 def backward_without_input(layer: Any, *dys: Any) -> None:
     """Go back through `layer` for its parameters' gradients alone; where it trains none, only take its entries."""
-    if _trainable(layer):
+    if trainable(layer):
         layer.backward(*dys, input_gradient=False)
     else:
         layer.backward(*[None] * len(dys))
 
 
-def _trainable(layer: Any) -> bool:
+def trainable(layer: Any) -> bool:
+    """Whether it has a parameter that is not frozen."""
     return any(tensor.requires_grad for tensor in layer.parameters())
 
 
-def _first_trainable(layers: list[Any]) -> int:
-    return next((index for index, layer in enumerate(layers) if _trainable(layer)), len(layers))
+def _first_trainable(layers: Sequence[Any]) -> int:
+    return next((index for index, layer in enumerate(layers) if trainable(layer)), len(layers))

@@ -46,6 +46,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
         if not self.training or self.p == 0:
             self.save(None)
             return x
@@ -54,6 +55,7 @@ class Dropout(Module):
         return dropout(x, noise)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
         (noise,) = self.saved()
         return dy if dy is None or noise is None else dropout_backward(dy, noise)
 

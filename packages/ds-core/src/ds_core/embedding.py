@@ -51,7 +51,7 @@ def row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequ
 
 def renormalise(indices: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
     """Shrink, in place, each row of `weight` that `indices` names and whose p-norm exceeds `max_norm` to that norm."""
-    flat = indices.reshape(indices.numel())
+    flat = indices.reshape(indices.numel()).to(torch.int64)  # index_copy_ takes no int32
     rows = weight.index_select(0, flat)  # (N, D)
     norms = _norms(rows, norm_type)  # (N, 1)
     shrunk = rows * (max_norm / (norms + 1e-7))
@@ -139,6 +139,7 @@ class Embedding(Module):
         return layer
 
     def forward(self, input: Tensor) -> Tensor:
+        """input (...) of integers -> y (..., D)."""
         if input.dtype not in (torch.int64, torch.int32):
             raise ShapeError(f"{self!r}: given indices of {input.dtype}, expected int64 or int32")
         self._check_range(input)
@@ -154,7 +155,7 @@ class Embedding(Module):
         return y
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> None:
-        """Adds to the table's gradient; numbers of rows have none, so nothing is returned."""
+        """dy (..., D) -> None, for numbers of rows have no gradient; adds to that of `weight` (V, D)."""
         (indices,) = self.saved()
         if dy is None or not self.weight.requires_grad:
             return

@@ -7,7 +7,6 @@ they are. A big parameter is updated in pieces instead, so that temporaries stay
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from operator import is_
 from typing import Any
 
@@ -22,7 +21,12 @@ State = dict[str, Any]  # of one parameter: its moments, and where it is counted
 
 
 def piece_size(device: torch.device) -> int:
-    """How many elements one call works on: a CPU's cache holds five such tensors; a GPU wants few, large calls."""
+    """How many elements a pack has at most, and a piece of a big parameter: a GPU wants few, large calls.
+
+    On a CPU five such tensors are ten megabytes, more than a core's own cache holds. Smaller ones were slower by trial,
+    for all of a pack or piece is done in calls of its own: AdamW on a GPT of 0.8 M parameters took 3.7 ms with 2^16,
+    3.3 with 2^17, 3.1 with 2^18 and 2.9 with 2^19.
+    """
     return 2**19 if device.type == "cpu" else 2**22
 
 
@@ -32,22 +36,6 @@ def is_small(tensor: Tensor, moments: int) -> bool:
     The limits, 16 K elements for one moment and 64 K for two, were found by trial.
     """
     return 0 < tensor.numel() <= 2**14 * max(moments, 1) ** 2
-
-
-def pieces(parameter: Tensor, gradient: Tensor | None, *moments: Tensor) -> list[list[Tensor]]:
-    """The tensors, all of one shape, cut alike into flat views of a piece each.
-
-    They come whole where they are no larger, or where the elements of one do not lie in index order.
-    """
-    assert gradient is not None
-    tensors = [parameter, gradient, *moments]
-    total, size = parameter.numel(), piece_size(parameter.device)
-    if total <= size or not all(tensor.is_contiguous() for tensor in tensors):
-        return [tensors]
-    flat = [tensor.view(-1) for tensor in tensors]
-    count = -(-total // size)
-    ends = [index * total // count for index in range(count + 1)]
-    return [[tensor[start:end] for tensor in flat] for start, end in pairwise(ends)]
 
 
 class Scratch:

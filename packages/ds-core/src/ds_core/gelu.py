@@ -102,6 +102,7 @@ class GELU(Module):
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
         if not recording():
             return gelu(x, self.approximate)
         y, slope = gelu_with_slope(x, self.approximate)
@@ -109,6 +110,7 @@ class GELU(Module):
         return y
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
         (slope,) = self.saved()
         return None if dy is None else gelu_backward(dy, slope)
 

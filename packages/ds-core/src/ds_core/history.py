@@ -4,11 +4,11 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ds_core.errors import MissingPackageError, WriteError
+from ds_core.errors import MissingPackageError, UserError, WriteError
 
 Record = dict[str, Any]
 
@@ -46,8 +46,17 @@ class History:
             self._log.append(record)
         return record
 
+    def check(self) -> None:
+        """Raise the `UserError` that `rewind` would, and change nothing."""
+        if self._log is not None:
+            self._log.check()
+
     def rewind(self, step: int) -> None:
-        """Forget what came after `step`, in the log too: a resumed run writes it again."""
+        """Forget what came after `step`, in the log too: a resumed run writes it again.
+
+        Raises:
+            UserError: the file in the log's place is no log of ours.
+        """
         if self._log is not None:
             self.records = self._log.rewind(step)
         else:
@@ -111,23 +120,29 @@ class JsonLines:
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
 
+    def check(self) -> None:
+        """Raise the `UserError` that `rewind` would, and change nothing."""
+        if self.path.exists():
+            next(_records(self.path), None)
+
     def rewind(self, step: int) -> list[Record]:
         """Cut the file off after the last record of `step` or before; returns those that stay.
 
         A line that cannot be read (a write that was cut off) ends the file too.
+
+        Raises:
+            UserError: the file is no log of ours, and left as it is.
         """
         self.close()
         if not self.path.exists():
             return []
         kept, end = [], 0
-        with open(self.path, "r+b") as file:
-            for line in file:
-                record = _record(line)
-                if record is None or record["step"] > step:
-                    break
-                kept.append(record)
-                end += len(line)
-            file.truncate(end)
+        for record, after in _records(self.path):
+            if record["step"] > step:
+                break
+            kept.append(record)
+            end = after
+        os.truncate(self.path, end)
         return kept
 
     def sync(self) -> None:
@@ -144,17 +159,31 @@ class JsonLines:
 
 
 def read_log(path: str | Path) -> Iterator[Record]:
-    """The records of a log; a last line that was cut off is left out."""
-    with open(path, "rb") as file:
-        yield from _until_damaged(file)
+    """The records of a log; a last line that was cut off is left out.
 
-
-def _until_damaged(lines: Iterable[bytes]) -> Iterator[Record]:
-    for line in lines:
-        record = _record(line)
-        if record is None:
-            return
+    Raises:
+        UserError: the file is no log of ours.
+    """
+    for record, _ in _records(path):
         yield record
+
+
+def _records(path: str | Path) -> Iterator[tuple[Record, int]]:
+    """Each record up to the first line that cannot be read, and the number of bytes up to its end."""
+    end = 0
+    with open(path, "rb") as file:
+        for line in file:
+            record = _record(line)
+            if record is None:
+                # writes are cut off at their end: a first line that is whole, but no record, is another program's
+                if end == 0 and line.endswith(b"\n"):
+                    raise UserError(
+                        f"{path} is no log of a training run: expected a record with kind and step in its first line, "
+                        f"which begins {line[:40]!r}; move the file away, or take another folder"
+                    )
+                return
+            end += len(line)
+            yield record, end
 
 
 def _record(line: bytes) -> Record | None:

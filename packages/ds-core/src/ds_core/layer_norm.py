@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from ds_core.compiled import compilable
 from ds_core.errors import ShapeError
 from ds_core.module import Module
 from ds_core.parameter import accumulate, parameter
-from ds_core.precision import widened
+from ds_core.precision import widened, without_autocast
 from ds_core.trace import reuse
 
 # N = all leading dimensions together, D = all normalised dimensions together
@@ -32,6 +33,7 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 
 
 @compilable
+@without_autocast
 def layer_norm_backward(
     dy: Tensor,
     x: Tensor,
@@ -45,22 +47,23 @@ def layer_norm_backward(
     dbias = wide.sum(0) if needs[2] else None  # db_d = sum_n dy_nd                                          (1)
     if not (needs[0] or needs[1]):
         return None, None, dbias
-    centred = widened(x) - mean  # xhat = (x - mean) rstd
+    centred = widened(x) - mean  # xhat = (x - mean) rstd, whose rstd is left to smaller factors
     products = wide * centred
-    dweight = torch.mv(products.t(), rstd.squeeze(1)) if needs[1] else None  # dw_d = sum_n dy_nd xhat_nd    (2)
+    # dw_d = sum_n (dy_nd (x_nd - mean_n)) rstd_n                                                            (2)
+    dweight = torch.mv(products.t(), rstd.squeeze(1)) if needs[1] else None
     if not needs[0]:
         return None, dweight, dbias
-    # The sums over each row of dxhat = dy w and of dxhat (x - mean).                                         (3)
+    # sum1_n = sum_d dxhat_nd and sum2_n = sum_d dxhat_nd (x_nd - mean_n), both (N, 1)                       (4)
     if weight is None:
         sum1, sum2 = wide.sum(1, keepdim=True), products.sum(1, keepdim=True)
-        dnormed = wide
+        dxhat = wide
     else:
         sum1, sum2 = (torch.mv(rows, widened(weight)).unsqueeze(1) for rows in (wide, products))
-        dnormed = torch.mul(wide, widened(weight), out=reuse(products))
+        dxhat = torch.mul(wide, widened(weight), out=reuse(products))  # dxhat_nd = dy_nd w_d                (3)
+    # dx_nd = rstd_n (dxhat_nd - sum1_n / D - (x_nd - mean_n) rstd_n^2 sum2_n / D)                           (4)
     share = 1 / max(1, x.shape[1])
-    # dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))                                                 (4)
-    dx = torch.sub(dnormed, sum1, alpha=share, out=reuse(products))
-    dx = dx.addcmul_(centred, sum2 * (rstd * rstd), value=-share).mul_(rstd)
+    dx = torch.sub(dxhat, sum1, alpha=share, out=reuse(products))
+    dx = dx.addcmul_(centred, sum2 * rstd * rstd, value=-share).mul_(rstd)
     return dx.to(x.dtype), dweight, dbias
 
 
@@ -72,7 +75,7 @@ class LayerNorm(Module):
     1 / sqrt(variance + eps).
 
     Args:
-        normalized_shape: the last dimensions of x, which are normalised together; an int for one.
+        normalized_shape: the last dimensions of x, which are normalised together; an integer for one.
         eps: added to the variance.
         elementwise_affine: whether `weight` and `bias` are there.
         bias: whether `bias` is there.
@@ -91,7 +94,9 @@ class LayerNorm(Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if isinstance(normalized_shape, (int, Integral)):  # NumPy's integers are of the second kind alone
+            normalized_shape = (int(normalized_shape),)
+        self.normalized_shape = tuple(normalized_shape)
         if len(self.normalized_shape) == 0:
             raise ValueError("LayerNorm: given an empty normalized_shape, expected at least one dimension")
         self.eps = eps
@@ -104,6 +109,7 @@ class LayerNorm(Module):
                 self.bias = parameter(torch.zeros(self.normalized_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., *normalized_shape) -> y of the same shape."""
         if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
             expected = ", ".join(map(str, self.normalized_shape))
             raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
@@ -113,6 +119,7 @@ class LayerNorm(Module):
         return y.view(x.shape)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to those of `weight` and `bias`."""
         x, mean, rstd = self.saved()
         if dy is None:
             return None

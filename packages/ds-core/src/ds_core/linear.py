@@ -73,11 +73,13 @@ class Linear(Module):
             self.bias = parameter(vector.uniform_(-bound, bound, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., I) -> y (..., O)."""
         check_last_dimension(self, x, self.in_features)
         self.save(x)
         return linear(x, self.weight, self.bias)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        """dy (..., O) -> dx (..., I), or None without `input_gradient`; adds to those of `weight` and `bias`."""
         (x,) = self.saved()
         if dy is None:
             return None

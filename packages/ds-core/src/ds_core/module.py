@@ -30,22 +30,20 @@ class IncompatibleKeys(NamedTuple):
 class Module:
     """A layer, or several: attributes are what it owns.
 
-    A leaf tensor that requires a gradient is a parameter, one that does not is a
-    buffer (left out of `state_dict` if its name starts with an underscore), a layer,
-    or a list, tuple or dict of layers (of any depth), is a child. Whether a name is a parameter or a
-    buffer is fixed when it is first assigned, so frozen parameters stay parameters.
-    Buffers are updated in place, under `no_record()`.
-
-    A subclass writes `forward`, which calls `self.save(...)`, and `backward`, which
-    first calls `self.saved()`.
+    A leaf tensor that requires a gradient is a parameter, one that does not is a buffer (left out of `state_dict` if
+    its name starts with an underscore), a layer, or a list, tuple or dict of layers (of any depth), is a child. Whether
+    a name is a parameter or a buffer is fixed when it is first assigned, so frozen parameters stay parameters. Buffers
+    are updated in place, under `no_record()`.
     """
 
     training: bool = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Inputs to outputs; a subclass writes it, and calls `save` in it."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
+        """Gradients of outputs to those of inputs; a subclass writes it, and first calls `saved` in it."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,22 +80,21 @@ class Module:
         object.__setattr__(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
+        """The layers among its attributes, with their names; one in a list is named by its place, `blocks.0`."""
         for name, value in self.__dict__.items():
             if type(value) not in _NEVER_LAYERS:
                 yield from _layers_in(value, name)
 
     def children(self) -> Iterator[Any]:
-        seen: set[int] = set()
-        for _, child in self.named_children():
-            if id(child) not in seen:
-                seen.add(id(child))
-                yield child
+        """The layers among its attributes, each once."""
+        return iter({id(child): child for _, child in self.named_children()}.values())
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         """This module and all below it, parents first, with dotted names."""
         return iter(walk(self, prefix, set() if remove_duplicate else None))
 
     def modules(self) -> Iterator[Any]:
+        """This module and all below it, each once, parents first."""
         return (module for _, module in self.named_modules())
 
     def named_parameters(
@@ -107,14 +104,17 @@ class Module:
         return self._named_tensors("parameter", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        """`named_parameters` without the names: each once."""
         return (tensor for _, tensor in self.named_parameters(recurse=recurse))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
+        """Buffers, those that `state_dict` leaves out too; a shared one once, under its first name."""
         return self._named_tensors("buffer", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """`named_buffers` without the names: each once."""
         return (tensor for _, tensor in self.named_buffers(recurse=recurse))
 
     def _named_tensors(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[Any]:
@@ -178,6 +178,7 @@ class Module:
         return self
 
     def eval(self: M) -> M:
+        """Switch every module below to evaluation: `train(False)`."""
         return self.train(False)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
@@ -187,6 +188,7 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with `set_to_none=False` fill those that are there with zeros."""
         for tensor in self.parameters():
             if set_to_none:
                 tensor.grad = None
@@ -228,12 +230,15 @@ class Module:
         return self
 
     def double(self: M) -> M:
+        """`to(torch.float64)`."""
         return self.to(torch.float64)
 
     def float(self: M) -> M:
+        """`to(torch.float32)`."""
         return self.to(torch.float32)
 
     def bfloat16(self: M) -> M:
+        """`to(torch.bfloat16)`."""
         return self.to(torch.bfloat16)
 
     def extra_repr(self) -> str:

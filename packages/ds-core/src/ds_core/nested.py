@@ -1,7 +1,7 @@
 """State (dicts and lists of numbers, strings and tensors) as JSON plus named tensors, and back."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -77,6 +77,19 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if _FLOAT in value:
         return float(value[_FLOAT])
     return {key: unpack(item, tensors) for key, item in value.items()}
+
+
+def tensor_names(value: Any) -> Iterator[str]:
+    """The names of the tensors that `unpack(value, tensors)` takes."""
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            yield value[_TENSOR]
+            return
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for item in value:
+        yield from tensor_names(item)
 
 
 def all_finite(tensors: Any) -> bool:

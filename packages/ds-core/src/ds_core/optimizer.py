@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.flat_buffers import Pack, Scratch, State, is_small, pack_up, pieces
+from ds_core.flat_buffers import Pack, Scratch, State, is_small, pack_up, piece_size
 from ds_core.optimizer_state import complete_state, from_state_dict, is_complete, own_memory, to_state_dict
 from ds_core.parameter_groups import Parameters, as_groups, complete_group
+from ds_core.pieces import pieces
 from ds_core.update_rule import Direction, Number, Options, Sizes, counted_, move_, seen_gradient
 
 # What torch.optim's groups hold beside the options that change the mathematics: kept so that it takes our state_dict.
@@ -163,8 +164,9 @@ class BaseOptimizer:
                 self.state[parameter]["step"] = shared.clone()
 
     def _step_alone(self, parameter: Tensor, state: State, sizes: Sizes, group: Options, first: bool) -> None:
-        moments = [state[name] for name in self.moments(group)]
-        for part, gradient, *part_moments in pieces(parameter, parameter.grad, *moments):
+        assert parameter.grad is not None
+        tensors = [parameter, parameter.grad, *[state[name] for name in self.moments(group)]]
+        for part, gradient, *part_moments in pieces(tensors, piece_size(parameter.device)):
             work = None if torch.compiler.is_compiling() else self._scratch.like(part)
             seen = seen_gradient(gradient, part, group, out=work)
             direction = self.direction(seen, part_moments, sizes, group, first, work)

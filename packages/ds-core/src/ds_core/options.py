@@ -137,7 +137,14 @@ def build_options(options: type[O], values: Mapping[str, Any]) -> O:
 
 def to_json(options: Any) -> dict[str, Any]:
     """The values as JSON holds them; paths become absolute, so that they hold from any folder."""
-    return {spec.name: _plain(getattr(options, spec.name)) for spec in specs(type(options))}
+    return {spec.name: plain(getattr(options, spec.name)) for spec in specs(type(options))}
+
+
+def plain(value: Any) -> Any:
+    """One value as JSON holds it, in which form two spellings of it are equal: paths absolute, tuples lists."""
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(options: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,12 +264,6 @@ def _restore(spec: Spec, value: Any) -> Any:
     if not isinstance(value, expected) or (isinstance(value, bool) and spec.kind is not bool):
         raise UserError(f"option {spec.name}: expected {spec.kind.__name__}, got {value!r}")
     return spec.kind(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.expanduser().absolute())
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _shown(value: Any) -> str:

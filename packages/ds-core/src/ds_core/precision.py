@@ -22,8 +22,8 @@ def widened(x: Tensor) -> Tensor:
 def without_autocast(function: F) -> F:
     """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
 
-    Under `torch.autocast` a product takes its inputs in half precision even where they were widened before, as scores of
-    attention are, whose exponentials would then be off by several per cent.
+    Under `torch.autocast` a product takes its inputs in half precision even where they were widened before. Scores of
+    attention rounded so would be off by several per cent once they are exponentials.
     """
 
     @functools.wraps(function)

@@ -57,9 +57,10 @@ class Installed(NamedTuple):
         """
         try:
             recipe = self.entry.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # what somebody else's module runs into while it is imported may be anything
             raise UserError(
-                f"recipe {self.name} of {self.package} {self.version} cannot be loaded ({self.entry.value}): {error}"
+                f"recipe {self.name} of {self.package} {self.version} cannot be loaded ({self.entry.value}): "
+                f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(recipe, Recipe):
             raise UserError(

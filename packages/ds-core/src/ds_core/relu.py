@@ -25,10 +25,12 @@ class ReLU(Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
         y = relu(x)
         self.save(y)
         return y
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
         (y,) = self.saved()
         return None if dy is None else relu_backward(dy, y)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ds_core.errors import UserError, one_line
 from ds_core.files import is_leftover, remove_leftovers, write_atomically
-from ds_core.options import build_options, did_you_mean, from_json, option, specs, to_json
+from ds_core.options import build_options, did_you_mean, from_json, option, plain, specs, to_json
 
 RECIPE_FILE = "recipe.json"
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -47,7 +47,8 @@ R = TypeVar("R", bound=RunOptions)
 def open_run_folder(recipe: str, options: RunOptions) -> Path:
     """Make the folder `options.out` for a new run of `recipe`, or check the one to be resumed.
 
-    The options are written to `recipe.json` in it (on resuming: with those changed that may change).
+    A new run's options are written to `recipe.json` in it. Those of a resumed one are not yet, since the checkpoint
+    may still refuse them: call `store_options` once it is loaded.
 
     Raises:
         UserError: the folder is not empty (and neither resumed nor overwritten), holds something else, cannot be
@@ -59,6 +60,17 @@ def open_run_folder(recipe: str, options: RunOptions) -> Path:
     else:
         _make_room(folder, options.overwrite)
     remove_leftovers(folder)
+    if not options.resume:
+        store_options(recipe, options)
+    return folder
+
+
+def store_options(recipe: str, options: RunOptions) -> None:
+    """Write `recipe.json`: what a later `--resume` takes up, those options included that a resumed run has changed.
+
+    Raises:
+        WriteError: it cannot be written; the one before is still there.
+    """
     record = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -66,8 +78,7 @@ def open_run_folder(recipe: str, options: RunOptions) -> Path:
         "versions": installed_versions(),
         "options": _stored(options),
     }
-    write_atomically(folder / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
-    return folder
+    write_atomically(Path(options.out) / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def read_run_folder(folder: str | Path) -> RunRecord:
@@ -114,7 +125,7 @@ def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, An
     changed = {
         name: (values[name], value)
         for name, value in given.items()
-        if name in values and not known[name].may_change and values[name] != _normal(value)
+        if name in values and not known[name].may_change and plain(values[name]) != plain(value)
     }
     _refuse(changed, (name for name in known if known[name].may_change), folder)
     return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
@@ -162,7 +173,7 @@ def _check_resumed(recipe: str, options: RunOptions, record: RunRecord) -> None:
     changed = {
         name: (value, getattr(options, name))
         for name, value in stored.items()
-        if name in known and not known[name].may_change and value != _normal(getattr(options, name))
+        if name in known and not known[name].may_change and plain(value) != plain(getattr(options, name))
     }
     _refuse(changed, (name for name in known if known[name].may_change), options.out)
 
@@ -172,7 +183,7 @@ def _refuse(changed: Mapping[str, tuple[Any, Any]], may_change: Iterable[str], f
         shared = {"out", "resume", "overwrite"}
         others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in shared)
         listed = "; ".join(
-            f"--{name.replace('_', '-')}: given {now!s}, the run began with {before!s}"
+            f"--{name.replace('_', '-')}: given {plain(now)}, the run began with {plain(before)}"
             for name, (before, now) in changed.items()
         )
         hint = f" (a resumed run may change {others})" if others else ""
@@ -184,10 +195,6 @@ def _stored(options: RunOptions) -> dict[str, Any]:
     for spec in specs(RunOptions):
         values.pop(spec.name, None)
     return values
-
-
-def _normal(value: Any) -> Any:
-    return value.expanduser().absolute() if isinstance(value, Path) else value
 
 
 def _listed(versions: Mapping[str, str]) -> str:

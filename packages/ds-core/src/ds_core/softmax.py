@@ -50,12 +50,14 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape, every slice along `dim` summing to 1."""
         dim = self._dim_of(x)
         y = softmax(x, dim)
         self.save(y, dim)
         return y
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
         y, dim = self.saved()
         return None if dy is None else softmax_backward(dy, y, dim)
 

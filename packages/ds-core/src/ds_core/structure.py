@@ -9,7 +9,7 @@ from torch import Tensor
 
 def leaves(value: Any) -> Iterator[Any]:
     """Everything in `value` that is no container, in order."""
-    items = _items(value)
+    items = items_of(value)
     if items is None:
         yield value
     else:
@@ -19,7 +19,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
     """The same structure with `change(leaf)` in the place of each leaf."""
-    items = _items(value)
+    items = items_of(value)
     if items is None:
         return change(value)
     return rebuild(value, [map_leaves(change, item) for item in items])
@@ -31,11 +31,11 @@ def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
     Raises:
         TypeError: `other` is built differently.
     """
-    items = _items(value)
+    items = items_of(value)
     if items is None:
         yield value, other
         return
-    others = [] if other is None else _items(other)
+    others = [] if other is None else items_of(other)
     if isinstance(value, dict) and isinstance(other, dict) and set(other) <= set(value):
         others = [other.get(key) for key in value]
     if others is None or len(others) > len(items):
@@ -49,7 +49,7 @@ def none_if_zero(gradient: Any) -> Any:
     """None for every part that holds nothing but None."""
     if all(leaf is None for leaf in leaves(gradient)):
         return None
-    return rebuild(gradient, [none_if_zero(item) for item in _items(gradient) or []])
+    return rebuild(gradient, [none_if_zero(item) for item in items_of(gradient) or []])
 
 
 class Slot:
@@ -81,18 +81,18 @@ def put_tensors(value: Any, tensors: Sequence[Tensor | None]) -> Any:
 def rebuild(value: Any, items: list[Any]) -> Any:
     """A container built as `value` is, of other items; a leaf stays what it is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **dict(zip(_fields(value), items, strict=True)))
+        return dataclasses.replace(value, **dict(zip(field_names(value), items, strict=True)))
     if isinstance(value, dict):
         return dict(zip(value, items, strict=True))
-    if _items(value) is None:
+    if items_of(value) is None:
         return value
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
-def _items(value: Any) -> list[Any] | None:
-    """What a container holds; None for a leaf. A torch.Size is a leaf."""
+def items_of(value: Any) -> list[Any] | None:
+    """What a container holds; None for a leaf. A torch.Size is a leaf; what a dataclass computes is passed over."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, name) for name in _fields(value)]
+        return [getattr(value, name) for name in field_names(value)]
     if isinstance(value, dict):
         return list(value.values())
     if type(value) in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
@@ -100,5 +100,6 @@ def _items(value: Any) -> list[Any] | None:
     return None
 
 
-def _fields(value: Any) -> list[str]:
+def field_names(value: Any) -> list[str]:
+    """The fields of a dataclass that its constructor takes."""
     return [field.name for field in dataclasses.fields(value) if field.init]

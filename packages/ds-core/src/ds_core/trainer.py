@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.batches import Batches
-from ds_core.checkpoint import load_checkpoint, save_checkpoint
+from ds_core.callbacks import match_states
+from ds_core.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
 from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError, WriteError
 from ds_core.files import remove_leftovers
 from ds_core.history import History
@@ -102,7 +103,8 @@ class Trainer:
             NonFiniteError: the loss or the gradient norm is infinite or NaN. The last good checkpoint is kept.
             Interrupted: at Ctrl-C or SIGTERM, after the step and its checkpoint; a second one stops at once.
             WriteError: disk full or folder not writable. The last checkpoint is kept.
-            UserError: the folder holds a run that was not resumed, or the run is beyond `steps` already.
+            UserError: the folder holds a run that was not resumed, or a log that is none of ours; or the run is
+                beyond `steps` already.
         """
         self._open(steps)
         self._stepper.prepare()
@@ -168,20 +170,29 @@ class Trainer:
 
         Raises:
             CheckpointError: it is damaged, newer or of another run; or `path` does not exist.
+            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or its log is none of ours.
         """
         source = self._checkpoint() if path is None else Path(path)
-        self._resumed = True
-        if path is None and not source.exists():
-            self.note(f"{self.folder} holds no checkpoint yet: starting from step 0")
+        own = self._is_own(source)
+        if path is None and not own:
             self.history.rewind(0)
+            self._resumed = True
+            self.note(f"{self.folder} holds no checkpoint yet: starting from step 0")
             return False
+        extra = describe_checkpoint(source).extra
+        if not {"trainer", "callbacks"} <= set(extra):
+            raise CheckpointError(f"{source} was not written by a Trainer: load_checkpoint reads it")
+        states = match_states(source, self.callbacks, extra["callbacks"])
+        self.history.check()
         found = load_checkpoint(source, **self._parts)
+        self._resumed = True
         self._stepper.forget()
         self.step = found.step
         for name in _IN_CHECKPOINT:
-            setattr(self, name, found.extra["trainer"][name])
-        self._saved = found.step if path is None else None
-        self._restore_callbacks(source, list(found.extra["callbacks"]))
+            setattr(self, name, extra["trainer"][name])
+        self._saved = found.step if own else None
+        for callback, state in states:
+            callback.load_state_dict(state)
         self.history.rewind(self.step)
         if self.stopped is not None:
             found.notes.append(f"the run had ended early: {self.stopped}")
@@ -260,15 +271,16 @@ class Trainer:
             return Interrupted(f"stopped after step {self.step} of {steps}; without a folder nothing was saved")
         return Interrupted(f"stopped after step {self.step} of {steps}; saved in {self.save()}")
 
-    def _restore_callbacks(self, source: Path, states: list[dict[str, Any]]) -> None:
-        for callback in self.callbacks:
-            if not hasattr(callback, "load_state_dict"):
-                continue
-            name = type(callback).__name__
-            match = next((index for index, state in enumerate(states) if state["class"] == name), None)
-            if match is None:
-                raise CheckpointError(f"{source} has no state for the callback {name}")
-            callback.load_state_dict(states.pop(match)["state"])
+    def _is_own(self, source: Path) -> bool:
+        """Whether `source` is the folder's checkpoint, however its path is spelt; a UserError if it has another."""
+        if self.folder is None or not (source.exists() and self._checkpoint().exists()):
+            return False
+        if not source.samefile(self._checkpoint()):
+            raise UserError(
+                f"cannot go on from {source} in {self.folder}, which already holds a run and would lose it: "
+                "give the Trainer another folder, or resume() without a path to go on with that run"
+            )
+        return True
 
     def _checkpoint(self) -> Path:
         if self.folder is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module
-from ds_core.composition import sum_gradients
+from ds_core.composition import backward_through, sum_gradients, trainable
 from ds_core.dropout import Dropout
 from torch import Tensor
 
@@ -44,10 +44,9 @@ class FeedForward(Module):
         return self.linear2.forward(self.dropout.forward(hidden))
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        # one inside the other, so that no gradient of width F outlives the layer it goes to
-        return self.linear1.backward(
-            self.activation.backward(self.dropout.backward(self.linear2.backward(dy))), input_gradient=input_gradient
-        )
+        layers = [self.linear1, self.activation, self.dropout, self.linear2]
+        dx: Tensor | None = backward_through(layers, dy, input_gradient=input_gradient)
+        return dx
 
 
 class PreNormBlock(Module):
@@ -78,9 +77,11 @@ class PreNormBlock(Module):
         return z
 
     def backward(self, dz: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        dbranch = self.norm2.backward(self.feed_forward.backward(self.dropout2.backward(dz)))
-        dy = sum_gradients(dz, dbranch)  # dy = dz + norm2'(y)^T feed_forward'^T dz        (1)
-        dbranch = self.attention.backward(self.dropout1.backward(dy))
-        dbranch = self.norm1.backward(dbranch, input_gradient=input_gradient)
-        # dx = dy + norm1'(x)^T attention'^T dy                                            (2)
+        below = input_gradient or trainable(self.attention) or trainable(self.norm1)  # whether dy is needed
+        feed_forward = [self.norm2, self.feed_forward, self.dropout2]
+        dbranch = backward_through(feed_forward, dz, input_gradient=below)
+        dy = sum_gradients(dz, dbranch) if below else None  # dy = dz + norm2'(y)^T feed_forward'^T dz        (1)
+        attention = [self.norm1, self.attention, self.dropout1]
+        dbranch = backward_through(attention, dy, input_gradient=input_gradient)
+        # dx = dy + norm1'(x)^T attention'^T dy                                                               (2)
         return sum_gradients(dy, dbranch) if input_gradient else None

@@ -1,7 +1,7 @@
 """Small models that people know by name, every gradient of them written by hand."""
 
 from ds_zoo.__about__ import __version__
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy, generate, lay_out_for_generation
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy, generate
 from ds_zoo.text_data import read_text, standard_library_text
 from ds_zoo.text_tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
 
@@ -13,7 +13,6 @@ __all__ = [
     "TokenCrossEntropy",
     "__version__",
     "generate",
-    "lay_out_for_generation",
     "load_tokenizer",
     "read_text",
     "standard_library_text",

@@ -1,6 +1,5 @@
 """Inputs, outputs and gradients come as tensors inside tuples, lists, dicts and dataclasses: walk them by name."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.structure import map_leaves
+from ds_core.structure import field_names, items_of, map_leaves
 
 
 def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
@@ -61,7 +60,7 @@ def align(value: Any, gradient: Any, name: str) -> Iterator[tuple[str, Tensor, T
                 )
         yield name, value, gradient
     elif floating(value, name):
-        items = list(_items(value))
+        items = _items(value)
         places = [place for place, _ in items]
         given = dict.fromkeys(places) if gradient is None else dict(_items(gradient))
         if not set(given) <= set(places) or (isinstance(value, (tuple, list)) and len(given) != len(places)):
@@ -88,10 +87,13 @@ def scattered(tensor: Tensor) -> Tensor:
     return place
 
 
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, (tuple, list)):
-        yield from ((f"[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, dict):
-        yield from ((f"[{key!r}]", item) for key, item in value.items())
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
+def _items(value: Any) -> list[tuple[str, Any]]:
+    """What a container holds, each with its place in it."""
+    items = items_of(value) or []
+    if isinstance(value, dict):
+        places = [f"[{key!r}]" for key in value]
+    elif isinstance(value, (tuple, list)):
+        places = [f"[{index}]" for index in range(len(items))]
+    else:
+        places = [f".{name}" for name in field_names(value)] if items else []
+    return list(zip(places, items, strict=True))

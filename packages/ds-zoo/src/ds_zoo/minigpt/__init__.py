@@ -2,7 +2,7 @@
 
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig
-from ds_zoo.minigpt.generate import draw, generate, lay_out_for_generation
+from ds_zoo.minigpt.generate import draw, generate
 from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
 
@@ -14,5 +14,4 @@ __all__ = [
     "consecutive_blocks",
     "draw",
     "generate",
-    "lay_out_for_generation",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ds_core.callbacks import Callback
 from ds_core.errors import CheckpointError, UserError
+from ds_core.run_folder import CHECKPOINT_FILE
 from torch import Tensor
 
 from ds_zoo.minigpt.options import TrainOptions
@@ -30,7 +31,7 @@ class Corpus:
 
 
 def read_corpus(options: TrainOptions) -> Corpus:
-    """Read the text, learn (or on resuming: read) the tokenizer, and split.
+    """Read the text, learn the tokenizer (or read the one that a checkpoint to be resumed was trained with), and split.
 
     BPE learns its merges from the training part alone; characters are collected from the whole text, since one that
     only the validation part has could not be encoded at all.
@@ -43,7 +44,8 @@ def read_corpus(options: TrainOptions) -> Corpus:
     training, validation = text[:split], text[split:]
     saved = Path(options.out) / TOKENIZER_FILE
     tokenizer: Tokenizer
-    if options.resume and saved.exists():
+    # without a checkpoint the run begins anew, and the file may be of another run, which was being overwritten
+    if options.resume and (Path(options.out) / CHECKPOINT_FILE).exists() and saved.exists():
         tokenizer = load_tokenizer(saved)
     elif options.tokenizer == "bpe":
         assert options.vocab_size is not None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from ds_core import Module, no_record
+from ds_core import no_record
 from ds_core.softmax import softmax
 from torch import Tensor
 
@@ -71,7 +71,8 @@ def _stream(
             cached = 0
             for layer in cache or []:
                 layer.reset()
-        with no_record(), _Evaluating(modules):  # closed before each yield: what runs between is the caller's
+        # closed before each yield: what runs between is the caller's
+        with no_record(), torch.inference_mode(), _Evaluating(modules):
             tokens = torch.tensor([seen[cached:]], device=device)
             logits = model.next_logits(tokens, cache)[0]  # (V,)
         cached = 0 if cache is None else len(seen)
@@ -100,17 +101,6 @@ def draw(
         before = torch.cumsum(probabilities, 0) - probabilities
         probabilities = torch.where(before < top_p, probabilities, 0.0)
     return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
-
-
-def lay_out_for_generation(model: Module) -> None:
-    """Store each matrix that is taller than wide column by column; shapes and values stay.
-
-    A product with a single row is as fast as the matrix can be read, and it is read faster in few long runs than in
-    many short ones (benchmarks/generation.py). For a model that will only write: training gains nothing from it.
-    """
-    for tensor in model.parameters():
-        if tensor.dim() == 2 and tensor.shape[0] > tensor.shape[1]:
-            tensor.data = tensor.detach().t().contiguous().t()
 
 
 class _Evaluating:

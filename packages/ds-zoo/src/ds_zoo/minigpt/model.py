@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from ds_core import Module, ShapeError, accumulate, linear, linear_backward, no_record
+from ds_core.composition import backward_through
 from ds_core.dropout import Dropout
 from ds_core.embedding import Embedding
 from ds_core.errors import CheckpointError
@@ -103,17 +104,21 @@ class MiniGPT(Module):
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
+        gradients = [self._head_backward(dlogits)]
+        del dlogits  # here and by pop(): what no variable holds any more is memory for what follows
+        # tokens.backward adds its part to the gradient that the head left                                  (5)
+        layers = [self.tokens, self.positions, self.dropout, *self.blocks, self.norm]
+        backward_through(layers, gradients.pop(), input_gradient=False)
+
+    def _head_backward(self, dlogits: Tensor | None) -> Tensor | None:
+        """dlogits (B, T, V) -> dx (B, T, E); adds the head's part to the gradient of the embedding."""
         (x,) = self.saved()
-        dx = None
-        if dlogits is not None:
-            weight = self.tokens.weight
-            dx, dweight, _ = linear_backward(dlogits, x, weight, (True, weight.requires_grad, False))  # (3), (4)
-            accumulate(weight, dweight)
-        dx = self.norm.backward(dx)
-        for block in reversed(self.blocks):
-            dx = block.backward(dx)
-        dx = self.positions.backward(self.dropout.backward(dx))
-        self.tokens.backward(dx)  # adds its part to the gradient that the head left                        (5)
+        if dlogits is None:
+            return None
+        weight = self.tokens.weight
+        dx, dweight, _ = linear_backward(dlogits, x, weight, (True, weight.requires_grad, False))  # (3), (4)
+        accumulate(weight, dweight)
+        return dx
 
     def next_logits(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
         """tokens (B, T) -> the logits of the token after the last, (B, V): `forward` without the other T - 1 rows."""

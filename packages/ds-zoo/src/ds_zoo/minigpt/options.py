@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sample_every": 0,
     },
 }
-PRESETS["default"] = PRESETS["nanogpt-cpu"] | {"steps": 2500, "lr": 4e-3, "min_lr": 1e-4}
+PRESETS["default"] = PRESETS["nanogpt-cpu"] | {"steps": 2300, "lr": 4e-3, "min_lr": 1e-4}
 PRESETS["demo"] = PRESETS["default"] | {"steps": 1000, "sample_every": 250}
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

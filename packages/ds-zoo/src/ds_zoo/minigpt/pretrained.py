@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from ds_core.errors import CheckpointError
+from ds_core.errors import CheckpointError, WriteError, one_line
 from ds_core.files import write_atomically
 from torch import Tensor
 
@@ -51,6 +51,9 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
     """Write `state` (our names) for transformers; a model without biases gets biases of zero.
 
     Each file appears whole or not at all, the weights first, with a checksum of every tensor in their metadata.
+
+    Raises:
+        WriteError: the folder cannot be made, or a file in it not be written.
     """
     folder = Path(folder)
     tensors = {}
@@ -65,7 +68,10 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
     fields = to_hugging_face(config) | {"dtype": str(state["tokens.weight"].dtype).removeprefix("torch.")}
     checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
     metadata = {"format": "pt", "crc32": json.dumps(checksums)}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write a model into {folder}: {error.strerror or one_line(error)}") from error
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, metadata))
     write_atomically(folder / "config.json", (json.dumps(fields, indent=2) + "\n").encode())
 
@@ -127,7 +133,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     names = ["model.safetensors"]
     if not (folder / names[0]).exists():
         if index.exists():
-            names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+            names = _shards(index)
         elif (folder / "pytorch_model.bin").exists():
             raise CheckpointError(
                 f"{folder} holds pytorch_model.bin, a pickle, which can run any code when it is read: "
@@ -142,6 +148,14 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         except (OSError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{folder / name} is not a whole safetensors file: {error}") from error
     return tensors
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index lists."""
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} is damaged: expected a weight_map from the name of each tensor to its file")
+    return sorted(set(weight_map.values()))
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

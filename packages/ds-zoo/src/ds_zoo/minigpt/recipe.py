@@ -1,6 +1,5 @@
 """The recipe `minigpt` of the command `ds`: train a GPT on text, and let it write."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from ds_core.testing import Report, report
 
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE
-from ds_zoo.minigpt.generate import generate, lay_out_for_generation
+from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
@@ -35,7 +34,6 @@ def write(folder: Path, options: GenerateOptions) -> None:
             f"--block-size {options.block_size} is beyond the {model.config.block_size} tokens that the model was "
             "trained to look at together"
         )
-    lay_out_for_generation(model)
     tokens = generate(
         model,
         prompt_tokens,
@@ -46,8 +44,6 @@ def write(folder: Path, options: GenerateOptions) -> None:
         seed=options.seed,
         block_size=options.block_size,
     )
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     if not options.stream:
         print(prompt + tokenizer.decode(tokens))
         return

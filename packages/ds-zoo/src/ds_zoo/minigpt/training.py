@@ -1,6 +1,7 @@
 """`ds train minigpt`: from options to a trained model in a folder."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ds_core.compiled import compile_pairs
 from ds_core.errors import MissingPackageError, UserError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
-from ds_core.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder
+from ds_core.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder, store_options
 from ds_core.schedules import WarmupCosineLR
 from ds_core.trainer import Trainer
 from torch import Tensor
@@ -44,13 +45,16 @@ def train(options: TrainOptions) -> None:
     compile_pairs(options.compile == "pairs")
     # all that may fail stands before this line, for with --overwrite it deletes
     folder = open_run_folder("minigpt", options)
-    if not options.resume:
-        for name in ("config.json", "model.safetensors", CURVE_FILE):
-            (folder / name).unlink(missing_ok=True)  # of the run that is overwritten
-    write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
-
     trainer = build_trainer(options, model, corpus, folder, device)
     resumed = options.resume and trainer.resume()
+    # and only now is anything written, for a --resume that was refused leaves the run as it is
+    if options.resume:
+        store_options("minigpt", options)
+    if not resumed:
+        for name in ("config.json", "model.safetensors", CURVE_FILE):
+            (folder / name).unlink(missing_ok=True)  # of a run that was overwritten
+    write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
+
     _announce(options, model, corpus, device)
     if not resumed:
         trainer.write(f"before training, it writes:\n{sample(model, corpus, options.seed)}\n")
@@ -193,9 +197,10 @@ def _finish(options: TrainOptions, trainer: Trainer, corpus: Corpus, folder: Pat
         print(f"loss curve  not drawn: {error}")
     ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
     prompt = " --prompt 'def '" if options.text is None else ""
+    typed = shlex.quote(str(folder))
     print(
-        f"\ntry next:\n  {ds} generate {folder}{prompt}\n"
-        f"  {ds} train minigpt --out {folder} --resume --steps {2 * trainer.step}\n"
+        f"\ntry next:\n  {ds} generate {typed}{prompt}\n"
+        f"  {ds} train minigpt --out {typed} --resume --steps {2 * trainer.step}\n"
         f"  {ds} train minigpt --text FILE --out runs/mine",
         flush=True,
     )

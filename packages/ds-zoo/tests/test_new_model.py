@@ -1,0 +1,59 @@
+"""A MiniGPT before any training: its sizes and its initial weights."""
+
+import math
+
+import pytest
+import torch
+from ds_core import no_record
+from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+
+
+def test_initial_weights():
+    model = MiniGPT(MiniGPTConfig(200, 64, 8, 4, 64, dropout=0.0), generator=torch.Generator().manual_seed(0))
+    for name, tensor in model.named_parameters():
+        if name.endswith("bias"):
+            assert not tensor.any(), name
+        elif "norm" in name:
+            assert (tensor == 1).all(), name
+        else:
+            ends = name.endswith(("out_proj.weight", "linear2.weight"))
+            deviation = 0.02 / math.sqrt(16) if ends else 0.02
+            assert float(tensor.detach().std()) == pytest.approx(deviation, rel=0.05), name
+    tokens = torch.randint(200, (8, 65), generator=torch.Generator().manual_seed(1))
+    with no_record():
+        loss = TokenCrossEntropy()(model(tokens[:, :-1]), tokens[:, 1:])
+    assert float(loss) == pytest.approx(math.log(200), rel=0.02)  # an untrained model guesses
+
+
+def test_without_bias_there_is_none_anywhere():
+    names = [name for name, _ in MiniGPT(MiniGPTConfig(9, 6, 2, 2, 8, bias=False)).named_parameters()]
+    assert names
+    assert not [name for name in names if "bias" in name]
+
+
+def test_the_same_seed_gives_the_same_model():
+    torch.manual_seed(3)
+    first = MiniGPT(MiniGPTConfig(9, 6, 1, 2, 8))
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    second = MiniGPT(MiniGPTConfig(9, 6, 1, 2, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"heads": 3}, ValueError, "3 heads do not divide a width of 8"),
+        ({"layers": 0}, ValueError, "layers is 0"),
+        ({"width": 8.0}, TypeError, "width is 8.0"),
+        ({"heads": True}, TypeError, "heads is True"),
+        ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
+        ({"bias": 1}, TypeError, "bias is 1"),
+        ({"epsilon": 0.0}, ValueError, "epsilon is 0.0"),
+    ],
+)
+def test_impossible_sizes(change, error, message):
+    with pytest.raises(error, match=message):
+        MiniGPTConfig(**{"vocab_size": 9, "block_size": 6, "layers": 1, "heads": 2, "width": 8, **change})

@@ -1,0 +1,157 @@
+"""What the recipe `minigpt` cannot use, and what goes wrong on its way: one clear line each, and nothing lost."""
+
+import json
+import resource
+
+import pytest
+import safetensors.torch
+import torch
+from ds_core.run_folder import CHECKPOINT_FILE
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"ab \xff", "is not UTF-8: byte 0xff at offset 3, line 1"),
+        (b"to be or not", "is too short: its validation part has 2 tokens, expected at least 9"),
+        (b"t", "is too short"),
+    ],
+)
+def test_text_that_cannot_be_learned(data, message, run, text, tmp_path, complaint):
+    text.write_bytes(data)
+    assert message in complaint(run())
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_is_not_there(run, text, complaint):
+    text.unlink()
+    assert "cannot read the text" in complaint(run())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--heads", "3"], "--heads 3 does not divide --width 8"),
+        (["--vocab-size", "300"], "--vocab-size contradicts --tokenizer characters"),
+        (["--tokenizer", "bpe", "--vocab-size", "10"], "--vocab-size"),
+        (["--lr", "1e-4", "--min-lr", "1e-3"], "--min-lr 0.001 is above --lr 0.0001"),
+        (["--warmup-steps", "5"], "--warmup-steps 5 are more than --steps 4"),
+        (["--resume", "--overwrite"], "--resume and --overwrite"),
+        (["--dropout", "1"], "--dropout"),
+        (["--steps", "0"], "--steps"),
+        (["--lr", "nan"], "--lr"),
+        (["--preset", "demoo"], "demo"),
+        (["--device", "cuda:99"], "--device cuda:99 cannot be used here"),
+        (["--device", "meta"], "--device meta cannot be used here"),
+        (["--seed", str(2**62 + 1)], "--seed"),
+        (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--stepz", "3"], "--steps"),
+        (["--layers", "two"], "--layers"),
+    ],
+)
+def test_contradictory_and_impossible_options(more, message, run, tmp_path, complaint):
+    result = run(*more)
+    assert result[0] == 2
+    assert message in complaint(result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(run, text, complaint):
+    assert "cannot use" in complaint(run(out=text / "below"))  # below a file there is no folder, not even for root
+
+
+def damaged(whole):
+    newer = bytearray(whole)
+    header = newer.index(b'"version":"1"')
+    newer[header : header + 13] = b'"version":"7"'
+    data = 8 + int.from_bytes(whole[:8], "little")
+    return {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "corrupt": whole[:data] + bytes(byte ^ 255 for byte in whole[data:]),
+        "noise": b"\x17" * 1000,
+        "newer": bytes(newer),
+        "foreign": safetensors.torch.save({"weight": torch.zeros(3)}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "corrupt", "noise", "newer", "foreign"])
+def test_damaged_checkpoints(kind, ds, trained, complaint):
+    path = trained / CHECKPOINT_FILE
+    content = damaged(path.read_bytes())[kind]
+    path.write_bytes(content)
+    assert CHECKPOINT_FILE in complaint(ds("train", "minigpt", "--out", trained, "--resume", "--steps", 6))
+    assert CHECKPOINT_FILE in complaint(ds("generate", trained, "--weights", "last"))
+    assert path.read_bytes() == content
+    assert ds("generate", trained, "--tokens", 3)[0] == 0  # the best weights are another file
+
+
+def test_a_checkpoint_of_another_model(run, ds, trained, tmp_path, complaint):
+    assert run(width=4)[0] == 0
+    (trained / CHECKPOINT_FILE).write_bytes((tmp_path / "out" / CHECKPOINT_FILE).read_bytes())
+    assert "another model" in complaint(ds("train", "minigpt", "--out", trained, "--resume", "--steps", 6))
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        (["--prompt", "to bé"], 2, "--prompt has a character the tokenizer never saw: 'é' (U+00E9) at position 4"),
+        (["--prompt", ""], 2, "--prompt is empty"),
+        (["--block-size", "9"], 2, "--block-size 9 is beyond the 8 tokens"),
+        (["--temperature", "-1"], 2, "--temperature"),
+        (["--top-k", "0"], 2, "--top-k"),
+        (["--top-p", "0"], 2, "--top-p"),
+        (["--top-p", "1.1"], 2, "--top-p"),
+        (["--tokens", "-1"], 2, "--tokens"),
+    ],
+)
+def test_generating_what_cannot_be(more, status, message, ds, trained, complaint):
+    result = ds("generate", trained, *more)
+    assert message in complaint(result)
+    assert result[0] == status
+    assert result[1] == ""
+
+
+def test_generating_from_damaged_folders(ds, trained, complaint):
+    for name in ("model.safetensors", "tokenizer.json"):
+        whole = (trained / name).read_bytes()
+        for content in (whole[:-9], whole[:-200] + bytes(byte ^ 255 for byte in whole[-200:])):
+            (trained / name).write_bytes(content)
+            assert name in complaint(ds("generate", trained))
+        (trained / name).unlink()
+        assert name in complaint(ds("generate", trained))
+        (trained / name).write_bytes(whole)
+    (trained / "tokenizer.json").write_text(json.dumps({"type": "characters", "characters": "ab\n"}))
+    assert "tokenizer.json" in complaint(ds("generate", trained))
+
+
+def test_before_the_first_evaluation_there_are_only_the_last_weights(ds, trained, complaint):
+    (trained / "config.json").unlink()
+    (trained / "model.safetensors").unlink()
+    assert "no evaluation yet" in complaint(ds("generate", trained, "--tokens", 3))
+    assert ds("generate", trained, "--tokens", 3, "--weights", "last")[0] == 0
+
+
+def test_a_loss_that_turns_nan_names_the_layer_and_keeps_the_checkpoint(run, tmp_path, complaint, trained_weights):
+    result = run(lr=1e11, warmup_steps=0, steps=50, checkpoint_every=1)
+    assert result[0] == 1
+    line = complaint(result)
+    assert "the loss is nan" in line
+    assert "the first layer whose output is not finite is blocks.0." in line
+    assert all(torch.isfinite(tensor).all() for tensor in trained_weights(tmp_path / "out").values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(ds, trained, complaint, trained_weights, equal):
+    before = trained_weights(trained)
+    resume = ("train", "minigpt", "--out", trained, "--resume", "--steps", 6)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # no file may grow beyond this
+    try:
+        result = ds(*resume)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result[0] == 1
+    assert "cannot write" in complaint(result)
+    assert equal(trained_weights(trained), before)
+    assert ds(*resume)[0] == 0
