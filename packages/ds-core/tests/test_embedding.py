@@ -59,10 +59,12 @@ def test_worked_example() -> None:
     assert embedding_backward(dy, indices, weight, scale).tolist() == [[2, -1], [0, 0]]
 
 
-@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.5, float("inf"), 0.0])
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.5, float("inf"), float("-inf"), 0.0])
 @pytest.mark.parametrize("autograd", [True, False])
 def test_max_norm_shrinks_the_rows_that_are_looked_up(norm_type: float, autograd: bool) -> None:
     ours, twin = (cls(7, 3, max_norm=1.2, norm_type=norm_type).double() for cls in (Embedding, torch.nn.Embedding))
+    ours.weight.data.mul_(4)
+    ours.weight.data[INDICES.flatten()[0], 0] = 0.0  # which counts for the norms of order 0 and -inf
     twin.load_state_dict(ours.state_dict())
     before = ours.weight.detach().clone()
     dy = torch.randn(*INDICES.shape, 3, dtype=torch.float64)

@@ -121,13 +121,13 @@ def default_rows(query: Tensor) -> int:
 def head_tiles(query: Tensor, keys: int, rows: int) -> list[tuple[slice, slice]]:
     """The batch and the heads in slices whose scores stay in cache: some examples, or some heads of one example.
 
-    On other devices than CPU everything is one slice: there, few large operations are the fast ones.
+    On other devices than CPU everything is one slice, for there few large operations are the fast ones; and while
+    compiling, for the compiler cuts the work itself, and every tile would be code of its own.
     """
     batch, heads, queries, _ = query.shape
     together = batch * heads
-    if query.device.type == "cpu":
-        threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
-        together = max(1, threads * CACHED // max(1, min(rows, queries) * keys))
+    if query.device.type == "cpu" and not torch.compiler.is_compiling():
+        together = max(1, torch.get_num_threads() * CACHED // max(1, min(rows, queries) * keys))
     if together >= heads:
         examples = together // max(1, heads)
         return [(part, slice(0, heads)) for part in slices(batch, examples)]

@@ -1,0 +1,157 @@
+"""Break every formula of a package on purpose, one by one, and name the mistakes that its tests do not see.
+
+    hatch run mutate linear gelu        the files packages/*/src/*/linear.py and gelu.py
+    hatch run mutate ds-transformers    all that has a theory page there
+
+The tests of a file are those of its package that bear its name or import it; each mutant (tools/mutants.py) runs
+against them in a process of its own until the first one fails. Where what survives is no mistake, EQUIVALENT says why.
+The exit status is 1 where others survive. Needs `os.fork`, so Linux or macOS.
+"""
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mutants import Mutant, mutants
+from workspace import ROOT, Package, packages, place
+
+# By file and line: why what survives there is no mistake.
+EQUIVALENT = {
+    ("gelu.py", "t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)"): (
+        "where it clamps, autograd puts 0 in the place of NaN, so that any limit up there serves"
+    ),
+    ("embedding.py", "dweight = torch.zeros(weight.shape, dtype=widened(weight).dtype, device=weight.device)"): (
+        "minus zero is zero"
+    ),
+    ("embedding.py", "layer = cls(0, embeddings.shape[1], None, max_norm, norm_type, scale_grad_by_freq)"): (
+        "its table and their number are set in the lines below"
+    ),
+    (
+        "cross_entropy.py",
+        "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",
+    ): ("an ignored target may be any class"),
+}
+
+
+class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Serves one module from other source text than its file holds."""
+
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        self.module, self.path, self.source = module, path, source
+
+    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == self.module else None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", help="source files without .py, or packages")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants tried at a time")
+    options = parser.parse_args(arguments)
+    found = [(package, path) for package, path in _sources(root) if {path.stem, package.name} & set(options.names)]
+    unknown = set(options.names) - {name for package, path in found for name in (path.stem, package.name)}
+    if unknown:
+        parser.error(f"no source file with a theory page, and no package, is called {', '.join(sorted(unknown))}")
+    survivors = sum([_try(root, package, path, options.jobs) for package, path in found])
+    print(f"mutants: {survivors} survived" if survivors else "mutants: all caught")
+    return 1 if survivors else 0
+
+
+def _sources(root: Path) -> Iterator[tuple[Package, Path]]:
+    for package in packages(root):
+        for path in package.files("src"):
+            if (package.folder / "docs" / f"{path.stem}.md").exists():
+                yield package, path
+
+
+def _tests_of(package: Package, path: Path) -> Iterator[str]:
+    """The test files that bear its name first, then those that import it by name."""
+    named, others = [], []
+    for test in package.files("tests"):
+        if test.name.startswith(f"test_{path.stem}"):
+            named.append(test)
+        elif f"from {_module(package, path)} import" in test.read_text("utf-8") and test.name.startswith("test_"):
+            others.append(test)
+    return map(str, named + others)
+
+
+def _module(package: Package, path: Path) -> str:
+    return ".".join(path.relative_to(package.folder / "src").with_suffix("").parts)
+
+
+def _try(root: Path, package: Package, path: Path, jobs: int) -> int:
+    """Try every mutant of one file; prints what survives, and returns how many."""
+    tests = list(_tests_of(package, path))
+    source = path.read_text("utf-8")
+    found = list(mutants(source)) if tests else []
+    if not found:
+        return 0
+    began = time.monotonic()
+    if not _passes(_start(package, path, source, tests), began + 600):
+        print(f"{place(root, path)}: its tests fail as it is", flush=True)
+        return 1
+    limit = 30 + 5 * (time.monotonic() - began)
+    left, running, survivors = list(reversed(found)), dict[int, tuple[Mutant, float]](), 0
+    while left or running:
+        while left and len(running) < jobs:
+            mutant = left.pop()
+            running[_start(package, path, mutant.source, tests)] = (mutant, time.monotonic() + limit)
+        process, (mutant, end) = next(iter(running.items()))
+        del running[process]
+        text = source.splitlines()[mutant.line - 1].strip()
+        if _passes(process, end) and (path.name, text) not in EQUIVALENT:
+            survivors += 1
+            print(f"{place(root, path, mutant.line)}: {mutant.before}  ->  {mutant.after}", flush=True)
+    print(f"{place(root, path)}: {len(found)} mutants, {survivors} survived", flush=True)
+    return survivors
+
+
+def _start(package: Package, path: Path, source: str, tests: Sequence[str]) -> int:
+    """A process that runs the tests on this source; its exit status is pytest's."""
+    # Imported once, before the fork, for they take longer than most tests; the package itself never here.
+    import hypothesis  # noqa: F401
+    import pytest
+    import torch
+
+    torch.set_num_threads(1)
+    process = os.fork()
+    if process:
+        return process
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        sys.path.insert(0, str(package.folder / "src"))
+        sys.meta_path.insert(0, Planted(_module(package, path), path, source))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "--import-mode=importlib"]
+        status = int(pytest.main([*options, *tests]))
+    except BaseException:
+        status = 1
+    os._exit(status)
+
+
+def _passes(process: int, end: float) -> bool:
+    """Wait for the process; whether its tests passed. One that takes too long has found an endless loop."""
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        if time.monotonic() > end:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return False
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""A formula that no test looks at is named; one that is tested is not."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mutants import mutants
+
+TOOLS = Path(__file__).resolve().parents[1]
+
+SOURCE = """\
+def scale(x, weight):
+    return x * weight
+
+
+def scale_backward(dy, x, weight):
+    if x.dim() > 4:
+        raise ValueError("at most" + " four")
+    dx = dy * weight
+    dweight = (dy * x).sum()
+    return dx, dweight
+"""
+TESTS = """\
+import torch
+from ds_core.scale import scale, scale_backward
+
+def test_scale():
+    x, weight, dy = torch.tensor([2.0, 3.0]), torch.tensor(5.0), torch.tensor([7.0, -1.0])
+    assert scale(x, weight).tolist() == [10.0, 15.0]
+    dx, dweight = scale_backward(dy, x, weight)
+    assert dx.tolist() == [35.0, -5.0]
+"""
+
+
+def run(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    program = f"import sys, mutate, pathlib; sys.exit(mutate.main({[*names]!r}, pathlib.Path({str(root)!r})))"
+    return subprocess.run([sys.executable, "-c", program], cwd=TOOLS, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_an_untested_gradient_is_named(plant: Callable[..., Path], tested: bool) -> None:
+    tests = TESTS + "    assert dweight.item() == 11.0\n" * tested
+    root = plant(
+        {
+            "ds-core/src/ds_core/scale.py": SOURCE,
+            "ds-core/docs/scale.md": "# Scale\n",
+            "ds-core/tests/test_scale.py": tests,
+        }
+    )
+    done = run(root, "scale")
+    assert done.returncode == (0 if tested else 1), done.stdout + done.stderr
+    named = [line for line in done.stdout.splitlines() if "->" in line]
+    if tested:
+        assert named == []
+    else:
+        assert "packages/ds-core/src/ds_core/scale.py:9: dy * x  ->  dy / x" in named
+        assert all(line.startswith("packages/ds-core/src/ds_core/scale.py:9:") for line in named)
+
+
+def test_tests_that_fail_anyway_prove_nothing(plant: Callable[..., Path]) -> None:
+    files = {
+        "scale.py": ("src/ds_core", SOURCE),
+        "scale.md": ("docs", ""),
+        "test_scale.py": ("tests", TESTS + "    1 / 0"),
+    }
+    root = plant({f"ds-core/{folder}/{name}": text for name, (folder, text) in files.items()})
+    done = run(root, "ds-core")
+    assert done.returncode == 1
+    assert "its tests fail as it is" in done.stdout
+
+
+def test_an_unknown_name_is_refused(plant: Callable[..., Path]) -> None:
+    root = plant({"ds-core/src/ds_core/scale.py": SOURCE})
+    done = run(root, "scala")
+    assert done.returncode == 2
+    assert "is called scala" in done.stderr
+
+
+def test_each_operation_term_sign_and_number_is_changed_once() -> None:
+    found = {(mutant.before, mutant.after) for mutant in mutants("def f(a, b):\n    dx = -a + b * 2\n    return dx\n")}
+    assert found == {
+        ("dx = -a + b * 2", "dx = -(-a + b * 2)"),
+        ("-a + b * 2", "-a - b * 2"),
+        ("-a + b * 2", "-a"),
+        ("-a + b * 2", "b * 2"),
+        ("-a", "a"),
+        ("b * 2", "b / 2"),
+        ("b * 2", "b"),
+        ("b * 2", "2"),
+        ("2", "3"),
+    }
+    for mutant in mutants(SOURCE):
+        compile(mutant.source, "scale.py", "exec")
+        assert mutant.source != SOURCE
+        assert "four" in mutant.source
