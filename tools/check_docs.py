@@ -1,8 +1,8 @@
 r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d.py, with the same equation numbers.
 
 - Every source file that holds a function `..._backward`, a method `step` or a method `backward` that accumulates or
-  calls `self.saved()` has a page, by its name or as its docstring names it (`Theory: docs/linear.md`), and every page
-  that a docstring names is there.
+  calls `self.saved()` has a page, by its name (whatever folder it is in) or as its docstring names it
+  (`Theory: docs/linear.md`), and every page that a docstring names is there.
 - Every equation number that a comment of the code cites, `(3)`, or `(3) of tanh.md`, stands on the page, as a `\tag{3}`
   or at a line's end; no page numbers an equation that neither the code nor its own text cites.
 - The page has a section "Worked example" (but for `NO_EXAMPLE`), and every decimal number in it stands in
@@ -31,7 +31,7 @@ WORKED = "test_worked_example"
 # of their own; the tests of the last two assert the results of their examples, not each step on the way.
 NO_EXAMPLE = {
     "ds-core/src/ds_core/interop/borrowed.py",
-    "ds-core/src/ds_core/recompute.py",
+    "ds-core/src/ds_core/engine/recompute.py",
     "ds-zoo/src/ds_zoo/minigpt/loss.py",
     "ds-zoo/src/ds_zoo/minigpt/model.py",
 }
@@ -51,7 +51,7 @@ def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]
     tree = parse(path)
     inside = path.relative_to(package.source)
     named = NAMED_PAGE.findall(ast.get_docstring(tree) or "")
-    pages = [package.folder / "docs" / name for name in named or [inside.with_suffix(".md")]]
+    pages = [package.folder / "docs" / name for name in named or [f"{path.stem}.md"]]
     mathematics = _has_mathematics(tree) and "testing" not in inside.parts
     missing = [page for page in pages if not page.exists()] if named or mathematics else []
     for page in missing:

@@ -86,7 +86,7 @@ def test_a_layer_that_only_declares_backward_needs_no_page(plant):
 
 def test_what_hands_gradients_on_needs_no_example(plant):
     code = "class Recompute:\n    def backward(self, dy):\n        return self.saved()\n"
-    files = {"ds-core/src/ds_core/recompute.py": code, "ds-core/docs/recompute.md": "# Recomputation\n"}
+    files = {"ds-core/src/ds_core/engine/recompute.py": code, "ds-core/docs/recompute.md": "# Recomputation\n"}
     assert list(check_docs.check(plant(files))) == []
 
 

@@ -9,8 +9,8 @@ import sys
 
 import ds_core.cli
 import pytest
-from ds_core.recipes import find_recipe
-from ds_core.run_folder import open_run_folder
+from ds_core.recipe import find_recipe
+from ds_core.training.run_folder import open_run_folder
 from workspace import ROOT, packages, place, tomllib
 
 READMES = {place(ROOT, path): path for path in [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]}

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.compiled import compile_pairs
-from ds_core.cross_entropy import CrossEntropyLoss
-from ds_core.dropout import Dropout
-from ds_core.embedding import Embedding, embedding_backward
-from ds_core.gelu import GELU
-from ds_core.layer_norm import LayerNorm
-from ds_core.relu import ReLU
-from ds_core.softmax import Softmax
-from ds_core.trace import record
+from ds_core.activations.gelu import GELU
+from ds_core.activations.relu import ReLU
+from ds_core.activations.softmax import Softmax
+from ds_core.engine.compiled import compile_pairs
+from ds_core.engine.trace import record
+from ds_core.layers.dropout import Dropout
+from ds_core.layers.embedding import Embedding, embedding_backward
+from ds_core.layers.layer_norm import LayerNorm
+from ds_core.losses.cross_entropy import CrossEntropyLoss
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table

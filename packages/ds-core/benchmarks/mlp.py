@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from ds_core import Linear, Sequential
-from ds_core.adam import Adam
-from ds_core.compile_step import compile_step, whole_step
-from ds_core.cross_entropy import CrossEntropyLoss
-from ds_core.relu import ReLU
+from ds_core.activations.relu import ReLU
+from ds_core.engine.compile_step import compile_step, whole_step
+from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.optimizers.adam import Adam
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table

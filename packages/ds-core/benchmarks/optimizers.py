@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.adam import Adam, AdamW
-from ds_core.clipping import clip_grad_norm_
-from ds_core.sgd import SGD
+from ds_core.optimizers.adam import Adam, AdamW
+from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.optimizers.sgd import SGD
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table

@@ -2,7 +2,7 @@
 
 import torch
 from ds_core import Linear, Module, Residual, Sequential, accumulate, parameter
-from ds_core.recompute import drawn
+from ds_core.engine.recompute import drawn
 
 
 class Product(Module):

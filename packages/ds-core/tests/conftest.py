@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.trainer import Trainer
+from ds_core.training.trainer import Trainer
 
 # pytest's importlib mode puts no folder on the path, and some tests share classes (planted_layers.py and others)
 sys.path.append(str(Path(__file__).parent))

@@ -1,9 +1,9 @@
-"""An optimizer with packs beside one without, for the tests of `ds_core.flat_buffers`."""
+"""An optimizer with packs beside one without, for the tests of `ds_core.optimizers.flat_buffers`."""
 
 import torch
-from ds_core.adam import Adam, AdamW
+from ds_core.optimizers.adam import Adam, AdamW
+from ds_core.optimizers.sgd import SGD
 from ds_core.primitives import primitives_only
-from ds_core.sgd import SGD
 
 SHAPES = [(4, 3), (7,), (), (2, 3, 2), (1,), (0,), (5, 5)]
 

@@ -2,7 +2,7 @@
 
 import torch
 from ds_core import Module, accumulate, no_record, parameter
-from ds_core.recompute import drawn, replaying
+from ds_core.engine.recompute import drawn, replaying
 
 X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 

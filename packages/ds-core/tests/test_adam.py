@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from ds_core.adam import Adam, AdamW
+from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from ds_core.callbacks import EarlyStopping
+from ds_core.training.callbacks import EarlyStopping
 
 
 class Watched:

@@ -4,12 +4,12 @@ import json
 import os
 import zlib
 
-import ds_core.checkpoint
+import ds_core.training.checkpoint
 import pytest
 import torch
 from ds_core import CrossEntropyLoss, Linear, Module, Sequential
-from ds_core.checkpoint import describe_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from ds_core.errors import CheckpointError, WriteError
+from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -254,7 +254,7 @@ def test_full_disk_keeps_the_previous_checkpoint(saved, monkeypatch, fault):
         temporary.write_bytes(b"half")
         raise fault
 
-    monkeypatch.setattr(ds_core.checkpoint, "save_file", full)
+    monkeypatch.setattr(ds_core.training.checkpoint, "save_file", full)
     with pytest.raises(WriteError, match="what it held before is still there") as error:
         save_checkpoint(path, model=model, step=4)
     assert "\n" not in str(error.value)

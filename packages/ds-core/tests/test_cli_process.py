@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 
 import ds_core.cli
-import ds_core.recipes
+import ds_core.recipe
 import pytest
 from ds_core import __version__
 from ds_core.cli import main
 from ds_core.options import option
-from ds_core.recipes import Recipe
+from ds_core.recipe import Recipe
 
 
 @dataclass
@@ -34,7 +34,7 @@ def events(monkeypatch):
             return stub
 
     points = EntryPoints([Here("stub", "here:recipe", "ds.recipes")])
-    monkeypatch.setattr(ds_core.recipes, "entry_points", lambda group: points)
+    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: points)
     monkeypatch.setattr(ds_core.cli, "dedicate_process", lambda: happened.append("dedicated"))
     monkeypatch.delenv("DS_DEBUG", raising=False)
     return happened

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from ds_core.clipping import clip_grad_norm_, clip_grad_value_, get_total_norm
+from ds_core.optimizers.clipping import clip_grad_norm_, clip_grad_value_, get_total_norm
 from ds_core.primitives import primitives_only
 from hypothesis import given, settings
 from hypothesis import strategies as st

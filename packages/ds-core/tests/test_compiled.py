@@ -5,15 +5,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-import ds_core.compiled as compiled
+import ds_core.engine.compiled as compiled
 import pytest
 import torch
-from ds_core.compiled import compilable, compile_pairs, has_compiler
-from ds_core.cross_entropy import CrossEntropyLoss
-from ds_core.gelu import GELU
-from ds_core.layer_norm import LayerNorm
-from ds_core.softmax import Softmax
-from ds_core.trace import no_record, record
+from ds_core.activations.gelu import GELU
+from ds_core.activations.softmax import Softmax
+from ds_core.engine.compiled import compilable, compile_pairs, has_compiler
+from ds_core.engine.trace import no_record, record
+from ds_core.layers.layer_norm import LayerNorm
+from ds_core.losses.cross_entropy import CrossEntropyLoss
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from ds_core.cross_entropy import CrossEntropyLoss, cross_entropy, cross_entropy_backward
+from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.interop import as_torch
+from ds_core.losses.cross_entropy import CrossEntropyLoss, cross_entropy, cross_entropy_backward
 from ds_core.testing import check_loss, check_twin, check_twin_grid
-from ds_core.trace import record
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 SHAPES: list[Shapes] = [((6, 5), (6,)), ((5,), ()), ((3, 5, 4), (3, 4)), ((2, 5, 3, 2), (2, 3, 2))]

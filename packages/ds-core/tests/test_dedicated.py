@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from ds_core.dedicated import dedicate_process
+from ds_core.training.dedicated import dedicate_process
 if sys.argv[1] == "yes":
     assert dedicate_process()
 def step():
@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 GARBAGE = """
 import gc, weakref
-from ds_core.dedicated import dedicate_process
+from ds_core.training.dedicated import dedicate_process
 class Loop: pass
 dedicate_process()
 assert gc.get_freeze_count() > 0

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ds_core.dropout import Dropout, draw_noise, dropout, dropout_backward
-from ds_core.recompute import Recompute
+from ds_core.engine.recompute import Recompute
+from ds_core.engine.trace import record
+from ds_core.layers.dropout import Dropout, draw_noise, dropout, dropout_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid
-from ds_core.trace import record
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0])

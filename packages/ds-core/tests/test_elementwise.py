@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from ds_core.elementwise import PIECE, Out, elementwise
+from ds_core.engine.elementwise import PIECE, Out, elementwise
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from ds_core.embedding import Embedding, embedding, embedding_backward, row_scale
+from ds_core.engine.recompute import Recompute
+from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
-from ds_core.recompute import Recompute
+from ds_core.layers.embedding import Embedding, embedding, embedding_backward, row_scale
 from ds_core.testing import check_layer, check_twin_grid
-from ds_core.trace import record
 
 INDICES = torch.tensor([[0, 3, 3, 6], [2, 3, 0, 4]])
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ds_core import flat_buffers
-from ds_core.adam import AdamW
-from ds_core.flat_buffers import Scratch
+from ds_core.optimizers import flat_buffers
+from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.flat_buffers import Scratch
 from packed_twins import OPTIMIZERS, Twins, give_gradients, packed, start
 
 
@@ -88,7 +88,7 @@ def test_big_parameters_are_updated_piece_by_piece(name, monkeypatch):
     whole = Twins(make)
     whole.steps(5)
     monkeypatch.setattr(flat_buffers, "piece_size", lambda device: 8)
-    monkeypatch.setattr("ds_core.optimizer.piece_size", lambda device: 8)
+    monkeypatch.setattr("ds_core.optimizers.optimizer.piece_size", lambda device: 8)
     cut = Twins(make)
     cut.steps(5)
     for ours, expected in zip(cut.pair[0], whole.pair[1], strict=True):

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from ds_core.adam import Adam
+from ds_core.optimizers.adam import Adam
 from packed_twins import OPTIMIZERS, Twins, give_gradients, packed
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.gradients import add_gradients
+from ds_core.training.gradients import add_gradients
 from squared_error import Squares
 
 

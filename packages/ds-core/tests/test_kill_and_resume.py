@@ -16,13 +16,15 @@ SESSIONS = '''
 import json, os, random, resource, shutil, signal, sys, time, traceback
 import numpy as np, torch
 torch.set_num_threads(1)
-import ds_core.checkpoint, ds_core.files, ds_core.history
+import ds_core.files
+from ds_core.training import checkpoint
+from ds_core.training.history import JsonLines
 from ds_core import Linear, Module, Sequential, no_record
-from ds_core.adam import AdamW
-from ds_core.callbacks import Callback, EarlyStopping
-from ds_core.dropout import Dropout
+from ds_core.optimizers.adam import AdamW
+from ds_core.training.callbacks import Callback, EarlyStopping
+from ds_core.layers.dropout import Dropout
 from ds_core.schedules import WarmupCosineLR
-from ds_core.trainer import Trainer
+from ds_core.training.trainer import Trainer
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -122,7 +124,7 @@ def train(folder, fault):
 
 def break_writes(fault, trainer):
     """Make the second checkpoint of this session, or a line of the log, the moment of death."""
-    save_file, replace, append = ds_core.checkpoint.save_file, os.replace, ds_core.history.JsonLines.append
+    save_file, replace, append = checkpoint.save_file, os.replace, JsonLines.append
     count = [0]
 
     def second():
@@ -155,16 +157,16 @@ def break_writes(fault, trainer):
         append(log, record)
 
     if fault == "half of the checkpoint written":
-        ds_core.checkpoint.save_file = half
+        checkpoint.save_file = half
     elif fault == "first checkpoint half written":
         count[0] = 1
-        ds_core.checkpoint.save_file = half
+        checkpoint.save_file = half
     elif fault == "before the rename":
         os.replace = before
     elif fault == "after the rename":
         os.replace = after
     elif fault == "in a line of the log":
-        ds_core.history.JsonLines.append = cut_line
+        JsonLines.append = cut_line
     elif fault == "disk full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 

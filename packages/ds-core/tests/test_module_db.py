@@ -5,13 +5,13 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from ds_core.cross_entropy import CrossEntropyLoss
-from ds_core.embedding import Embedding
-from ds_core.gelu import GELU
-from ds_core.layer_norm import LayerNorm
-from ds_core.linear import Linear
-from ds_core.relu import ReLU
-from ds_core.softmax import Softmax
+from ds_core.activations.gelu import GELU
+from ds_core.activations.relu import ReLU
+from ds_core.activations.softmax import Softmax
+from ds_core.layers.embedding import Embedding
+from ds_core.layers.layer_norm import LayerNorm
+from ds_core.layers.linear import Linear
+from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.testing import check_twin
 
 # How many cases each class has at least, lest a change of PyTorch's list empty the test.

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from ds_core.nested import Packer, all_finite, tensor_names, unpack
+from ds_core.engine.nested import Packer, all_finite, tensor_names, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.nonfinite import first_nonfinite
+from ds_core.training.nonfinite import first_nonfinite
 
 
 class Change(Module):

@@ -5,8 +5,8 @@ import io
 
 import pytest
 import torch
-from ds_core.adam import Adam, AdamW
-from ds_core.sgd import SGD
+from ds_core.optimizers.adam import Adam, AdamW
+from ds_core.optimizers.sgd import SGD
 
 PAIRS = {
     "SGD": (lambda p: SGD(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),

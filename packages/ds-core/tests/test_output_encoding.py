@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from ds_core.options import option
-from ds_core.run_folder import RunOptions, open_run_folder
+from ds_core.training.run_folder import RunOptions, open_run_folder
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.pieces import pieces
+from ds_core.engine.pieces import pieces
 
 
 @pytest.mark.parametrize(("numbers", "sizes"), [(0, [0]), (1, [1]), (10, [10]), (11, [10, 1]), (35, [10, 10, 10, 5])])

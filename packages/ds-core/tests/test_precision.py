@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.precision import widened, without_autocast
+from ds_core.engine.precision import widened, without_autocast
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

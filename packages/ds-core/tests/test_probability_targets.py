@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from ds_core.cross_entropy import CrossEntropyLoss
+from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
-from ds_core.probability_targets import (
+from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.losses.probability_targets import (
     probability_cross_entropy,
     probability_cross_entropy_backward,
     probability_target_backward,
 )
 from ds_core.testing import check_loss
-from ds_core.trace import record
 
 
 def probability_batch(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:

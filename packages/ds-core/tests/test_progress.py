@@ -1,6 +1,6 @@
 """The bar and the lines beside it."""
 
-from ds_core.progress import Progress
+from ds_core.training.progress import Progress
 
 
 def test_bar_shows_steps_and_values(capsys):

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from ds_core.nested import Packer, unpack
-from ds_core.random_state import (
+from ds_core.engine.nested import Packer, unpack
+from ds_core.training.random_state import (
     random_state,
     restore_random_state,
     restore_torch_random_state,

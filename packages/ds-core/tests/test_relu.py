@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ds_core.relu import ReLU, relu, relu_backward
+from ds_core.activations.relu import ReLU, relu, relu_backward
+from ds_core.engine.trace import record
 from ds_core.testing import check_layer, check_twin
-from ds_core.trace import record
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 4, 5)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ds_core.errors import UserError, WriteError
 from ds_core.options import option
-from ds_core.run_folder import (
+from ds_core.training.run_folder import (
     RunOptions,
     installed_versions,
     open_run_folder,

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from ds_core.adam import AdamW
+from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.sgd import SGD
 from ds_core.schedules import Schedule, WarmupCosineLR
-from ds_core.sgd import SGD
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 import torch
-from ds_core.softmax import Softmax, softmax, softmax_backward
+from ds_core.activations.softmax import Softmax, softmax, softmax_backward
+from ds_core.engine.trace import record
 from ds_core.testing import check_layer, check_twin, check_twin_grid
-from ds_core.trace import record
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2])

@@ -2,14 +2,14 @@
 
 import math
 
-import ds_core.stepper
+import ds_core.training.stepper
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.checkpoint import describe_checkpoint
-from ds_core.compile_step import whole_step
+from ds_core.engine.compile_step import whole_step
 from ds_core.errors import NonFiniteError
-from ds_core.trainer import Trainer
+from ds_core.training.checkpoint import describe_checkpoint
+from ds_core.training.trainer import Trainer
 from squared_error import Squares
 
 
@@ -45,7 +45,7 @@ def make(folder):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """The step that would be compiled, as it is: what is tested here is what follows it."""
-    monkeypatch.setattr(ds_core.stepper, "compile_step", whole_step)
+    monkeypatch.setattr(ds_core.training.stepper, "compile_step", whole_step)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -82,7 +82,7 @@ def test_only_the_compiled_step_is_not_finite(tmp_path, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(ds_core.stepper, "compile_step", wrong)
+    monkeypatch.setattr(ds_core.training.stepper, "compile_step", wrong)
     with pytest.raises(
         NonFiniteError, match="step 5: the loss is nan; repeated eagerly from step 3, every step is finite"
     ):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ds_core import Module
-from ds_core.structure import leaves, map_leaves
+from ds_core.engine.structure import leaves, map_leaves
 from ds_core.testing import check_layer
 from ds_core.testing.structure import tensors, transform
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ds_core import Linear, Module, Trace, TraceError, no_record, record, recording
-from ds_core.trace import Entry, describe
+from ds_core.engine.trace import Entry, describe
 
 
 class Square(Module):

@@ -7,11 +7,11 @@ import signal
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.batches import Batches
-from ds_core.callbacks import Callback, EarlyStopping
-from ds_core.checkpoint import describe_checkpoint
 from ds_core.errors import Interrupted, NonFiniteError
-from ds_core.trainer import Trainer
+from ds_core.training.batches import Batches
+from ds_core.training.callbacks import Callback, EarlyStopping
+from ds_core.training.checkpoint import describe_checkpoint
+from ds_core.training.trainer import Trainer
 
 
 def test_a_step_is_that_of_pytorch(small):

@@ -2,14 +2,14 @@
 
 import os
 
-import ds_core.checkpoint
-import ds_core.trainer
+import ds_core.training.checkpoint
+import ds_core.training.trainer
 import pytest
 import torch
-from ds_core.callbacks import EarlyStopping
-from ds_core.checkpoint import describe_checkpoint, save_checkpoint
 from ds_core.errors import CheckpointError, UserError, WriteError
-from ds_core.trainer import Trainer
+from ds_core.training.callbacks import EarlyStopping
+from ds_core.training.checkpoint import describe_checkpoint, save_checkpoint
+from ds_core.training.trainer import Trainer
 from safetensors import SafetensorError
 
 
@@ -25,9 +25,9 @@ def test_a_run_that_stopped_early_stays_stopped(small, tmp_path, capsys):
 
 def test_checkpoints_with_evaluations_and_at_the_end(small, tmp_path, monkeypatch):
     saved = []
-    original = ds_core.trainer.save_checkpoint
+    original = ds_core.training.trainer.save_checkpoint
     monkeypatch.setattr(
-        ds_core.trainer, "save_checkpoint", lambda *a, **k: (saved.append(k["step"]), original(*a, **k))
+        ds_core.training.trainer, "save_checkpoint", lambda *a, **k: (saved.append(k["step"]), original(*a, **k))
     )
     small.make(tmp_path / "a", evaluate=small.validation, evaluate_every=2).fit(small.Points(), 5)
     small.make(tmp_path / "b", checkpoint_every=3).fit(small.Points(), 7)
@@ -178,7 +178,7 @@ def test_full_disk_at_a_checkpoint(small, tmp_path, monkeypatch):
 
     trainer = small.make(tmp_path)
     trainer.resume()
-    monkeypatch.setattr(ds_core.checkpoint, "save_file", full)
+    monkeypatch.setattr(ds_core.training.checkpoint, "save_file", full)
     with pytest.raises(WriteError, match=r"No space left on device.*; what it held before is still there"):
         trainer.fit(small.Points(), 4)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_core.update_rule import counted_, move_, move_all_, number, seen_gradient, seen_gradients_
+from ds_core.optimizers.update_rule import counted_, move_, move_all_, number, seen_gradient, seen_gradients_
 
 COUPLED = {"lr": 0.1, "weight_decay": 0.5, "maximize": False}
 DECOUPLED = {**COUPLED, "decoupled_weight_decay": True}

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from ds_core import Linear, Recompute, Sequential, no_record, record
-from ds_core.gelu import GELU
-from ds_core.layer_norm import LayerNorm
-from ds_core.relu import ReLU
+from ds_core.activations.gelu import GELU
+from ds_core.activations.relu import ReLU
+from ds_core.layers.layer_norm import LayerNorm
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import FeedForward, KeyValueCache, PreNormBlock, SelfAttention
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from ds_core import record
-from ds_core.adam import AdamW
-from ds_core.clipping import clip_grad_norm_
-from ds_core.compile_step import compile_step
-from ds_core.compiled import compile_pairs
+from ds_core.engine.compile_step import compile_step
+from ds_core.engine.compiled import compile_pairs
+from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 from ds_zoo.minigpt.training import parameter_groups
 

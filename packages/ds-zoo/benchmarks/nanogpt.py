@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from ds_core.compiled import compile_pairs
-from ds_core.dedicated import dedicate_process
+from ds_core.engine.compiled import compile_pairs
 from ds_core.options import build_options
+from ds_core.training.dedicated import dedicate_process
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.corpus import read_corpus
 from ds_zoo.minigpt.options import PRESETS, TrainOptions

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 from ds_core.cli import main
-from ds_core.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_zoo.text_tokenizers import load_tokenizer
 
 TINY = {

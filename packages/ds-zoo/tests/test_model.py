@@ -4,11 +4,11 @@ import pytest
 import torch
 import transformers
 from ds_core import Recompute, ShapeError, TraceError, no_record, record
-from ds_core.adam import AdamW
-from ds_core.clipping import clip_grad_norm_
-from ds_core.compile_step import whole_step
+from ds_core.activations.softmax import softmax
+from ds_core.engine.compile_step import whole_step
+from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.primitives import primitives_only
-from ds_core.softmax import softmax
 from ds_core.testing import report
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 from ds_zoo.minigpt.training import parameter_groups

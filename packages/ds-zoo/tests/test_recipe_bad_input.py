@@ -6,7 +6,7 @@ import resource
 import pytest
 import safetensors.torch
 import torch
-from ds_core.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE
 
 
 @pytest.mark.parametrize(

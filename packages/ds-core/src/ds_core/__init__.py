@@ -1,32 +1,32 @@
 """DeepScratch's engine: layers, losses and optimizers whose every gradient is written by hand."""
 
 from ds_core.__about__ import __version__
-from ds_core.adam import Adam, AdamW
-from ds_core.callbacks import Callback, EarlyStopping
-from ds_core.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from ds_core.clipping import clip_grad_norm_, clip_grad_value_
-from ds_core.compile_step import compile_step, whole_step
-from ds_core.compiled import compilable, compile_pairs
-from ds_core.composition import Frozen, Parallel, Residual, Sequential
-from ds_core.cross_entropy import CrossEntropyLoss
-from ds_core.dropout import Dropout
-from ds_core.embedding import Embedding
+from ds_core.activations.gelu import GELU
+from ds_core.activations.relu import ReLU
+from ds_core.activations.softmax import Softmax
+from ds_core.engine.compile_step import compile_step, whole_step
+from ds_core.engine.compiled import compilable, compile_pairs
+from ds_core.engine.composition import Frozen, Parallel, Residual, Sequential
+from ds_core.engine.module import Module
+from ds_core.engine.parameter import accumulate, parameter
+from ds_core.engine.recompute import Recompute, drawn, replaying
+from ds_core.engine.trace import Trace, TraceError, no_record, record, recording, reuse
 from ds_core.errors import CheckpointError, ShapeError, StateDictError, UserError
-from ds_core.gelu import GELU
-from ds_core.layer_norm import LayerNorm
-from ds_core.linear import Linear, linear, linear_backward
-from ds_core.module import Module
-from ds_core.optimizer import BaseOptimizer
-from ds_core.parameter import accumulate, parameter
+from ds_core.layers.dropout import Dropout
+from ds_core.layers.embedding import Embedding
+from ds_core.layers.layer_norm import LayerNorm
+from ds_core.layers.linear import Linear, linear, linear_backward
+from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.optimizers.adam import Adam, AdamW
+from ds_core.optimizers.clipping import clip_grad_norm_, clip_grad_value_
+from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.sgd import SGD
 from ds_core.primitives import BlackBoxError, primitives_only
 from ds_core.protocols import Layer, Loss, Optimizer
-from ds_core.recompute import Recompute, drawn, replaying
-from ds_core.relu import ReLU
 from ds_core.schedules import Schedule, WarmupCosineLR
-from ds_core.sgd import SGD
-from ds_core.softmax import Softmax
-from ds_core.trace import Trace, TraceError, no_record, record, recording, reuse
-from ds_core.trainer import Trainer
+from ds_core.training.callbacks import Callback, EarlyStopping
+from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ds_core.training.trainer import Trainer
 
 __all__ = [
     "GELU",

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.__about__ import __version__
-from ds_core.dedicated import dedicate_process
 from ds_core.errors import Interrupted, UserError, one_line
 from ds_core.information import environment_table, folder_table
 from ds_core.options import Parser, add_options, build_options, did_you_mean
-from ds_core.recipes import Recipe, find_recipe, installed_recipes
-from ds_core.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
+from ds_core.recipe import Recipe, find_recipe, installed_recipes
+from ds_core.training.dedicated import dedicate_process
+from ds_core.training.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
 
 USAGE = """\
 usage: ds COMMAND ...

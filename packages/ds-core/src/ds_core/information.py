@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ds_core.checkpoint import describe_checkpoint
-from ds_core.compiled import has_compiler
-from ds_core.run_folder import CHECKPOINT_FILE, installed_versions, read_run_folder
+from ds_core.engine.compiled import has_compiler
+from ds_core.training.checkpoint import describe_checkpoint
+from ds_core.training.run_folder import CHECKPOINT_FILE, installed_versions, read_run_folder
 
 Table = list[tuple[str, str]]
 

@@ -16,7 +16,7 @@ from torch import fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ds_core.trace import describe
+from ds_core.engine.trace import describe
 
 
 class Group(NamedTuple):

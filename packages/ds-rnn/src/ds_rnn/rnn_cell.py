@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter
-from ds_core.relu import relu, relu_backward
+from ds_core.activations.relu import relu, relu_backward
 from torch import Tensor
 
 from ds_rnn.tanh import tanh, tanh_backward

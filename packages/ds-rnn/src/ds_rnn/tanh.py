@@ -2,7 +2,7 @@
 
 import torch
 from ds_core import reuse
-from ds_core.precision import widened
+from ds_core.engine.precision import widened
 from torch import Tensor
 
 

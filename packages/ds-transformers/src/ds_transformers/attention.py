@@ -4,8 +4,8 @@ import math
 
 import torch
 from ds_core import ShapeError, reuse
-from ds_core.exponential import LOG2_E
-from ds_core.precision import without_autocast
+from ds_core.engine.exponential import LOG2_E
+from ds_core.engine.precision import without_autocast
 from torch import Tensor
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value, N = B H

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module
-from ds_core.composition import backward_through, sum_gradients, trainable
-from ds_core.dropout import Dropout
+from ds_core.engine.composition import backward_through, sum_gradients, trainable
+from ds_core.layers.dropout import Dropout
 from torch import Tensor
 
 # B = batch, T = time, E = embed_dim, F = hidden

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from ds_core.dropout import draw_noise
-from ds_core.recompute import drawn
+from ds_core.engine.recompute import drawn
+from ds_core.layers.dropout import draw_noise
 from torch import Tensor
 
 from ds_transformers.attention import attention, attention_backward

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from ds_core.exponential import LOG2_E
-from ds_core.precision import without_autocast
+from ds_core.engine.exponential import LOG2_E
+from ds_core.engine.precision import without_autocast
 from torch import Tensor
 
 from ds_transformers.attention import (

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.module import Module, held
-from ds_core.parameter import accumulate
-from ds_core.recompute import drawn, replaying, taping
-from ds_core.structure import leaves, map_leaves, none_if_zero, pair_leaves
-from ds_core.trace import describe, no_record, recording
+from ds_core.engine.module import Module, held
+from ds_core.engine.parameter import accumulate
+from ds_core.engine.recompute import drawn, replaying, taping
+from ds_core.engine.structure import leaves, map_leaves, none_if_zero, pair_leaves
+from ds_core.engine.trace import describe, no_record, recording
 
 
 def from_torch(module: torch.nn.Module) -> Module:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.module import is_layer
+from ds_core.engine.module import is_layer
 
 # a holder (an object, a list or a dict) and the attribute, index or key under which it holds a tensor
 Place = tuple[Any, Any]

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.composition import backward_without_input
+from ds_core.engine.composition import backward_without_input
+from ds_core.engine.module import held, walk
+from ds_core.engine.structure import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
+from ds_core.engine.trace import Entry, describe, no_record, record
 from ds_core.interop.places import Place, find_tensors, hold, holding
-from ds_core.module import held, walk
-from ds_core.structure import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
-from ds_core.trace import Entry, describe, no_record, record
 
 
 def as_torch(layer: Any) -> torch.nn.Module:

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.trace import describe
+from ds_core.engine.trace import describe
 
 _HINTS = {
     "trace": "forward calls self.save(...) once, backward calls self.saved() once, first, even where dy is None",
-    "repeatable": "random draws come from torch's default generator, through ds_core.recompute.drawn",
+    "repeatable": "random draws come from torch's default generator, through ds_core.engine.recompute.drawn",
     "reuse": "each call keeps its own tensors: self.save(...) in forward, self.saved() in backward, nothing on self",
     "non-contiguous": "the same numbers in another memory layout: reshape instead of view, take no strides for granted",
     "batch of one": "no batch dimension? batch_dim=None. A batch of one is not allowed? skip=['batch of one']",

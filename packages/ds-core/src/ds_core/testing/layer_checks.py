@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.composition import sum_gradients
+from ds_core.engine.composition import sum_gradients
+from ds_core.engine.recompute import Recompute
 from ds_core.primitives import primitives_only
-from ds_core.recompute import Recompute
 from ds_core.testing.calls import Call, make_call, random_gradients
 from ds_core.testing.differences import finite_differences
 from ds_core.testing.failure import compare

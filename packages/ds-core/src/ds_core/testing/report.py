@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ds_core.module import Module
+from ds_core.engine.module import Module
+from ds_core.engine.trace import describe
 from ds_core.testing.calls import double, make_call, random_gradients
 from ds_core.testing.differences import finite_differences
 from ds_core.testing.failure import relative_difference
 from ds_core.testing.structure import transform
 from ds_core.testing.subject import Subject
-from ds_core.trace import describe
 
 
 class Row(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.structure import field_names, items_of, map_leaves
+from ds_core.engine.structure import field_names, items_of, map_leaves
 
 
 def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+from ds_core.engine.trace import TraceError, no_record, record
 from ds_core.primitives import BlackBoxError
 from ds_core.testing.calls import Call, align_outputs
 from ds_core.testing.failure import CheckFailed, largest_difference, name_of
 from ds_core.testing.structure import align, floating, outline, tensors, transform
-from ds_core.trace import TraceError, no_record, record
 
 
 class Evaluation(NamedTuple):

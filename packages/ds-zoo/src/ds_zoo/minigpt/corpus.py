@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ds_core.callbacks import Callback
 from ds_core.errors import CheckpointError, UserError
-from ds_core.run_folder import CHECKPOINT_FILE
+from ds_core.training.callbacks import Callback
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from torch import Tensor
 
 from ds_zoo.minigpt.options import TrainOptions

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import no_record
-from ds_core.softmax import softmax
+from ds_core.activations.softmax import softmax
 from torch import Tensor
 
 from ds_zoo.minigpt.model import MiniGPT

@@ -1,7 +1,7 @@
 """Cross-entropy of a language model: each position predicts the token that follows. Theory: docs/loss.md."""
 
 from ds_core import Module, ShapeError
-from ds_core.cross_entropy import CrossEntropyLoss
+from ds_core.losses.cross_entropy import CrossEntropyLoss
 from torch import Tensor
 
 # B = batch, T = time, V = vocab_size

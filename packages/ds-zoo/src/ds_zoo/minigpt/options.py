@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.checkpoint import describe_checkpoint
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.run_folder import CHECKPOINT_FILE, RunOptions
+from ds_core.training.checkpoint import describe_checkpoint
+from ds_core.training.run_folder import CHECKPOINT_FILE, RunOptions
 
 # Values of the options that depend on the preset. "nanogpt-cpu" is the recipe that nanoGPT publishes for a laptop
 # (https://github.com/karpathy/nanoGPT, "I only have a macbook"), but for the 20 evaluation batches being the same

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from ds_core.checkpoint import load_weights
 from ds_core.errors import CheckpointError, UserError
 from ds_core.options import build_options, from_json
-from ds_core.recipes import Recipe
-from ds_core.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.recipe import Recipe
 from ds_core.testing import Report, report
+from ds_core.training.checkpoint import load_weights
+from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from ds_core import no_record
-from ds_core.adam import AdamW
-from ds_core.callbacks import Callback
-from ds_core.compiled import compile_pairs
+from ds_core.engine.compiled import compile_pairs
 from ds_core.errors import MissingPackageError, UserError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
-from ds_core.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder, store_options
+from ds_core.optimizers.adam import AdamW
 from ds_core.schedules import WarmupCosineLR
-from ds_core.trainer import Trainer
+from ds_core.training.callbacks import Callback
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder, store_options
+from ds_core.training.trainer import Trainer
 from torch import Tensor
 
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks

@@ -1,0 +1,1 @@
+"""Functions applied number by number, and those over one dimension."""

@@ -1,0 +1,71 @@
+"""Softmax: any numbers into positive ones that sum to 1. Theory: docs/softmax.md."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.exponential import exponential
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.engine.trace import reuse
+
+
+@compilable
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """x -> y of the same shape, y_i = exp(x_i) / sum_j exp(x_j) along `dim`."""
+    if x.numel() == 0:
+        return x.clone()
+    wide = widened(x)
+    # The shift keeps exp from overflowing and cancels in the ratio, so it is a constant to autograd too.
+    shifted = wide - wide.detach().amax(dim, keepdim=True)
+    exps = exponential(shifted)
+    return torch.div(exps, exps.sum(dim, keepdim=True), out=reuse(exps)).to(x.dtype)
+
+
+@compilable
+def softmax_backward(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    """dy, y -> dx, all of one shape."""
+    wide = widened(y)
+    dx = widened(dy) * wide
+    total = dx.sum(dim, keepdim=True)
+    return dx.addcmul_(wide, total, value=-1).to(y.dtype)  # dx_i = y_i dy_i - y_i sum_j dy_j y_j               (2)
+
+
+class Softmax(Module):
+    """y_i = exp(x_i) / sum_j exp(x_j) along one dimension.
+
+    Twin of torch.nn.Softmax. Where a whole slice is -inf it is NaN, as in PyTorch.
+
+    Args:
+        dim: the dimension whose slices sum to 1. None, which PyTorch deprecates, means 0 for inputs of
+            0, 1 or 3 dimensions and 1 for others, with a warning.
+
+    Raises:
+        IndexError: from `forward`, where the input has no dimension `dim`.
+    """
+
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape, every slice along `dim` summing to 1."""
+        dim = self._dim_of(x)
+        y = softmax(x, dim)
+        self.save(y, dim)
+        return y
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        y, dim = self.saved()
+        return None if dy is None else softmax_backward(dy, y, dim)
+
+    def _dim_of(self, x: Tensor) -> int:
+        if self.dim is not None:
+            return self.dim
+        warnings.warn("Softmax: without dim it is guessed from the number of dimensions; give dim=", stacklevel=4)
+        return 0 if x.dim() in (0, 1, 3) else 1
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

@@ -1,0 +1,100 @@
+"""Trade time for memory: keep a layer's inputs only, and run its forward again in backward. Theory: docs/recompute.md.
+
+The second forward must equal the first: random draws are replayed from a tape
+(restoring the generator's state instead fails under fullgraph), and layers leave
+their running statistics alone while `replaying()`.
+"""
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from ds_core.engine.module import Module
+from ds_core.engine.trace import TraceError, no_record, record, recording
+
+
+class _Tapes(threading.local):
+    """The open tapes of this thread, innermost last, each with whether it is replayed (or else written)."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[list[Tensor], bool]] = []
+
+
+_tapes = _Tapes()
+
+
+class tape:
+    """While open, `drawn` writes its tensors to `draws`, or with `replay=True` takes them from there in order."""
+
+    def __init__(self, draws: list[Tensor], replay: bool = False) -> None:
+        self.entry = (draws, replay)
+
+    def __enter__(self) -> None:
+        _tapes.open.append(self.entry)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        _tapes.open.pop()
+
+
+def taping() -> bool:
+    """Whether random draws are being written down or replayed."""
+    return len(_tapes.open) > 0
+
+
+def replaying() -> bool:
+    """Whether a forward runs for the second time: leave running statistics alone."""
+    return any(replay for _, replay in _tapes.open)
+
+
+def drawn(draw: Callable[[], Tensor]) -> Tensor:
+    """The tensor that `draw` draws at random; every layer that draws does so through here.
+
+    Raises:
+        TraceError: a replayed forward draws more than the first one did.
+    """
+    written = []
+    value = None
+    for draws, replay in reversed(_tapes.open):
+        if replay:
+            if len(draws) == 0:
+                raise TraceError("a recomputed forward draws more random tensors than the first one did")
+            value = draws.pop(0)
+            break
+        written.append(draws)
+    if value is None:
+        value = draw()
+    for draws in written:
+        draws.append(value)
+    return value
+
+
+class Recompute(Module):
+    """The same function as `layer`, keeping only its inputs (and its random draws) between forward and backward.
+
+    Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. Costs one more forward of `layer`.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        if not recording():
+            return self.layer.forward(*inputs, **options)
+        draws: list[Tensor] = []
+        with no_record(), tape(draws):
+            outputs = self.layer.forward(*inputs, **options)
+        self.save(inputs, options, draws)
+        return outputs
+
+    def backward(self, *dys: Any, **options: Any) -> Any:
+        inputs, forward_options, draws = self.saved()
+        if dys and all(dy is None for dy in dys):  # without any: a loss, whose gradient is 1
+            return None
+        with record(), tape(list(draws), replay=True):
+            self.layer.forward(*inputs, **forward_options)
+            return self.layer.backward(*dys, **options)

@@ -1,0 +1,1 @@
+"""Layers with parameters, statistics, randomness or a change of shape."""

@@ -1,0 +1,1 @@
+"""Losses: one number from predictions and targets, and its gradient."""

@@ -1,0 +1,206 @@
+"""Cross-entropy between the softmax of logits and a class, or probabilities. Theory: docs/cross_entropy.md."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.exponential import exponential
+from ds_core.engine.module import Module
+from ds_core.engine.trace import recording
+from ds_core.errors import ShapeError
+from ds_core.losses.probability_targets import (
+    class_dim,
+    per_class,
+    probability_cross_entropy,
+    probability_cross_entropy_backward,
+    probability_target_backward,
+    shift,
+)
+
+# N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+# Not @compilable: compiled, the scatter below copies the whole buffer, and eager is faster for many classes.
+
+
+def cross_entropy(
+    x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, shares (N, ...), exps like x, sums (N, 1, ...).
+
+    `classes` holds 0 where `ignored`. The shares are the weights of the targets, 0 where ignored; the mean
+    divides by their sum.
+    """
+    dim = class_dim(x)
+    shifted = shift(x)  # z
+    picked = shifted.gather(dim, classes.unsqueeze(dim)).squeeze(dim)
+    smooth = None if label_smoothing == 0 else _sum_of_classes(shifted, weight)
+    exps = exponential(shifted)
+    sums = exps.sum(dim, keepdim=True)  # S
+    logs = sums.log().squeeze(dim)
+    shares = ignored.logical_not().to(picked.dtype)
+    if weight is not None:
+        shares = shares * weight.to(picked.dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
+    losses = shares * (logs - picked)  # L = w_t (log(S) - z_t)                                              (2)
+    if smooth is not None:
+        # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
+        spread = label_smoothing / shifted.shape[dim]
+        losses = losses * (1 - label_smoothing) + (logs * _total_weight(shifted, weight) - smooth) * spread
+    return losses.masked_fill(ignored, 0), shares, exps, sums
+
+
+def cross_entropy_backward(
+    dlosses: Tensor,
+    exps: Tensor,
+    sums: Tensor,
+    shares: Tensor,
+    classes: Tensor,
+    ignored: Tensor,
+    weight: Tensor | None,
+    label_smoothing: float,
+) -> Tensor:
+    """dlosses (N, ...) or one for all () -> dx (N, C, ...), which takes the memory of `exps`."""
+    dim = class_dim(exps)
+    places = classes.unsqueeze(dim)
+    # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
+    pull = (dlosses * shares * (1 - label_smoothing)).masked_fill(ignored, 0).unsqueeze(dim)
+    if label_smoothing == 0:
+        # dx_c = dL w_t (exp(z_c) / S - [c = t])                                                              (3)
+        return exps.mul_(pull / sums).scatter_add_(dim, places, -pull)
+    spread = (dlosses * (label_smoothing / exps.shape[dim])).expand(shares.shape).masked_fill(ignored, 0)
+    spread = spread.unsqueeze(dim)
+    # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
+    dx = exps.mul_((pull + spread * _total_weight(exps, weight)) / sums).scatter_add_(dim, places, -pull)
+    return dx.sub_(spread) if weight is None else dx.addcmul_(spread, per_class(weight, dx), value=-1)
+
+
+def _sum_of_classes(x: Tensor, weight: Tensor | None) -> Tensor:
+    """sum_c w_c x_c."""
+    return (x if weight is None else x * per_class(weight, x)).sum(class_dim(x))
+
+
+def _total_weight(x: Tensor, weight: Tensor | None) -> Tensor | int:
+    """sum_c w_c."""
+    return x.shape[class_dim(x)] if weight is None else weight.to(x.dtype).sum()
+
+
+class CrossEntropyLoss(Module):
+    """-log softmax(input)[target], the mean over all positions.
+
+    Twin of torch.nn.CrossEntropyLoss, the deprecated `size_average` and `reduce` left out. Under `record()`
+    the buffer of the exponentials becomes the gradient before forward returns; `backward()` hands it out.
+
+    Args:
+        weight: a factor for each class, (C,). With reduction "mean" and targets that are classes, the mean
+            is weighted by them.
+        ignore_index: positions with this target count for nothing.
+        reduction: "mean", "sum", or "none" for the loss at each position.
+        label_smoothing: e, 0 ... 1: the share of the uniform distribution in each target
+            (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2015, section 7).
+
+    Raises:
+        ValueError: an unknown reduction, or `label_smoothing` outside 0 ... 1.
+        ShapeError: from `forward`, where shapes or dtypes do not fit.
+        IndexError: from `forward` on CPU, where a target is neither one of the classes nor `ignore_index`.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f'CrossEntropyLoss: given reduction={reduction!r}, expected "mean", "sum" or "none"')
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"CrossEntropyLoss: given label_smoothing={label_smoothing}, expected 0 ... 1")
+        self.weight = None if weight is None else weight.detach()
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Logits (N, C, ...) or (C,), and as target the class at each position, (N, ...), as integers,
+        or probabilities in the shape of the logits -> a scalar, with reduction "none" (N, ...).
+        """
+        if input.shape == target.shape:
+            return self._of_probabilities(input, target)
+        self._check_shapes(input, target)
+        ignored = target == self.ignore_index
+        options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)
+        losses, shares, exps, sums = cross_entropy(input, *options)
+        dlosses = torch.ones((), dtype=losses.dtype, device=losses.device)
+        loss = losses if self.reduction == "none" else losses.sum()
+        if self.reduction == "mean":
+            loss, dlosses = loss / shares.sum(), dlosses / shares.sum()  # sum L / sum w_t                   (6)
+        if recording():
+            self.save(cross_entropy_backward(dlosses, exps, sums, shares, *options).to(input.dtype), None)
+        return loss.to(input.dtype)
+
+    def _of_probabilities(self, x: Tensor, target: Tensor) -> Tensor:
+        if not target.is_floating_point():
+            raise ShapeError(f"{self!r}: a target in the shape of the input holds probabilities, given {target.dtype}")
+        if self.ignore_index >= 0:
+            raise ShapeError(f"{self!r}: ignore_index={self.ignore_index}, but probabilities are not ignored")
+        self._check_weight(x)
+        options = (target, self.weight, self.label_smoothing)
+        losses, exps, sums = probability_cross_entropy(x, *options)
+        dlosses = torch.ones((), dtype=losses.dtype, device=losses.device)
+        loss = losses if self.reduction == "none" else losses.sum()
+        if self.reduction == "mean":
+            loss, dlosses = loss / losses.numel(), dlosses / losses.numel()
+        if recording():
+            dx = probability_cross_entropy_backward(dlosses, exps, sums, *options).to(x.dtype)
+            self.save(dx, (dlosses, x, sums, target.dtype))
+        return loss.to(x.dtype)
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
+        """grad of the shape of the loss, None for 1 -> dinput; with `target_gradient` (dinput, dtarget).
+
+        Raises:
+            ValueError: `target_gradient` where the targets are classes, which have no gradient.
+        """
+        dx, probabilities = self.saved()
+        if grad is not None and grad.dim() > 0:
+            grad = grad.unsqueeze(class_dim(dx))
+        dinput = dx if grad is None else dx * grad
+        if not target_gradient:
+            return dinput
+        if probabilities is None:
+            raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
+        dlosses, x, sums, dtype = probabilities
+        dtarget = probability_target_backward(dlosses, x, sums, self.weight, self.label_smoothing).to(dtype)
+        return dinput, dtarget if grad is None else dtarget * grad
+
+    def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])
+        if x.dim() == 0 or target.shape != positions or target.is_floating_point():
+            raise ShapeError(
+                f"{self!r}: given input {tuple(x.shape)} and target {tuple(target.shape)} of {target.dtype}, expected "
+                f"a target {positions} of classes as int64, or {tuple(x.shape)} of probabilities"
+            )
+        self._check_weight(x)
+        # On an accelerator looking would wait for it; the kernel that gathers asserts the same there.
+        if target.numel() > 0 and target.device.type == "cpu" and not torch.compiler.is_compiling():
+            classes = x.shape[class_dim(x)]
+            if int(target.amin()) < 0 or int(target.amax()) >= classes:
+                wrong = target[((target < 0) | (target >= classes)) & (target != self.ignore_index)]
+                if wrong.numel() > 0:
+                    raise IndexError(
+                        f"{self!r}: given the target {int(wrong[0])}, expected 0 ... {classes - 1} "
+                        f"or ignore_index {self.ignore_index}"
+                    )
+
+    def _check_weight(self, x: Tensor) -> None:
+        if self.weight is not None and self.weight.shape != (x.shape[class_dim(x)],):
+            raise ShapeError(
+                f"{self!r}: weight of shape {tuple(self.weight.shape)}, expected ({x.shape[class_dim(x)]},), "
+                f"one for each class of the input {tuple(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        weighted = "" if self.weight is None else f"weight of {self.weight.numel()} classes, "
+        return (
+            f"{weighted}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"label_smoothing={self.label_smoothing}"
+        )

@@ -1,0 +1,71 @@
+"""Cross-entropy between the softmax of logits and given probabilities. Theory: docs/probability_targets.md."""
+
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.exponential import exponential
+from ds_core.engine.precision import widened
+
+# N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+
+
+def class_dim(x: Tensor) -> int:
+    """Which dimension of the logits is C."""
+    return 0 if x.dim() == 1 else 1
+
+
+def per_class(weight: Tensor, x: Tensor) -> Tensor:
+    """weight (C,) in the dtype of `x` and shaped to be multiplied with it."""
+    return weight.to(x.dtype).view(-1, *[1] * (x.dim() - 1 - class_dim(x)))
+
+
+def shift(x: Tensor) -> Tensor:
+    """x (N, C, ...) -> x - max_c x, in float32 at least: all exponentials are then within 0 ... 1.
+
+    Neither softmax nor the loss changes with the shift, so it is a constant to autograd too.
+    """
+    wide = widened(x)
+    return wide - wide.detach().amax(class_dim(x), keepdim=True)
+
+
+@compilable
+def probability_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x, target (N, C, ...), weight (C,) -> losses (N, ...), exps (N, C, ...), sums (N, 1, ...)."""
+    dim = class_dim(x)
+    shifted = shift(x)  # z
+    q = _weighted(target, weight, label_smoothing).to(shifted.dtype)
+    products = (q * shifted).sum(dim)
+    exps = exponential(shifted)
+    sums = exps.sum(dim, keepdim=True)  # S
+    losses = q.sum(dim) * sums.log().squeeze(dim) - products  # L = log(S) sum_c q_c - sum_c q_c z_c         (2)
+    return losses, exps, sums
+
+
+@compilable
+def probability_cross_entropy_backward(
+    dlosses: Tensor, exps: Tensor, sums: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """dlosses (), the same everywhere -> dx (N, C, ...), which takes the memory of `exps`."""
+    q = _weighted(target, weight, label_smoothing).to(exps.dtype)
+    total = q.sum(class_dim(exps), keepdim=True)
+    # dx_c = dL (exp(z_c) / S sum_k q_k - q_c)                                                                (3)
+    return exps.mul_(total * dlosses / sums).addcmul_(q, dlosses, value=-1)
+
+
+def probability_target_backward(
+    dlosses: Tensor, x: Tensor, sums: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """dlosses (), the same everywhere -> dtarget (N, C, ...)."""
+    dtarget = (sums.log() - shift(x)).mul_(dlosses * (1 - label_smoothing))
+    # dt_c = dL (1 - e) w_c (log(S) - z_c)                                                                    (4)
+    return dtarget if weight is None else dtarget.mul_(per_class(weight, dtarget))
+
+
+def _weighted(target: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """q_c = w_c ((1 - e) t_c + e / C), e = label_smoothing."""  # (1)
+    q = widened(target)
+    if label_smoothing > 0:
+        q = q * (1 - label_smoothing) + label_smoothing / target.shape[class_dim(target)]
+    return q if weight is None else q * per_class(weight, q)

@@ -1,0 +1,155 @@
+"""Adam and AdamW. Theory: docs/adam.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
+from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+
+
+def adam_direction(
+    gradient: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    max_exp_avg_sq: Tensor | None,
+    beta1: float,
+    beta2: float,
+    epsilon: Number,
+    out: Tensor | None = None,
+) -> Direction:
+    """d = m / (sqrt(v) + epsilon), all tensors of one shape; updates the moments in place. `out` may be `gradient`."""
+    exp_avg.lerp_(gradient, 1 - beta1)  # m = beta1 m + (1 - beta1) g                                   (1)
+    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2  (2)
+    if max_exp_avg_sq is not None:
+        exp_avg_sq = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, exp_avg_sq))  # v_max = max(v_max, v)  (3)
+    return exp_avg, torch.sqrt(exp_avg_sq, out=out).add_(epsilon)  # d = m / (sqrt(v) + epsilon)        (5)
+
+
+def adam_sizes(learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number) -> tuple[Number, Number]:
+    """r = lr c / (1 - beta1^t) and epsilon = eps c, where c = sqrt(1 - beta2^t) and t = step."""
+    correction = (1 - beta2**step) ** 0.5
+    return learning_rate * correction / (1 - beta1**step), eps * correction  # (6), (7)
+
+
+class Adam(BaseOptimizer):
+    """Steps of one size for every parameter, set by the running means of its gradient and squared gradient.
+
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1. Twin of torch.optim.Adam:
+    same arguments without `foreach`, `fused`, `capturable` and `differentiable`, same state.
+
+    Args:
+        params: tensors, or (name, tensor) pairs, or dicts with "params" and options of their own.
+        lr: learning rate; a tensor may be changed in place between steps, also of a compiled step.
+        betas: decay of the two means from step to step, from 0 up to below 1.
+        eps: added to the root of the second mean.
+        weight_decay: lambda, added as lambda * parameter to the gradient.
+        amsgrad: divide by the largest second mean so far (Reddi et al., "On the Convergence of Adam and Beyond", 2018).
+        maximize: go uphill.
+        decoupled_weight_decay: shrink parameters by lr * weight_decay instead, as AdamW does.
+        flat: update small parameters together (docs/flat_buffers.md).
+
+    Raises:
+        ValueError: a negative or NaN option, a beta outside [0, 1), no parameters, one twice, a complex one.
+        TypeError: `params` is a single tensor, or holds something else than tensors.
+    """
+
+    counts_steps = True
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        flat: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults, flat=flat)
+
+    def check(self, group: Options) -> None:
+        check_learning_rate(group["lr"])
+        check_at_least_zero("epsilon value", group["eps"])
+        check_at_least_zero("weight_decay value", group["weight_decay"])
+        betas = group["betas"]
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
+        for index, beta in enumerate(betas):
+            if isinstance(beta, Tensor) and beta.numel() != 1:
+                raise ValueError(f"Tensor betas[{index}] must be 1-element")
+            if not 0 <= beta < 1:
+                raise ValueError(f"Invalid beta parameter at index {index}: {beta}")
+
+    def moments(self, group: Options) -> Sequence[str]:
+        return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
+
+    def sizes(self, group: Options, step: Number) -> Sizes:
+        beta1, beta2 = _betas(group)
+        return adam_sizes(number(group["lr"]), beta1, beta2, group["eps"], step)
+
+    def direction(
+        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+    ) -> Direction:
+        beta1, beta2 = _betas(group)
+        exp_avg, exp_avg_sq, *largest = moments
+        return adam_direction(
+            gradient, exp_avg, exp_avg_sq, largest[0] if largest else None, beta1, beta2, sizes[1], out
+        )
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the parameters and leaves the means of the gradient alone.
+
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
+    Twin of torch.optim.AdamW; arguments and errors as for `Adam`.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        flat: bool = True,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            flat=flat,
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:  # Adam's state may be loaded, and AdamW stays AdamW
+            group["decoupled_weight_decay"] = True
+
+
+def _betas(group: Options) -> tuple[float, float]:
+    beta1, beta2 = group["betas"]
+    return float(beta1), float(beta2)

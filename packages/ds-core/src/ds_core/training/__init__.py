@@ -1,0 +1,1 @@
+"""The loop, its callbacks, checkpoints and logs."""

@@ -1,0 +1,299 @@
+"""One training loop for every model: docs/trainer.md walks through it."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ds_core.engine.nested import all_finite
+from ds_core.engine.trace import no_record
+from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError, WriteError
+from ds_core.files import remove_leftovers
+from ds_core.training.batches import Batches
+from ds_core.training.callbacks import match_states
+from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+from ds_core.training.history import History
+from ds_core.training.interrupts import Interrupts
+from ds_core.training.progress import Progress
+from ds_core.training.random_state import unchanged_random_state
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE
+from ds_core.training.stepper import StepError, Stepper
+
+_IN_CHECKPOINT = ("evaluated", "best", "stopped", "seconds")
+
+
+class Trainer:
+    """Trains a model: steps, evaluations, checkpoints, and a history of them.
+
+    A step is: forward and backward over `accumulate` micro-batches, clipping, the
+    optimizer, the schedule. With a `folder` the run can be killed at any moment and
+    resumed (`resume()`, then `fit` again), and ends bit for bit where it would have.
+
+    Args:
+        model: a `Module`; its backward takes what `criterion.backward()` returns.
+        criterion: called with (output, target), a scalar mean loss.
+        optimizer: any `Optimizer`.
+        schedule: anything with `step()` and `state_dict()`; stepped after every optimizer step.
+        clip_norm: the gradient norm above which gradients are scaled down to it.
+        accumulate: micro-batches per step; step k takes the batches from k * accumulate on.
+        compile: run each step as one compiled graph; every `group["lr"]` becomes a tensor.
+        folder: where checkpoint and log go; without it nothing is written.
+        evaluate: called with the model in evaluation mode, nothing being recorded; returns values by name,
+            of which the lowest `loss` is remembered. What it draws at random changes nothing in training.
+        evaluate_every: steps between evaluations; there is always one at the end of the run.
+        checkpoint_every: steps between checkpoints, None: one with every evaluation; always one at the end.
+        callbacks: see `callbacks.Callback`.
+        progress: whether a bar and notes are shown.
+
+    Attributes:
+        step: optimizer steps taken.
+        history: a `History`.
+        evaluated: the step of the last evaluation.
+        best: `{"step": ..., "loss": ...}` of the evaluation with the lowest loss, or None.
+        stopped: why a callback ended the run early, or None.
+        seconds: time spent in steps, in all sessions of the run.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        *,
+        schedule: Any = None,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        compile: bool = False,
+        folder: str | Path | None = None,
+        evaluate: Callable[[Any], Mapping[str, Any]] | None = None,
+        evaluate_every: int | None = None,
+        checkpoint_every: int | None = None,
+        callbacks: Iterable[Any] = (),
+        progress: bool = True,
+    ) -> None:
+        counts = {"accumulate": accumulate, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"Trainer: given {name}={count}, expected at least 1")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"Trainer: given clip_norm={clip_norm}, expected more than 0")
+        self.model = model
+        self.folder = None if folder is None else Path(folder)
+        self.evaluate = evaluate
+        self.evaluate_every = evaluate_every
+        self.checkpoint_every = checkpoint_every
+        self.callbacks = list(callbacks)
+        self.step = 0
+        self.history = History(None if self.folder is None else self.folder / LOG_FILE)
+        self.evaluated = 0
+        self.best: dict[str, Any] | None = None
+        self.stopped: str | None = None
+        self.seconds = 0.0
+        self._parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "criterion": criterion}
+        self._stepper = Stepper(model, criterion, optimizer, schedule, clip_norm, accumulate, compile)
+        self._progress = Progress(progress)
+        self._resumed = False
+        self._saved: int | None = None  # the step of the checkpoint, unless something has happened since
+
+    def fit(self, batches: Batches, steps: int) -> History:
+        """Train until `step` is `steps`; a resumed trainer goes on where it stood.
+
+        Raises:
+            NonFiniteError: the loss or the gradient norm is infinite or NaN. The last good checkpoint is kept.
+            Interrupted: at Ctrl-C or SIGTERM, after the step and its checkpoint; a second one stops at once.
+            WriteError: disk full or folder not writable. The last checkpoint is kept.
+            UserError: the folder holds a run that was not resumed, or a log that is none of ours; or the run is
+                beyond `steps` already.
+        """
+        self._open(steps)
+        self._stepper.prepare()
+        self.model.train()
+        self._progress.start(steps, self.step)
+        try:
+            with Interrupts("finishing this step, then saving; Ctrl-C again stops at once") as interrupts:
+                # every turn begins between two steps, so a run taken up from a checkpoint begins where it was left
+                while not interrupts.requested:
+                    if self._evaluation_is_due(steps):
+                        self._evaluate()
+                    if self._checkpoint_is_due(steps):
+                        self.save()
+                    if self._ends(steps):
+                        return self.history
+                    self._take_step(batches)
+                raise self._interrupted(steps)
+        finally:
+            self._progress.close()
+            self.history.close()
+
+    def stop(self, reason: str) -> None:
+        """End the run here, between two steps (for callbacks)."""
+        self.stopped = reason
+        self.note(f"stopping after step {self.step}: {reason}")
+
+    def note(self, text: str) -> None:
+        """Show a line on stderr, above the progress bar, if that is shown."""
+        self._progress.note(text)
+
+    def write(self, text: str) -> None:
+        """Show text on stdout, above the progress bar: samples, tables."""
+        self._progress.write(text)
+
+    def save(self) -> Path:
+        """Write the checkpoint now.
+
+        Raises:
+            NonFiniteError: the weights are not finite; the previous checkpoint is kept.
+            WriteError: it cannot be written; the previous one is kept.
+        """
+        path = self._checkpoint()
+        spoiled = [name for name, tensor in self.model.named_parameters() if not all_finite([tensor])]
+        if spoiled:
+            names = ", ".join(spoiled[:3])
+            raise NonFiniteError(f"after step {self.step} weights are not finite: {names}; {self._last_good()}")
+        self.history.sync()
+        callbacks = [
+            {"class": type(callback).__name__, "state": callback.state_dict()}
+            for callback in self.callbacks
+            if hasattr(callback, "state_dict")
+        ]
+        own = {name: getattr(self, name) for name in _IN_CHECKPOINT}
+        save_checkpoint(path, **self._parts, step=self.step, extra={"trainer": own, "callbacks": callbacks})
+        self._saved = self.step
+        return path
+
+    def resume(self, path: str | Path | None = None) -> bool:
+        """Take up the run in the folder, or in another checkpoint: `fit` then goes on with it.
+
+        Returns:
+            False where the run was killed before its first checkpoint: it starts again from step 0.
+
+        Raises:
+            CheckpointError: it is damaged, newer or of another run; or `path` does not exist.
+            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or its log is none of ours.
+        """
+        source = self._checkpoint() if path is None else Path(path)
+        own = self._is_own(source)
+        if path is None and not own:
+            self.history.rewind(0)
+            self._resumed = True
+            self.note(f"{self.folder} holds no checkpoint yet: starting from step 0")
+            return False
+        extra = describe_checkpoint(source).extra
+        if not {"trainer", "callbacks"} <= set(extra):
+            raise CheckpointError(f"{source} was not written by a Trainer: load_checkpoint reads it")
+        states = match_states(source, self.callbacks, extra["callbacks"])
+        self.history.check()
+        found = load_checkpoint(source, **self._parts)
+        self._resumed = True
+        self._stepper.forget()
+        self.step = found.step
+        for name in _IN_CHECKPOINT:
+            setattr(self, name, extra["trainer"][name])
+        self._saved = found.step if own else None
+        for callback, state in states:
+            callback.load_state_dict(state)
+        self.history.rewind(self.step)
+        if self.stopped is not None:
+            found.notes.append(f"the run had ended early: {self.stopped}")
+        logged = len(self.history.training)
+        if self.folder is not None and logged < self.step:
+            found.notes.append(f"the log holds only {logged} of the {self.step} steps before")
+        for text in [f"resuming after step {self.step}", *found.notes]:
+            self.note(text)
+        return True
+
+    def _open(self, steps: int) -> None:
+        if self.step > steps:
+            raise UserError(f"the run is at step {self.step} already, beyond the {steps} steps asked for")
+        if self.folder is None:
+            return
+        if not self._resumed and self.step == 0:
+            if self._checkpoint().exists():
+                raise UserError(f"{self.folder} already holds a run: resume() goes on with it, or take another folder")
+            self.history.rewind(0)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot use {self.folder} for a run: {error.strerror}") from error
+        remove_leftovers(self.folder)
+
+    def _take_step(self, batches: Batches) -> None:
+        began = time.perf_counter()
+        try:
+            values = self._stepper.take(batches, self.step)
+        except StepError as error:
+            checkpoint = None if self.folder is None or not self._checkpoint().exists() else self._checkpoint()
+            self.note(f"step {self.step + 1}: {error}; repeating it to find where")
+            where = self._stepper.explain(batches, self.step, checkpoint)
+            raise NonFiniteError(f"step {self.step + 1}: {error}; {where}; {self._last_good()}") from None
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+        record = self.history.add("train", self.step, **values, seconds=round(self.seconds, 4))
+        self._progress.advance(loss=values["loss"])
+        self._tell("on_step_end", record)
+
+    def _ends(self, steps: int) -> bool:
+        return self.step >= steps or self.stopped is not None
+
+    def _evaluation_is_due(self, steps: int) -> bool:
+        if self.evaluate is None or self.step == self.evaluated:
+            return False
+        return self._ends(steps) or (self.evaluate_every is not None and self.step % self.evaluate_every == 0)
+
+    def _checkpoint_is_due(self, steps: int) -> bool:
+        if self.folder is None or self._saved == self.step:
+            return False
+        if self.checkpoint_every is None:
+            return self._ends(steps) or 0 < self.step == self.evaluated
+        return self._ends(steps) or (self.step > 0 and self.step % self.checkpoint_every == 0)
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        modes = [(module, getattr(module, "training", True)) for module in self.model.modules()]
+        try:
+            with unchanged_random_state(), no_record():
+                self.model.eval()
+                values = {name: float(value) for name, value in self.evaluate(self.model).items()}
+        finally:
+            for module, training in modes:
+                module.training = training
+        self.evaluated, self._saved = self.step, None
+        loss = values.get("loss", math.inf)
+        if loss < (math.inf if self.best is None else self.best["loss"]):
+            self.best = {"step": self.step, "loss": loss}
+        record = self.history.add("evaluation", self.step, **values)
+        self.note(f"step {self.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        self._tell("on_evaluate", record)
+
+    def _interrupted(self, steps: int) -> Interrupted:
+        if self.folder is None:
+            return Interrupted(f"stopped after step {self.step} of {steps}; without a folder nothing was saved")
+        return Interrupted(f"stopped after step {self.step} of {steps}; saved in {self.save()}")
+
+    def _is_own(self, source: Path) -> bool:
+        """Whether `source` is the folder's checkpoint, however its path is spelt; a UserError if it has another."""
+        if self.folder is None or not (source.exists() and self._checkpoint().exists()):
+            return False
+        if not source.samefile(self._checkpoint()):
+            raise UserError(
+                f"cannot go on from {source} in {self.folder}, which already holds a run and would lose it: "
+                "give the Trainer another folder, or resume() without a path to go on with that run"
+            )
+        return True
+
+    def _checkpoint(self) -> Path:
+        if self.folder is None:
+            raise ValueError("Trainer: a checkpoint needs a folder")
+        return self.folder / CHECKPOINT_FILE
+
+    def _last_good(self) -> str:
+        if self.folder is None or not self._checkpoint().exists():
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {self._checkpoint()}"
+
+    def _tell(self, event: str, record: Mapping[str, Any]) -> None:
+        for callback in self.callbacks:
+            hook = getattr(callback, event, None)
+            if hook is not None:
+                hook(self, record)

@@ -1,0 +1,62 @@
+"""Recipes are found through entry points."""
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, EntryPoints
+
+import ds_core.recipe
+import pytest
+from ds_core.errors import UserError
+from ds_core.recipe import Recipe, find_recipe, installed_recipes
+
+
+@dataclass
+class Nothing:
+    pass
+
+
+tiny = Recipe("tiny", "the smallest", Nothing, lambda options: None)
+no_recipe = "a string"
+
+
+class Here(EntryPoint):
+    """An entry point whose module is this file, wherever pytest imported it from."""
+
+    dist = None
+
+    def load(self):
+        if self.value.startswith("here:"):
+            return globals()[self.value.removeprefix("here:")]
+        return super().load()
+
+
+@pytest.fixture(autouse=True)
+def entry_points(monkeypatch):
+    points = {"tiny": "here:tiny", "odd": "here:no_recipe", "broken": "no_such_module:recipe", "half": "json:no_recipe"}
+    found = EntryPoints(Here(name, value, "ds.recipes") for name, value in points.items())
+    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: found.select(group=group))
+
+
+def test_found_by_name():
+    assert list(installed_recipes()) == ["broken", "half", "odd", "tiny"]
+    assert find_recipe("tiny") is tiny
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tny", r"unknown recipe 'tny'; did you mean tiny\? \(see ds list\)"),
+        ("xyz", "unknown recipe 'xyz'; installed: broken, half, odd, tiny"),
+        ("broken", r"recipe broken of .* cannot be loaded \(no_such_module:recipe\): ModuleNotFoundError: No module"),
+        ("half", "recipe half of .* cannot be loaded .*has no attribute"),
+        ("odd", r"here:no_recipe is no ds_core\.recipe\.Recipe"),
+    ],
+)
+def test_mistakes(name, message):
+    with pytest.raises(UserError, match=message):
+        find_recipe(name)
+
+
+def test_nothing_installed(monkeypatch):
+    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: EntryPoints())
+    with pytest.raises(UserError, match="no recipes are installed; the package ds-zoo brings some"):
+        find_recipe("minigpt")
