@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ds_core.errors import MissingPackageError, UserError, WriteError
+from ds_core.errors import UserError, WriteError
+from ds_core.figures import new_figure, save_figure
 
 Record = dict[str, Any]
 
@@ -78,13 +79,7 @@ class History:
             MissingPackageError: matplotlib is not installed.
             WriteError: the file cannot be written.
         """
-        try:
-            from matplotlib.figure import Figure  # 2 s to import, so only here; no pyplot, so no display is needed
-        except ImportError as error:
-            raise MissingPackageError(
-                "plotting needs matplotlib, which is not installed: pip install matplotlib (the extra ds-core[plot])"
-            ) from error
-        axes = (figure := Figure(figsize=(7, 4.5), dpi=120, layout="constrained")).add_subplot()
+        axes = (figure := new_figure()).add_subplot()
         styles: dict[str, dict[str, Any]] = {
             "training": {"alpha": 0.35, "linewidth": 0.8},
             "evaluation": {"marker": "o", "markersize": 3},
@@ -97,10 +92,7 @@ class History:
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend()
-        try:
-            figure.savefig(path, format="png")
-        except OSError as error:
-            raise WriteError(f"cannot write {path}: {error.strerror}") from error
+        save_figure(figure, path)
 
 
 class JsonLines:
