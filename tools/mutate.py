@@ -37,6 +37,10 @@ EQUIVALENT = {
         "cross_entropy.py",
         "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",
     ): ("an ignored target may be any class"),
+    (
+        "perceptron.py",
+        "return torch.mul(wrong.mul_(target), -dlosses, out=out)  # dx = -dL t [t x <= 0]                         (2)",
+    ): ("1 / t = t where t is 1 or -1"),
 }
 
 

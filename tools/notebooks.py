@@ -3,6 +3,8 @@
 hatch run notebooks                       execute all and write every .ipynb
 hatch run notebooks --check               fast: run the sources as scripts, compare the .ipynb with its source
 hatch run notebooks avg_pool2d            one of them
+
+With --check the sources see DS_FAST=1, by which those that train shorten it.
 """
 
 import argparse
@@ -67,7 +69,7 @@ def execute(source: Path) -> Iterator[str]:
 def check(source: Path) -> Iterator[str]:
     """What is wrong with a notebook: its source fails, or the .ipynb is missing, stale, not executed or failed."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **os.environ}
+        environment = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **os.environ, "DS_FAST": "1"}
         run = subprocess.run(
             [sys.executable, source.resolve()], cwd=scratch, env=environment, capture_output=True, text=True
         )

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ds_core.optimizers.adadelta import Adadelta
+from ds_core.optimizers.adagrad import Adagrad
 from ds_core.optimizers.adam import Adam, AdamW
+from ds_core.optimizers.adamax import Adamax
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.optimizers.lion import Lion
+from ds_core.optimizers.muon import Muon
+from ds_core.optimizers.nadam import NAdam
+from ds_core.optimizers.radam import RAdam
+from ds_core.optimizers.rmsprop import RMSprop
 from ds_core.optimizers.sgd import SGD
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
@@ -47,9 +55,22 @@ OPTIMIZERS: dict[str, tuple[Make, Make]] = {
     "Adam": (Adam, torch.optim.Adam),
     "AdamW": (AdamW, torch.optim.AdamW),
     "SGD, momentum": (lambda p: SGD(p, momentum=0.9), lambda p: torch.optim.SGD(p, momentum=0.9)),
+    "Adagrad": (Adagrad, torch.optim.Adagrad),
+    "RMSprop": (RMSprop, torch.optim.RMSprop),
+    "RMSprop, centered, momentum": (
+        lambda p: RMSprop(p, momentum=0.9, centered=True),
+        lambda p: torch.optim.RMSprop(p, momentum=0.9, centered=True),
+    ),
+    "Adadelta": (Adadelta, torch.optim.Adadelta),
+    "Adamax": (Adamax, torch.optim.Adamax),
+    "NAdam": (NAdam, torch.optim.NAdam),
+    "RAdam": (RAdam, torch.optim.RAdam),
+    "Lion against AdamW": (Lion, torch.optim.AdamW),
     "Adam without packs": (lambda p: Adam(p, flat=False), torch.optim.Adam),
     "Adam against fused=True": (Adam, lambda p: torch.optim.Adam(p, fused=True)),
 }
+if hasattr(torch.optim, "Muon"):
+    OPTIMIZERS["Muon, matrices only"] = (Muon, torch.optim.Muon)
 
 
 def parameters(shapes: Shapes) -> list[torch.Tensor]:
@@ -60,7 +81,8 @@ def parameters(shapes: Shapes) -> list[torch.Tensor]:
 
 
 def step_case(shapes: str, optimizer: str, pairs: int) -> Row:
-    ours, theirs = (make(parameters(SHAPES[shapes])) for make in OPTIMIZERS[optimizer])
+    chosen = [shape for shape in SHAPES[shapes] if len(shape) == 2] if "matrices" in optimizer else SHAPES[shapes]
+    ours, theirs = (make(parameters(chosen)) for make in OPTIMIZERS[optimizer])
     ours.step()  # makes the state; the next one packs it
     return compare(f"{optimizer}: {shapes}", ours.step, theirs.step, pairs)
 
@@ -79,10 +101,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default="", help="optimizers whose name holds this, as Adam; clipping for clipping")
+    parser.add_argument("--shapes", default="", help="sets of shapes whose name holds this, as MLP")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = [step_case(shapes, optimizer, options.pairs) for optimizer in OPTIMIZERS for shapes in SHAPES]
-    print_table([*rows, *(clipping_case(shapes, options.pairs) for shapes in SHAPES)])
+    sets = [name for name in SHAPES if options.shapes in name]
+    rows = []
+    for optimizer in [name for name in OPTIMIZERS if options.only in name]:
+        for shapes in sets:
+            if "matrices" not in optimizer or any(len(shape) == 2 for shape in SHAPES[shapes]):
+                rows.append(step_case(shapes, optimizer, options.pairs))
+    if options.only in "clipping":
+        rows += [clipping_case(shapes, options.pairs) for shapes in sets]
+    print_table(rows)
 
 
 if __name__ == "__main__":

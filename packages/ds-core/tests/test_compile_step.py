@@ -12,7 +12,7 @@ from ds_core.layers.dropout import Dropout
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.optimizers.adam import AdamW
-from ds_core.schedules import WarmupCosineLR
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from torch._dynamo.utils import counters
 
 

@@ -21,9 +21,10 @@ from ds_core.training import checkpoint
 from ds_core.training.history import JsonLines
 from ds_core import Linear, Module, Sequential, no_record
 from ds_core.optimizers.adam import AdamW
-from ds_core.training.callbacks import Callback, EarlyStopping
+from ds_core.training.callbacks import Callback
+from ds_core.training.early_stopping import EarlyStopping
 from ds_core.layers.dropout import Dropout
-from ds_core.schedules import WarmupCosineLR
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_core.training.trainer import Trainer
 from safetensors import safe_open
 from safetensors.torch import load_file

@@ -10,7 +10,7 @@ from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.sgd import SGD
-from ds_core.schedules import WarmupCosineLR
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from torch._dynamo.utils import counters
 
 

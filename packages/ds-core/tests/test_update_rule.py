@@ -1,6 +1,14 @@
 import pytest
 import torch
-from ds_core.optimizers.update_rule import counted_, move_, move_all_, number, seen_gradient, seen_gradients_
+from ds_core.optimizers.update_rule import (
+    counted_,
+    move_,
+    move_all_,
+    number,
+    quotient,
+    seen_gradient,
+    seen_gradients_,
+)
 
 COUPLED = {"lr": 0.1, "weight_decay": 0.5, "maximize": False}
 DECOUPLED = {**COUPLED, "decoupled_weight_decay": True}
@@ -48,6 +56,23 @@ def test_given_gradient_stays_and_out_is_used():
     assert seen is work
     assert seen.item() == 0.0
     assert gradient.item() == 1.0
+
+
+def test_a_quotient_is_taken_at_once_in_memory_to_work_in():
+    numerator, denominator = torch.tensor([6.0, 1.0]), torch.tensor([2.0, 4.0])
+    assert quotient(numerator, denominator, None) == (numerator, denominator)
+    assert quotient(numerator, denominator, torch.empty(2)) == (numerator, denominator)
+    assert numerator.tolist() == [6.0, 1.0]
+    divided, rest = quotient(numerator, denominator, numerator)
+    assert divided is numerator
+    assert rest is None
+    assert divided.tolist() == [3.0, 0.25]
+    assert denominator.tolist() == [2.0, 4.0]
+
+
+def test_options_that_an_optimizer_does_not_have():
+    gradient = torch.tensor([1.0])
+    assert seen_gradient(gradient, gradient, {"weight_decay": 0}) is gradient
 
 
 def test_numbers():

@@ -11,7 +11,7 @@ import torch
 from ds_core import record
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.schedules import WarmupCosineLR
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_zoo import CharacterTokenizer, MiniGPT, MiniGPTConfig, TokenCrossEntropy, generate, standard_library_text
 from ds_zoo.minigpt import RandomBlocks
 from matplotlib import pyplot as plt

@@ -23,8 +23,10 @@ from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.sgd import SGD
 from ds_core.primitives import BlackBoxError, primitives_only
 from ds_core.protocols import Layer, Loss, Optimizer
-from ds_core.schedules import Schedule, WarmupCosineLR
-from ds_core.training.callbacks import Callback, EarlyStopping
+from ds_core.schedules.schedule import Schedule
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.training.callbacks import Callback
+from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ds_core.training.trainer import Trainer
 

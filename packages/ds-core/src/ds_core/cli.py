@@ -3,11 +3,14 @@
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ds_core.__about__ import __version__
+from ds_core.distributed.failure import PeerError
+from ds_core.distributed.processes import TIMEOUT, Processes, current, reported, started_by_torchrun
 from ds_core.errors import Interrupted, UserError, one_line
 from ds_core.information import environment_table, folder_table
 from ds_core.options import Parser, add_options, build_options, did_you_mean
@@ -40,23 +43,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         debug, words = True, words[1:]
     if hasattr(sys.stdout, "reconfigure"):  # what cannot show a character shows a question mark; stderr escapes it
         sys.stdout.reconfigure(errors="replace")
+    if arguments is None and words[:1] == ["train"] and started_by_torchrun():
+        return _train_together(words, debug)
+    return _status(lambda: _run(words, own_process=arguments is None), debug)
+
+
+def _train_together(words: list[str], debug: bool) -> int:
+    """One of several processes: where the run fails, one of them says why, and each ends at once."""
+
+    def run() -> int:
+        with Processes(timeout=float(os.environ.get("DS_TIMEOUT", TIMEOUT))):
+            return _run(words, own_process=True)
+
+    sys.stdout = sys.stdout if int(os.environ["RANK"]) == 0 else open(os.devnull, "w")  # noqa: SIM115 - until the end
     try:
-        status = _run(words, own_process=arguments is None)
+        status = _status(run, debug)
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    if status != 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # what torch.distributed would clean up waits for processes that are gone
+    return status
+
+
+def _status(run: Callable[[], int], debug: bool) -> int:
+    """Call `run`, say what went wrong unless another process has, and return the exit status."""
+    try:
+        status = run()
         sys.stdout.flush()
         return status
     except SystemExit as finished:  # argparse after --help
         return finished.code if isinstance(finished.code, int) else 0
-    except Interrupted as stop:
-        return _complain(f"ds: {stop}", 130)
-    except KeyboardInterrupt:
-        return _complain("ds: stopped", 130)
+    except KeyboardInterrupt as stop:
+        text = f"ds: {stop}" if isinstance(stop, Interrupted) else "ds: stopped"
+        return 130 if reported(stop) else _complain(text, 130)
     except BrokenPipeError:  # ds list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (UserError, OSError) as error:
-        if debug:
-            raise
-        return _complain(f"ds: error: {one_line(error)}", getattr(error, "exit_status", 1))
+    except Exception as error:
+        if not reported(error):
+            if debug or not isinstance(error, (UserError, OSError)):
+                raise
+            _complain(f"ds: error: {one_line(error)}", 1)
+        return int(getattr(error, "exit_status", 1))
 
 
 def _run(words: list[str], own_process: bool) -> int:
@@ -107,11 +138,15 @@ def _train(words: list[str], own_process: bool) -> int:
         dedicate_process()
     try:
         recipe.train(options)
-    except Interrupted as stop:
-        if not isinstance(options, RunOptions):
+    except (Interrupted, PeerError) as stop:
+        if not isinstance(options, RunOptions) or reported(stop):
             raise
-        folder = shlex.quote(str(options.out))
-        raise Interrupted(f"{stop}\nds: to go on: ds train {recipe.name} --out {folder} --resume") from None
+        several = current().world_size
+        ds = "ds" if several == 1 else f"torchrun --nproc-per-node {several} -m ds_core.cli"
+        command = f"to go on: {ds} train {recipe.name} --out {shlex.quote(str(options.out))} --resume"
+        if isinstance(stop, PeerError):
+            raise PeerError(f"{stop}; {command}") from None
+        raise Interrupted(f"{stop}\nds: {command}") from None
     return 0
 
 
@@ -185,7 +220,9 @@ def _find_run_folder(name: str) -> Path:
 
 
 def _complain(text: str, status: int) -> int:
-    print(text, file=sys.stderr)
+    # beside rank 0's progress bar, which is still open, another rank begins a line of its own
+    beside = started_by_torchrun() and os.environ["RANK"] != "0"
+    print("\n" * beside + text, file=sys.stderr)
     return status
 
 

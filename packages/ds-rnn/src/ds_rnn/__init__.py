@@ -2,6 +2,5 @@
 
 from ds_rnn.__about__ import __version__
 from ds_rnn.rnn_cell import RNNCell, rnn_cell, rnn_cell_backward
-from ds_rnn.tanh import tanh, tanh_backward
 
-__all__ = ["RNNCell", "__version__", "rnn_cell", "rnn_cell_backward", "tanh", "tanh_backward"]
+__all__ = ["RNNCell", "__version__", "rnn_cell", "rnn_cell_backward"]

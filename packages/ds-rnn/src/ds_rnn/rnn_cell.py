@@ -6,9 +6,8 @@ from typing import Literal
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter
 from ds_core.activations.relu import relu, relu_backward
+from ds_core.activations.tanh import tanh, tanh_backward
 from torch import Tensor
-
-from ds_rnn.tanh import tanh, tanh_backward
 
 # N = batch, I = input_size, H = hidden_size
 
@@ -43,7 +42,7 @@ def rnn_cell_backward(
 
     Both biases have the gradient dbias.
     """
-    # da = dh' f'(a), and f'(a) is told by h' = f(a): (1) of tanh.md, [h' > 0] for relu                  (2)
+    # da = dh' f'(a), and f'(a) is told by h' = f(a): 1 - h'^2 for tanh, [h' > 0] for relu                   (2)
     da = tanh_backward(dh_next, h_next) if nonlinearity == "tanh" else relu_backward(dh_next, h_next)
     dx = torch.mm(da, weight_ih) if needs[0] else None  # dx_ni = sum_j da_nj W_ih,ji                     (3)
     dh = torch.mm(da, weight_hh) if needs[1] else None  # dh_nk = sum_j da_nj W_hh,jk                     (4)

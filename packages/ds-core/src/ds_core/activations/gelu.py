@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ds_core.activations.sigmoid import logistic
 from ds_core.engine.compiled import compilable
 from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.exponential import LOG2_E
@@ -70,13 +71,8 @@ def _normal_gate(x: Tensor) -> Tensor:
 def _logistic_gate(x: Tensor) -> Tensor:
     """What x is multiplied by: s = sigmoid(z) with z = x (A + B x^2)."""
     t = torch.addcmul(_constant(-A * LOG2_E, x), x, x, value=-B * LOG2_E)
-    t = torch.mul(t, x, out=reuse(t))  # -z in base 2: torch.exp2 takes a third of the time of torch.exp on CPU
-    if torch.is_grad_enabled():
-        # 2^t may overflow in the value, 1 / (1 + inf) = 0, but not in autograd's derivative of it, 0 inf = NaN.
-        t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)
-    t = torch.exp2(t, out=reuse(t))
-    t = torch.add(t, 1, out=reuse(t))
-    return torch.reciprocal(t, out=reuse(t))  # s = 1 / (1 + exp(-z))                                       (4)
+    t = torch.mul(t, x, out=reuse(t))  # -z in base 2
+    return logistic(t)  # s = 1 / (1 + exp(-z))                                                             (4)
 
 
 def _constant(value: float, x: Tensor) -> Tensor:

@@ -33,6 +33,13 @@ def softmax_backward(dy: Tensor, y: Tensor, dim: int) -> Tensor:
     return dx.addcmul_(wide, total, value=-1).to(y.dtype)  # dx_i = y_i dy_i - y_i sum_j dy_j y_j               (2)
 
 
+def implied_dim(layer: Module, x: Tensor) -> int:
+    """The dimension that a softmax without `dim` goes along, as PyTorch guesses it; warns the caller of `layer`."""
+    name = type(layer).__name__
+    warnings.warn(f"{name}: without dim it is guessed from the number of dimensions; give dim=", stacklevel=4)
+    return 0 if x.dim() in (0, 1, 3) else 1
+
+
 class Softmax(Module):
     """y_i = exp(x_i) / sum_j exp(x_j) along one dimension.
 
@@ -51,7 +58,7 @@ class Softmax(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> y of the same shape, every slice along `dim` summing to 1."""
-        dim = self._dim_of(x)
+        dim = implied_dim(self, x) if self.dim is None else self.dim
         y = softmax(x, dim)
         self.save(y, dim)
         return y
@@ -60,12 +67,6 @@ class Softmax(Module):
         """dy -> dx, both of the shape of x."""
         y, dim = self.saved()
         return None if dy is None else softmax_backward(dy, y, dim)
-
-    def _dim_of(self, x: Tensor) -> int:
-        if self.dim is not None:
-            return self.dim
-        warnings.warn("Softmax: without dim it is guessed from the number of dimensions; give dim=", stacklevel=4)
-        return 0 if x.dim() in (0, 1, 3) else 1
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -1,7 +1,21 @@
 """A parameter is a leaf tensor that requires a gradient; its one gradient slot is `.grad`."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+
+class _Watch(threading.local):
+    """Who is told of every `accumulate` of this thread."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Tensor], None] | None = None
+
+
+_watch = _Watch()
 
 
 def parameter(data: Tensor) -> Tensor:
@@ -24,8 +38,28 @@ def accumulate(parameter: Tensor | None, gradient: Tensor | None) -> None:
     Raises:
         ValueError: where the shapes differ.
     """
-    if parameter is None or gradient is None or not parameter.requires_grad:
+    if parameter is None or not parameter.requires_grad:
         return
+    if gradient is not None:
+        _add(parameter, gradient)
+    if _watch.tell is not None:
+        _watch.tell(parameter)
+
+
+@contextmanager
+def watched_accumulation(tell: Callable[[Tensor], None]) -> Iterator[None]:
+    """Inside, `tell(parameter)` follows every `accumulate` of this thread, one of None too; not those of frozen ones.
+
+    Data-parallel training learns by it when a gradient is complete.
+    """
+    before, _watch.tell = _watch.tell, tell
+    try:
+        yield
+    finally:
+        _watch.tell = before
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
     if gradient.shape != parameter.shape:
         raise ValueError(
             f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(parameter.shape)}: "

@@ -11,6 +11,7 @@ from ds_core.engine.precision import widened
 from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
+from ds_core.initializers.distributions import normal_
 
 # V = num_embeddings, D = embedding_dim, N = all indices together
 
@@ -108,7 +109,7 @@ class Embedding(Module):
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
-        weight = torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype).normal_(generator=generator)
+        weight = normal_(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype), generator=generator)
         if self.padding_idx is not None:
             weight[self.padding_idx].zero_()
         self.weight = parameter(weight)

@@ -8,6 +8,8 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.errors import check_last_dimension
+from ds_core.initializers.distributions import uniform_
+from ds_core.initializers.variance_scaling import kaiming_uniform_
 
 # N = all leading dimensions together, I = in_features, O = out_features
 
@@ -60,17 +62,14 @@ class Linear(Module):
     ) -> None:
         self.in_features = in_features
         self.out_features = out_features
-        bound = weight_bound = 0.0
-        if in_features > 0:
-            bound = 1 / math.sqrt(in_features)
-            # the same number, rounded in torch.nn's order, so that float64 weights agree to the last bit
-            weight_bound = math.sqrt(3) * (math.sqrt(2 / (1 + math.sqrt(5) ** 2)) / math.sqrt(in_features))
         weight = torch.empty(out_features, in_features, device=device, dtype=dtype)
-        self.weight = parameter(weight.uniform_(-weight_bound, weight_bound, generator=generator))
+        # the slope for which the bound is 1/sqrt(I): sqrt(3) sqrt(2 / (1 + 5)) = 1
+        self.weight = parameter(kaiming_uniform_(weight, a=math.sqrt(5), generator=generator))
         self.bias: Tensor | None = None
         if bias:
+            bound = 1 / math.sqrt(in_features) if in_features > 0 else 0.0
             vector = torch.empty(out_features, device=device, dtype=dtype)
-            self.bias = parameter(vector.uniform_(-bound, bound, generator=generator))
+            self.bias = parameter(uniform_(vector, -bound, bound, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., I) -> y (..., O)."""

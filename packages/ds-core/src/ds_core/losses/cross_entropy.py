@@ -9,6 +9,8 @@ from ds_core.engine.exponential import exponential
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
 from ds_core.errors import ShapeError
+from ds_core.losses.class_targets import check_class_weight, check_classes
+from ds_core.losses.nll import shares_of
 from ds_core.losses.probability_targets import (
     class_dim,
     per_class,
@@ -17,6 +19,7 @@ from ds_core.losses.probability_targets import (
     probability_target_backward,
     shift,
 )
+from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 # Not @compilable: compiled, the scatter below copies the whole buffer, and eager is faster for many classes.
@@ -37,9 +40,7 @@ def cross_entropy(
     exps = exponential(shifted)
     sums = exps.sum(dim, keepdim=True)  # S
     logs = sums.log().squeeze(dim)
-    shares = ignored.logical_not().to(picked.dtype)
-    if weight is not None:
-        shares = shares * weight.to(picked.dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
+    shares = shares_of(classes, ignored, weight, picked.dtype)
     losses = shares * (logs - picked)  # L = w_t (log(S) - z_t)                                              (2)
     if smooth is not None:
         # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
@@ -110,13 +111,11 @@ class CrossEntropyLoss(Module):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f'CrossEntropyLoss: given reduction={reduction!r}, expected "mean", "sum" or "none"')
+        self.reduction = check_reduction("CrossEntropyLoss", reduction)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"CrossEntropyLoss: given label_smoothing={label_smoothing}, expected 0 ... 1")
         self.weight = None if weight is None else weight.detach()
         self.ignore_index = ignore_index
-        self.reduction = reduction
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -129,11 +128,10 @@ class CrossEntropyLoss(Module):
         ignored = target == self.ignore_index
         options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)
         losses, shares, exps, sums = cross_entropy(input, *options)
-        dlosses = torch.ones((), dtype=losses.dtype, device=losses.device)
-        loss = losses if self.reduction == "none" else losses.sum()
-        if self.reduction == "mean":
-            loss, dlosses = loss / shares.sum(), dlosses / shares.sum()  # sum L / sum w_t                   (6)
+        count = shares.sum() if self.reduction == "mean" else 1
+        loss = reduce(losses, self.reduction, count)  # sum L / sum w_t                                     (6)
         if recording():
+            dlosses = reduce_backward(None, self.reduction, count, losses)
             self.save(cross_entropy_backward(dlosses, exps, sums, shares, *options).to(input.dtype), None)
         return loss.to(input.dtype)
 
@@ -142,14 +140,12 @@ class CrossEntropyLoss(Module):
             raise ShapeError(f"{self!r}: a target in the shape of the input holds probabilities, given {target.dtype}")
         if self.ignore_index >= 0:
             raise ShapeError(f"{self!r}: ignore_index={self.ignore_index}, but probabilities are not ignored")
-        self._check_weight(x)
+        check_class_weight(self, self.weight, x, class_dim(x))
         options = (target, self.weight, self.label_smoothing)
         losses, exps, sums = probability_cross_entropy(x, *options)
-        dlosses = torch.ones((), dtype=losses.dtype, device=losses.device)
-        loss = losses if self.reduction == "none" else losses.sum()
-        if self.reduction == "mean":
-            loss, dlosses = loss / losses.numel(), dlosses / losses.numel()
+        loss = reduce(losses, self.reduction)
         if recording():
+            dlosses = reduce_backward(None, self.reduction, losses.numel(), losses)
             dx = probability_cross_entropy_backward(dlosses, exps, sums, *options).to(x.dtype)
             self.save(dx, (dlosses, x, sums, target.dtype))
         return loss.to(x.dtype)
@@ -179,24 +175,8 @@ class CrossEntropyLoss(Module):
                 f"{self!r}: given input {tuple(x.shape)} and target {tuple(target.shape)} of {target.dtype}, expected "
                 f"a target {positions} of classes as int64, or {tuple(x.shape)} of probabilities"
             )
-        self._check_weight(x)
-        # On an accelerator looking would wait for it; the kernel that gathers asserts the same there.
-        if target.numel() > 0 and target.device.type == "cpu" and not torch.compiler.is_compiling():
-            classes = x.shape[class_dim(x)]
-            if int(target.amin()) < 0 or int(target.amax()) >= classes:
-                wrong = target[((target < 0) | (target >= classes)) & (target != self.ignore_index)]
-                if wrong.numel() > 0:
-                    raise IndexError(
-                        f"{self!r}: given the target {int(wrong[0])}, expected 0 ... {classes - 1} "
-                        f"or ignore_index {self.ignore_index}"
-                    )
-
-    def _check_weight(self, x: Tensor) -> None:
-        if self.weight is not None and self.weight.shape != (x.shape[class_dim(x)],):
-            raise ShapeError(
-                f"{self!r}: weight of shape {tuple(self.weight.shape)}, expected ({x.shape[class_dim(x)]},), "
-                f"one for each class of the input {tuple(x.shape)}"
-            )
+        check_class_weight(self, self.weight, x, class_dim(x))
+        check_classes(self, target, x.shape[class_dim(x)], self.ignore_index)
 
     def extra_repr(self) -> str:
         weighted = "" if self.weight is None else f"weight of {self.weight.numel()} classes, "

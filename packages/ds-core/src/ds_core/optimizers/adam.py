@@ -1,14 +1,14 @@
 """Adam and AdamW. Theory: docs/adam.md."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ds_core.optimizers.optimizer import BaseOptimizer
-from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_betas, check_learning_rate
+from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number
 
 
 def adam_direction(
@@ -57,7 +57,7 @@ class Adam(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    counts_steps = True
+    numbers: ClassVar = {"step": 0.0}
 
     def __init__(
         self,
@@ -93,15 +93,14 @@ class Adam(BaseOptimizer):
         for index, beta in enumerate(betas):
             if isinstance(beta, Tensor) and beta.numel() != 1:
                 raise ValueError(f"Tensor betas[{index}] must be 1-element")
-            if not 0 <= beta < 1:
-                raise ValueError(f"Invalid beta parameter at index {index}: {beta}")
+        check_betas(betas)
 
     def moments(self, group: Options) -> Sequence[str]:
         return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
 
-    def sizes(self, group: Options, step: Number) -> Sizes:
+    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
         beta1, beta2 = _betas(group)
-        return adam_sizes(number(group["lr"]), beta1, beta2, group["eps"], step)
+        return adam_sizes(number(group["lr"]), beta1, beta2, group["eps"], counted_(numbers[0]))
 
     def direction(
         self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
@@ -119,6 +118,8 @@ class AdamW(Adam):
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
     Twin of torch.optim.AdamW; arguments and errors as for `Adam`.
     """
+
+    fixed: ClassVar = {"decoupled_weight_decay": True}  # Adam's state may be loaded, and AdamW stays AdamW
 
     def __init__(
         self,
@@ -143,11 +144,6 @@ class AdamW(Adam):
             decoupled_weight_decay=True,
             flat=flat,
         )
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        for group in self.param_groups:  # Adam's state may be loaded, and AdamW stays AdamW
-            group["decoupled_weight_decay"] = True
 
 
 def _betas(group: Options) -> tuple[float, float]:

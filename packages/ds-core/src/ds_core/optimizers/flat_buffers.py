@@ -6,16 +6,16 @@ one call, the formulas run once over all of them, and one call brings the result
 they are. A big parameter is updated in pieces instead, so that temporaries stay in the cache.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.update_rule import Direction, Number, Options, move_all_, seen_gradients_
+from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, move_all_, seen_gradients_
 
-State = dict[str, Any]  # of one parameter: its moments, and where it is counted its "step"
+State = dict[str, Any]  # of one parameter: its moments, and numbers such as "step"
 
 # P = parameters in a pack, N = their elements in all
 
@@ -60,11 +60,16 @@ class Scratch:
 class Pack:
     """Small parameters of one dtype and device, with their moments in flat buffers.
 
-    What `states` hold under `names` (and as "step") is moved into the buffers and becomes views of them.
+    What `states` hold under `names` and `numbers` is moved into the buffers and becomes views of them.
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], states: Sequence[State], names: Sequence[str], scratch: Scratch
+        self,
+        parameters: Sequence[Tensor],
+        states: Sequence[State],
+        names: Sequence[str],
+        numbers: Iterable[str],
+        scratch: Scratch,
     ) -> None:
         self.parameters = list(parameters)
         self.shapes = [parameter.shape for parameter in parameters]
@@ -75,10 +80,8 @@ class Pack:
         size = sum(parameter.numel() for parameter in parameters)
         self.gradient = scratch.flat(size, parameters[0].dtype, parameters[0].device)  # (N,)
         self.gradients = self._split(self.gradient)
-        self.steps: Tensor | None = None
-        if "step" in states[0]:
-            self.steps = torch.stack([state["step"] for state in states])  # (P,)
-            self.views["step"] = [self.steps[index] for index in range(len(parameters))]
+        self.numbers = {name: torch.stack([state[name] for state in states]) for name in numbers}  # each (P,)
+        self.views.update({name: list(stacked.unbind()) for name, stacked in self.numbers.items()})
         for name, views in self.views.items():
             for state, view in zip(states, views, strict=True):
                 state[name] = view
@@ -91,7 +94,7 @@ class Pack:
         return [flat[start:end].view(shape) for start, end, shape in zip(ends, ends[1:], self.shapes, strict=False)]
 
     def intact(self, states: Mapping[Tensor, State], names: Sequence[str]) -> bool:
-        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, and one count for all."""
+        """Whether all is as it was packed: nothing moved, cast, loaded, reset or replaced, all numbers alike."""
         dtype, device = self.gradient.dtype, self.gradient.device
         return (
             self.names == tuple(names)
@@ -105,7 +108,7 @@ class Pack:
                 for name, views in self.views.items()
                 for state, view in zip(self.states, views, strict=True)
             )
-            and (self.steps is None or len(set(self.steps.tolist())) == 1)
+            and all(len(set(stacked.tolist())) == 1 for stacked in self.numbers.values())
         )
 
     def seen_gradient(self, group: Options) -> Tensor:
@@ -126,25 +129,32 @@ class Pack:
         known.update({id(moment): self.views[name] for name, moment in zip(self.names, self.moments, strict=True)})
         return known.get(id(flat)) or self._split(flat)
 
-    def counted(self) -> float:
-        """Count one more update for each parameter: how many now, or 0 where they are not counted."""
-        return 0.0 if self.steps is None else float(self.steps.add_(1)[0])
+    def sizes(self, of_numbers: Callable[[list[Tensor]], Sizes]) -> Sizes:
+        """What `of_numbers` makes of the numbers of one parameter, which it brings up to date; the others' follow."""
+        first = [self.views[name][0] for name in self.numbers]
+        sizes = of_numbers(first)
+        for stacked, number in zip(self.numbers.values(), first, strict=True):
+            stacked.fill_(number)
+        return sizes
 
 
 def pack_up(
-    parameters: Sequence[Tensor], states: Mapping[Tensor, State], names: Sequence[str], scratch: Scratch
+    parameters: Sequence[Tensor],
+    states: Mapping[Tensor, State],
+    names: Sequence[str],
+    numbers: Collection[str],
+    scratch: Scratch,
 ) -> list[Pack]:
-    """Packs for those of `parameters` that have company of equal dtype, device and number of updates."""
+    """Packs for those of `parameters` that have company of equal dtype, device and numbers, as that of updates."""
     alike: dict[Any, list[list[Tensor]]] = {}
     for parameter in parameters:
-        state = states.get(parameter, {})
-        step = state["step"].item() if "step" in state else 0.0
-        packs = alike.setdefault((parameter.dtype, parameter.device, step), [[]])
+        kept = [states[parameter][name].item() for name in numbers]
+        packs = alike.setdefault((parameter.dtype, parameter.device, *kept), [[]])
         if sum(other.numel() for other in packs[-1]) + parameter.numel() > piece_size(parameter.device):
             packs.append([])
         packs[-1].append(parameter)
     return [
-        Pack(members, [states.get(member, {}) for member in members], names, scratch)
+        Pack(members, [states.get(member, {}) for member in members], names, numbers, scratch)
         for packs in alike.values()
         for members in packs
         if len(members) > 1

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ds_core.errors import ShapeError
 from ds_core.optimizers.flat_buffers import Pack, Scratch, State, is_small, pack_up, piece_size
 from ds_core.optimizers.optimizer_state import complete_state, from_state_dict, is_complete, own_memory, to_state_dict
 from ds_core.optimizers.parameter_groups import Parameters, as_groups, complete_group
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, move_, seen_gradient
+from ds_core.optimizers.update_rule import Direction, Options, Sizes, move_, seen_gradient
 
 # What torch.optim's groups hold beside the options that change the mathematics: kept so that it takes our state_dict.
 MACHINERY = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
@@ -22,7 +23,7 @@ class BaseOptimizer:
     """Moves parameters against their `.grad`, which any engine may have written.
 
     A subclass says what may stand in a group of options (`check`), which tensors it keeps for a parameter
-    (`moments`), how far a step goes (`sizes`) and where to (`direction`). Weight decay, `maximize`, counting, flat
+    (`moments`, `numbers`), how far a step goes (`sizes`) and where to (`direction`). Weight decay, `maximize`, flat
     buffers and `state_dict` are done here. `param_groups`, `state` and the keys of `state_dict()` are torch.optim's.
 
     Args:
@@ -34,7 +35,11 @@ class BaseOptimizer:
         TypeError, ValueError: `params` is no such thing, is empty or names a tensor twice; an option is impossible.
     """
 
-    counts_steps = False  # whether the state of a parameter holds "step", the number of its updates
+    # What is kept for a parameter beside the moments, as one float32 number each on the CPU, and what it starts as:
+    # under "step" the number of its updates.
+    numbers: ClassVar[Mapping[str, float]] = {}
+    elementwise = True  # whether `direction` works element by element, so that parameters may be packed and cut
+    fixed: ClassVar[Mapping[str, Any]] = {}  # options that a loaded state does not change
 
     def __init__(self, params: Parameters, defaults: dict[str, Any], *, flat: bool = True) -> None:
         self.defaults = {**defaults, **MACHINERY}
@@ -52,14 +57,18 @@ class BaseOptimizer:
         raise NotImplementedError(f"{type(self).__name__} has no check")
 
     def moments(self, group: Options) -> Sequence[str]:
-        """The names of the tensors kept for each parameter, of its shape; they start as zeros."""
+        """The names of the tensors kept for each parameter, of its shape."""
         raise NotImplementedError(f"{type(self).__name__} has no moments")
 
-    def sizes(self, group: Options, step: Number) -> Sizes:
-        """The numbers that change from step to step: r, the size of the step, and then whatever `direction` needs.
+    def start(self, name: str, group: Options) -> float:
+        """What each element of moment `name` is before the first step."""
+        return 0.0
+
+    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
+        """What changes from step to step: r, the size of the step, and then whatever `direction` needs.
 
         Args:
-            step: how many updates this one makes, where `counts_steps`; else 0.
+            numbers: those that `self.numbers` names, to be brought up to date in place; `counted_` counts a "step".
         """
         raise NotImplementedError(f"{type(self).__name__} has no sizes")
 
@@ -80,9 +89,9 @@ class BaseOptimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} has no direction")
 
-    def starts_from_zeros(self, group: Options) -> bool:
-        """Whether `direction` does the same with new moments as with old ones that are zero."""
-        return True
+    def first_differs(self, group: Options) -> bool:
+        """Whether `direction` does otherwise with new moments than with old ones that hold the same."""
+        return False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, `{"params": ..., option: value}`, as when layers are unfrozen during training."""
@@ -123,51 +132,57 @@ class BaseOptimizer:
 
     def _step_eagerly(self, index: int, ready: list[Tensor]) -> None:
         group = self.param_groups[index]
-        if index in self._shared_counts:
+        if index in self._shared_numbers:
             self.unpack()
-        if self.flat:
+        if self.flat and self.elementwise:
             packs, ready = self._packs_for(index, ready)
             for pack in packs:
                 seen = pack.seen_gradient(group)
-                sizes = self.sizes(group, pack.counted())
+                sizes = pack.sizes(partial(self.sizes, group))
                 direction = self.direction(seen, pack.moments, sizes, group, False, seen)
                 pack.move(direction, sizes[0], group)
         for parameter in ready:
             state, first = self._complete_state(parameter, group)
-            sizes = self.sizes(group, counted_(state["step"]) if self.counts_steps else 0.0)
+            sizes = self.sizes(group, [state[name] for name in self.numbers])
             self._step_alone(parameter, state, sizes, group, first)
 
     def _step_traced(self, index: int, ready: list[Tensor]) -> list[Sizes]:
-        """The step inside a compiled graph: no packs, whose views slow it down, and one count for a whole group.
+        """The step inside a compiled graph: no packs, whose views slow it down; a whole group shares its numbers.
 
         Returns:
             The sizes that were computed.
         """
         group = self.param_groups[index]
-        if index in self._shared_counts:
-            self._keep_count(self._shared_counts[index], group)
+        if index in self._shared_numbers:
+            self._keep_numbers(self._shared_numbers[index], group)
         known: list[tuple[Tensor | None, Sizes]] = []
         for parameter in ready:
             state, first = self._complete_state(parameter, group)
-            count = state["step"] if self.counts_steps else None
-            found = [sizes for other, sizes in known if other is count]
+            numbers = [state[name] for name in self.numbers]
+            shared = numbers[0] if numbers else None  # and with it the others
+            found = [sizes for other, sizes in known if other is shared]
             if not found:
-                found = [self.sizes(group, 0.0 if count is None else counted_(count))]
-                known.append((count, found[0]))
+                found = [self.sizes(group, numbers)]
+                known.append((shared, found[0]))
             self._step_alone(parameter, state, found[0], group, first)
         return [sizes for _, sizes in known]
 
-    def _keep_count(self, shared: Tensor, group: Options) -> None:
-        """Who has no gradient now stops sharing the count of the others."""
+    def _keep_numbers(self, shared: Mapping[str, Tensor], group: Options) -> None:
+        """Who has no gradient now stops sharing the numbers of the others."""
         for parameter in group["params"]:
-            if parameter.grad is None and self.state.get(parameter, {}).get("step") is shared:
-                self.state[parameter]["step"] = shared.clone()
+            state = self.state.get(parameter, {})
+            if parameter.grad is None and all(state.get(name) is number for name, number in shared.items()):
+                state.update({name: number.clone() for name, number in shared.items()})
 
     def _step_alone(self, parameter: Tensor, state: State, sizes: Sizes, group: Options, first: bool) -> None:
         assert parameter.grad is not None
         tensors = [parameter, parameter.grad, *[state[name] for name in self.moments(group)]]
-        for part, gradient, *part_moments in pieces(tensors, piece_size(parameter.device)):
-            work = None if torch.compiler.is_compiling() else self._scratch.like(part)
+        compiling = torch.compiler.is_compiling()
+        if compiling:  # a graph forgets what is written into a float64 number on the CPU, though not into a view of it
+            tensors = [tensor.view(1) if tensor.dim() == 0 else tensor for tensor in tensors]
+        parts = pieces(tensors, piece_size(parameter.device)) if self.elementwise else [tensors]
+        for part, gradient, *part_moments in parts:
+            work = None if compiling else self._scratch.like(part)
             seen = seen_gradient(gradient, part, group, out=work)
             direction = self.direction(seen, part_moments, sizes, group, first, work)
             move_(part, direction, sizes[0], group)
@@ -182,9 +197,9 @@ class BaseOptimizer:
             for parameter in ready
             if id(parameter) not in packed
             and is_small(parameter, len(names))
-            and is_complete(self.state.get(parameter, {}), parameter, names, self.counts_steps)
+            and is_complete(self.state.get(parameter, {}), parameter, names, self.numbers)
         ]
-        packs += pack_up(settled, self.state, names, self._scratch)
+        packs += pack_up(settled, self.state, names, self.numbers, self._scratch)
         self._packs[index] = packs
         present = {id(parameter) for parameter in ready}
         usable = [pack for pack in packs if all(id(parameter) in present for parameter in pack.parameters)]
@@ -203,15 +218,16 @@ class BaseOptimizer:
     def _complete_state(self, parameter: Tensor, group: Options) -> tuple[State, bool]:
         """The state of `parameter`, nothing lacking, and whether something was."""
         names = self.moments(group)
-        state: State = self.state[parameter] if names or self.counts_steps else {}
-        lacked = complete_state(state, parameter, names, self.counts_steps)
+        state: State = self.state[parameter] if names or self.numbers else {}
+        moments = {name: self.start(name, group) for name in names}
+        lacked = complete_state(state, parameter, moments, self.numbers)
         return state, lacked or not state
 
     def unpack(self) -> None:
         """Give every tensor of the state memory of its own; the next eager step packs again."""
         for key, entries in self.state.items():
             if isinstance(key, Tensor):
-                entries.update(own_memory(entries))
+                entries.update(own_memory(entries, self.numbers))
         self._forget_packs()
 
     def prepare_compile(self) -> None:
@@ -221,26 +237,26 @@ class BaseOptimizer:
         """
         self.unpack()
         for index, group in enumerate(self.param_groups):
-            if not self.starts_from_zeros(group):
+            if self.first_differs(group):
                 continue
             trained = [parameter for parameter in group["params"] if parameter.requires_grad]
             states = [self._complete_state(parameter, group)[0] for parameter in trained]
-            if self.counts_steps and len({state["step"].item() for state in states}) == 1:
-                self._shared_counts[index] = states[0]["step"]
+            if self.numbers and len({tuple(state[name].item() for name in self.numbers) for state in states}) == 1:
+                self._shared_numbers[index] = {name: states[0][name] for name in self.numbers}
                 for state in states:
-                    state["step"] = states[0]["step"]
+                    state.update(self._shared_numbers[index])
 
     def _forget_packs(self) -> None:
         self._scratch = Scratch()
         self._packs: dict[int, list[Pack]] = {}  # by number of the group, as the next
-        self._shared_counts: dict[int, Tensor] = {}
+        self._shared_numbers: dict[int, dict[str, Tensor]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": {number: {name: tensor}}, "param_groups": [...]}, as torch.optim's and exchangeable with it.
 
         As there, the moments are the optimizer's own, which later steps change: copy.deepcopy keeps a snapshot.
         """
-        return to_state_dict(self.param_groups, self.state)
+        return to_state_dict(self.param_groups, self.state, self.numbers)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over copies of the state and the options of another optimizer, ours or torch.optim's.
@@ -252,8 +268,9 @@ class BaseOptimizer:
             ValueError: other numbers of groups or parameters, a tensor of another shape than its parameter, or an
                 impossible option; nothing has been changed then.
         """
-        options, state = from_state_dict(state_dict, self.param_groups)
+        options, state = from_state_dict(state_dict, self.param_groups, self.numbers)
         for group, loaded in zip(self.param_groups, options, strict=True):
+            loaded.update(self.fixed)
             self.check({**group, **loaded})
         for group, loaded in zip(self.param_groups, options, strict=True):
             lr = group.get("lr")
@@ -264,7 +281,7 @@ class BaseOptimizer:
         self._forget_packs()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = defaultdict(dict, {key: own_memory(entries) for key, entries in self.state.items()})
+        state = defaultdict(dict, {key: own_memory(entries, self.numbers) for key, entries in self.state.items()})
         return {"defaults": self.defaults, "flat": self.flat, "param_groups": self.param_groups, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

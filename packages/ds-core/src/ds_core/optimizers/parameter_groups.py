@@ -94,6 +94,13 @@ def check_at_least_zero(name: str, value: Any) -> None:
         raise ValueError(f"Invalid {name}: {value}")
 
 
+def check_betas(values: Iterable[Any]) -> None:
+    """Raise ValueError unless each, the share of a mean that is left after a step, is from 0 up to below 1."""
+    for index, value in enumerate(values):
+        if not 0 <= value < 1:
+            raise ValueError(f"Invalid beta parameter at index {index}: {value}")
+
+
 def check_learning_rate(value: Any) -> None:
     """Raise ValueError unless `value` is one number of at least 0, as a Python number or a tensor."""
     if isinstance(value, Tensor) and value.numel() != 1:

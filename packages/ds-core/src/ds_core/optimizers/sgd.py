@@ -86,10 +86,10 @@ class SGD(BaseOptimizer):
     def moments(self, group: Options) -> Sequence[str]:
         return () if group["momentum"] == 0 else ("momentum_buffer",)
 
-    def starts_from_zeros(self, group: Options) -> bool:
-        return bool(group["dampening"] == 0)
+    def first_differs(self, group: Options) -> bool:
+        return bool(group["dampening"] != 0)
 
-    def sizes(self, group: Options, step: Number) -> Sizes:
+    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
         return (number(group["lr"]),)
 
     def direction(

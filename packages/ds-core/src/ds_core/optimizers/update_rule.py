@@ -17,7 +17,7 @@ Options = Mapping[str, Any]  # of a parameter group: lr, weight_decay, maximize,
 
 def seen_gradient(gradient: Tensor, parameter: Tensor, group: Options, out: Tensor | None = None) -> Tensor:
     """g = +-gradient + weight_decay * parameter, what the optimizer takes for the gradient."""
-    if group["maximize"]:
+    if group.get("maximize", False):
         gradient = torch.neg(gradient, out=out)  # uphill is downhill on the negative                   (1)
     if _coupled_decay(group):
         gradient = torch.add(gradient, parameter, alpha=group["weight_decay"], out=out)  #              (2)
@@ -26,10 +26,21 @@ def seen_gradient(gradient: Tensor, parameter: Tensor, group: Options, out: Tens
 
 def seen_gradients_(gradients: list[Tensor], parameters: list[Tensor], group: Options) -> None:
     """`seen_gradient` of many, in place."""
-    if group["maximize"]:
+    if group.get("maximize", False):
         torch._foreach_neg_(gradients)  # (1)
     if _coupled_decay(group):
         torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])  # (2)
+
+
+def quotient(numerator: Tensor, denominator: Tensor, out: Tensor | None) -> Direction:
+    """numerator / denominator as a direction: divided here where `numerator` is `out`, memory to work in.
+
+    Of that a pack has the parts at hand, of a denominator that is a new tensor it would have to cut them; elsewhere
+    the move divides, in one pass.
+    """
+    if numerator is out:
+        return torch.div(numerator, denominator, out=out), None
+    return numerator, denominator
 
 
 def move_(parameter: Tensor, direction: Direction, size: Number, group: Options) -> None:

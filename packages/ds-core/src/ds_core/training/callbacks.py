@@ -1,6 +1,5 @@
 """What a Trainer calls while it trains."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,51 +15,50 @@ class Callback:
     goes on as if it had not been stopped.
     """
 
+    def on_gradients(self, trainer: Any) -> None:
+        """In each step, when every parameter's `.grad` is complete, before clipping; not where the step is compiled."""
+
     def on_step_end(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """After each step; `metrics` is its record in the history."""
 
     def on_evaluate(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """After each evaluation; `metrics` is its record in the history."""
 
+    def on_fit_end(self, trainer: Any) -> None:
+        """When `fit` ends, however it ends."""
 
-class EarlyStopping(Callback):
-    """Stop when an evaluated value has not become better for `patience` evaluations (Prechelt, 1998).
+
+class Best:
+    """Which evaluation was the best so far.
 
     Args:
+        callback: who asks, for messages.
         value: which value of `evaluate`.
-        patience: evaluations without improvement before the run stops.
-        minimum_change: by how much a value must be better to count.
         largest: whether larger is better.
+        minimum_change: by how much a value must be better to count.
     """
 
-    def __init__(
-        self, value: str = "loss", patience: int = 3, minimum_change: float = 0.0, largest: bool = False
-    ) -> None:
-        if patience < 1:
-            raise ValueError(f"EarlyStopping: given patience {patience}, expected at least 1")
+    def __init__(self, callback: object, value: str, largest: bool, minimum_change: float = 0.0) -> None:
+        if not minimum_change >= 0:
+            raise ValueError(f"{type(callback).__name__}: given minimum_change={minimum_change}, expected at least 0")
+        self.name = type(callback).__name__
         self.value = value
-        self.patience = patience
-        self.minimum_change = minimum_change
         self.largest = largest
-        self.best = -math.inf if largest else math.inf
-        self.waited = 0
+        self.minimum_change = minimum_change
+        self.number: float | None = None
 
-    def on_evaluate(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
+    def improved(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether this evaluation is better than all before; NaN never is."""
         if self.value not in metrics:
-            raise ValueError(f"EarlyStopping: evaluate gave {', '.join(metrics)}, expected {self.value}")
-        now = metrics[self.value]
-        if (now - self.best if self.largest else self.best - now) > self.minimum_change:
-            self.best, self.waited = now, 0
-            return
-        self.waited += 1
-        if self.waited >= self.patience:
-            trainer.stop(f"{self.value} has not become better than {self.best:.4g} for {self.waited} evaluations")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.waited = state["best"], state["waited"]
+            raise ValueError(f"{self.name}: evaluate gave {', '.join(metrics)}, expected {self.value}")
+        now = float(metrics[self.value])
+        if self.number is None:
+            better = now == now
+        else:
+            better = (now - self.number if self.largest else self.number - now) > self.minimum_change
+        if better:
+            self.number = now
+        return better
 
 
 def match_states(

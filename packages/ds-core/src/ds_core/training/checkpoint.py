@@ -7,7 +7,7 @@ header. Every tensor and the JSON carry a checksum. Written whole or not at all.
 import copy
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ds_core.__about__ import __version__
 from ds_core.engine.nested import Packer, tensor_names, unpack
 from ds_core.errors import CheckpointError, one_line
 from ds_core.files import write_atomically
-from ds_core.training.random_state import random_state, restore_random_state
+from ds_core.training.random_state import random_state, restore_random_state, seed_for_rank
 
 FORMAT = "ds-checkpoint"
 VERSION = 1
@@ -48,6 +48,7 @@ def save_checkpoint(
     criterion: Any = None,
     step: int = 0,
     extra: Mapping[str, Any] | None = None,
+    random: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write everything a run needs to go on as if it had not been stopped.
 
@@ -55,16 +56,19 @@ def save_checkpoint(
         model, optimizer, schedule, criterion: what has a `state_dict()` is saved by it.
         step: optimizer steps taken.
         extra: more state: nested dicts and lists of tensors, numbers, strings.
+        random: the `random_state()` of each process by rank, where several train together; default this one's.
 
     Raises:
         WriteError: disk full, folder missing or not writable; the previous checkpoint is still there.
     """
     parts = _parts(optimizer=optimizer, schedule=schedule, criterion=criterion)
     packer = Packer()
+    first, *others = [random_state()] if random is None else random
     content = {
         "model": packer.pack(model.state_dict(), "model"),
         **{name: packer.pack(part.state_dict(), name) for name, part in parts.items()},
-        "random": packer.pack(random_state(), "random"),
+        "random": packer.pack(first, "random"),
+        **({"random_others": packer.pack(others, "random_others")} if others else {}),
         "extra": packer.pack(dict(extra or {}), "extra"),
         "classes": {name: type(part).__name__ for name, part in parts.items()},
         "step": step,
@@ -90,11 +94,20 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, *, model: Any, optimizer: Any = None, schedule: Any = None, criterion: Any = None
+    path: str | Path,
+    *,
+    model: Any,
+    optimizer: Any = None,
+    schedule: Any = None,
+    criterion: Any = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Checkpoint:
     """Put the run in `path` back into place: what is given here, all random states, the number of threads.
 
     The file is checked first: after an error the model and the generators are as they were.
+    Where several processes train together each loads it, and takes the random state of its rank; PyTorch's generators
+    of a rank that the run did not have before get a seed of their own.
 
     Raises:
         CheckpointError: the file is missing, damaged, foreign or newer, or of another model, optimizer or schedule.
@@ -117,7 +130,15 @@ def load_checkpoint(
                 parts[other].load_state_dict(before[other])
             raise CheckpointError(f"{path} is of another {name}: {one_line(error)}") from error
     model.load_state_dict(unpack(state["model"], tensors))
-    notes = restore_random_state(unpack(state["random"], tensors))
+    every = [state["random"], *state.get("random_others", [])]
+    notes = restore_random_state(unpack(every[rank if rank < len(every) else 0], tensors))
+    if rank >= len(every):
+        seed_for_rank(rank, state["step"])
+    if world_size != len(every):
+        notes.append(
+            f"{len(every)} process(es) wrote it, {world_size} go on: with the same batches, but other rounding and "
+            "other dropout masks, so that the run need not equal an unbroken one bit for bit"
+        )
     if state["threads"] != torch.get_num_threads():
         notes.append(f"{state['threads']} threads, as when the run began (there were {torch.get_num_threads()})")
         torch.set_num_threads(state["threads"])  # sums are split by thread: another number, other rounding

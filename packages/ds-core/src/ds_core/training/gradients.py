@@ -13,7 +13,9 @@ from ds_core.engine.trace import record
 Pair = tuple[Any, Any]  # (inputs, target)
 
 
-def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor:
+def add_gradients(
+    model: Any, criterion: Any, batches: Sequence[Pair], weights: Sequence[float] | Tensor | None = None
+) -> Tensor:
     """Add the gradient of the mean loss over the micro-batches to every parameter's `.grad`.
 
     Equal micro-batches give what one batch of all of them would: L = 1/N sum_i L_i,
@@ -22,21 +24,24 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
     Args:
         model: called with the inputs (a tuple being several); its backward with `criterion.backward()`.
         batches: N pairs (inputs, target).
+        weights: N numbers w_i for L = sum_i w_i L_i instead; a tensor where this is compiled.
 
     Returns:
-        The mean loss, a scalar tensor.
+        The loss L, a scalar tensor; with weights in float64.
     """
     # the compiler sees through a cache, and warns of it
     takes = _takes_input_gradient if torch.compiler.is_compiling() else _known_to_take_input_gradient
     total = None
-    for inputs, target in batches:
+    for number, (inputs, target) in enumerate(batches):
         with record():
             loss = criterion.forward(call(model, inputs), target)
-            gradient = (
-                criterion.backward()
-                if len(batches) == 1
-                else criterion.backward(torch.full_like(loss, 1 / len(batches)))
-            )
+            if weights is not None:
+                gradient = criterion.backward((torch.ones_like(loss) * weights[number]).to(loss.dtype))
+                loss = loss.double() * weights[number]
+            elif len(batches) == 1:
+                gradient = criterion.backward()
+            else:
+                gradient = criterion.backward(torch.full_like(loss, 1 / len(batches)))
             gradients = gradient if isinstance(gradient, tuple) else (gradient,)
             if takes(type(model).backward):
                 model.backward(*gradients, input_gradient=False)
@@ -45,7 +50,7 @@ def add_gradients(model: Any, criterion: Any, batches: Sequence[Pair]) -> Tensor
         total = loss if total is None else total + loss
     if total is None:
         raise ValueError("a step needs at least one batch")
-    mean: Tensor = total / len(batches)
+    mean: Tensor = total / (len(batches) if weights is None else 1)
     return mean
 
 

@@ -46,3 +46,17 @@ class Interrupts:
         with contextlib.suppress(OSError):
             # not through sys.stderr: the signal may have come in the middle of a write to it
             os.write(2, f"\n{self._heard}\n".encode())
+
+
+class SharedInterrupts(Interrupts):
+    """Of one process of several: a first signal sets `asked`, a second one raises KeyboardInterrupt.
+
+    `requested` is set by who asks all processes, so that all stop after the same step.
+    """
+
+    asked = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

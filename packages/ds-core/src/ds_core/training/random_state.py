@@ -53,6 +53,16 @@ def restore_torch_random_state(state: list[torch.Tensor]) -> None:
         torch.cuda.set_rng_state_all(state[1:])
 
 
+def seed_for_rank(rank: int, step: int = 0) -> None:
+    """Seed PyTorch's generators, so that process `rank` draws other dropout masks than the others.
+
+    The seed is a function of `rank`, `step` and the present one, which `torch.manual_seed` has set on all of them.
+    Python's and NumPy's generators stay: callbacks draw from them, and are to do the same on all processes.
+    """
+    key = np.random.SeedSequence((torch.initial_seed() % 2**64, rank, step)).generate_state(1, np.uint64)
+    torch.manual_seed(int(key[0]))
+
+
 @contextmanager
 def unchanged_random_state() -> Iterator[None]:
     """Whatever is drawn inside, the generators go on as if nothing had been."""

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ds_core.distributed.processes import current
 from ds_core.errors import UserError, one_line
 from ds_core.files import is_leftover, remove_leftovers, write_atomically
 from ds_core.options import build_options, did_you_mean, from_json, option, plain, specs, to_json
@@ -50,10 +51,16 @@ def open_run_folder(recipe: str, options: RunOptions) -> Path:
     A new run's options are written to `recipe.json` in it. Those of a resumed one are not yet, since the checkpoint
     may still refuse them: call `store_options` once it is loaded.
 
+    Of several processes rank 0 does it, while the others wait.
+
     Raises:
         UserError: the folder is not empty (and neither resumed nor overwritten), holds something else, cannot be
             written, or holds a run that began with other options.
     """
+    return current().on_first(lambda: _open(recipe, options))
+
+
+def _open(recipe: str, options: RunOptions) -> Path:
     folder = Path(options.out)
     if options.resume:
         _check_resumed(recipe, options, read_run_folder(folder))
@@ -68,6 +75,8 @@ def open_run_folder(recipe: str, options: RunOptions) -> Path:
 def store_options(recipe: str, options: RunOptions) -> None:
     """Write `recipe.json`: what a later `--resume` takes up, those options included that a resumed run has changed.
 
+    Of several processes rank 0 does it.
+
     Raises:
         WriteError: it cannot be written; the one before is still there.
     """
@@ -78,7 +87,8 @@ def store_options(recipe: str, options: RunOptions) -> None:
         "versions": installed_versions(),
         "options": _stored(options),
     }
-    write_atomically(Path(options.out) / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
+    if current().first:
+        write_atomically(Path(options.out) / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def read_run_folder(folder: str | Path) -> RunRecord:

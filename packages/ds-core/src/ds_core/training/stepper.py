@@ -1,19 +1,23 @@
-"""One optimizer step: gradients, clipping, optimizer, schedule; eager or as one compiled graph; never beyond a NaN."""
+"""One optimizer step: gradients, clipping, optimizer, schedule; eager or compiled; never beyond a NaN."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ds_core.engine.compile_step import compile_step
+from ds_core.distributed.data_parallel import DataParallel
+from ds_core.engine.compile_step import CompiledParts, StepParts, compile_parts, compile_step
 from ds_core.engine.nested import all_finite
-from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.training.batches import Batches
 from ds_core.training.checkpoint import load_checkpoint
-from ds_core.training.gradients import Pair, add_gradients
+from ds_core.training.gradients import Pair
 from ds_core.training.nonfinite import first_nonfinite
 from ds_core.training.random_state import restore_torch_random_state, torch_random_state
+
+# how `first_nonfinite` begins where it finds nothing
+NOTHING_FOUND = "repeated eagerly, every output and every gradient is finite"
 
 
 class StepError(Exception):
@@ -21,7 +25,11 @@ class StepError(Exception):
 
 
 class Stepper:
-    """Takes the steps of a `Trainer`, whose arguments these are."""
+    """Takes the steps of a `Trainer`, whose arguments these are.
+
+    Args:
+        on_gradients: called when every `.grad` is complete, before clipping; not where the step is one compiled graph.
+    """
 
     def __init__(
         self,
@@ -32,6 +40,8 @@ class Stepper:
         clip_norm: float | None = None,
         accumulate: int = 1,
         compile: bool = False,
+        parallel: DataParallel | None = None,
+        on_gradients: Callable[[], None] = lambda: None,
     ) -> None:
         self.model = model
         self.criterion = criterion
@@ -40,25 +50,34 @@ class Stepper:
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.compile = compile
-        self._compiled: Any = None
+        self.parallel = DataParallel() if parallel is None else parallel
+        self.on_gradients = on_gradients
+        self._alone = self.parallel.processes.world_size == 1
+        self._compiled: Any = None  # the whole step
+        self._parts = StepParts(model, criterion, optimizer, clip_norm)
         self._before: list[Tensor] = []
 
     def prepare(self) -> None:
         """To be called before the first step, after any checkpoint has been loaded."""
         self.optimizer.zero_grad()
-        if self.compile and self._compiled is None:
+        if not self.compile or self._compiled is not None or isinstance(self._parts, CompiledParts):
+            return
+        if self._alone:
             self._compiled = compile_step(self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm)
+        else:
+            self._parts = compile_parts(self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm)
 
     def forget(self) -> None:
         """To be called when a checkpoint has been loaded: what was compiled knew other tensors."""
         self._compiled = None
+        self._parts = StepParts(self.model, self.criterion, self.optimizer, self.clip_norm)
 
     def take(self, batches: Batches, index: int) -> dict[str, float]:
         """Take step `index`: loss, learning rate used, and, where it is clipped, the gradient norm before.
 
         Raises:
-            StepError: the loss or the norm is infinite or NaN. The eager step has not touched the weights then,
-                the compiled one has.
+            StepError: the loss or the norm is infinite or NaN, on all processes. The weights have not been touched
+                then, unless by a step that is one compiled graph.
         """
         values = {}
         groups = getattr(self.optimizer, "param_groups", None)
@@ -66,7 +85,12 @@ class Stepper:
             values["learning_rate"] = float(groups[0]["lr"])
         micro = self._micro_batches(batches, index)
         self._before = torch_random_state()
-        loss, norm = self._gradients(micro) if self._compiled is None else self._compiled(micro)
+        if self._compiled is None:
+            loss = self._gradients(batches, index, micro)
+            self.on_gradients()
+            norm = self._parts.clip()
+        else:
+            loss, norm = self._compiled(micro)
         values["loss"] = float(loss)
         if norm is not None:
             values["gradient_norm"] = float(norm)
@@ -74,7 +98,7 @@ class Stepper:
             if not math.isfinite(values.get(name, 0.0)):
                 raise StepError(f"the {name.replace('_', ' ')} is {values[name]}")
         if self._compiled is None:
-            self._update()
+            self._parts.update()
         if self.schedule is not None:
             self.schedule.step()
         return values
@@ -82,12 +106,15 @@ class Stepper:
     def explain(self, batches: Batches, index: int, checkpoint: Path | None) -> str:
         """Where step `index`, for which `take` raised `StepError`, first is not finite: it is repeated eagerly.
 
-        A compiled step has spoiled the weights, so the steps since the last checkpoint are repeated too.
+        A compiled step has spoiled the weights, so the steps since the last checkpoint are repeated too. Several
+        processes each repeat their share; the first that finds something has the word.
         """
         self.optimizer.zero_grad()
         if self._compiled is None or all_finite(self.model.parameters()) or checkpoint is None:
             restore_torch_random_state(self._before)
-            return first_nonfinite(self.model, self.criterion, self._micro_batches(batches, index))
+            micro = [pair for pair, _ in self._with_rows(batches, index, self._micro_batches(batches, index))]
+            found = first_nonfinite(self.model, self.criterion, micro) if micro else NOTHING_FOUND
+            return self.parallel.first_that_found(found, NOTHING_FOUND)
         first = load_checkpoint(
             checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule, criterion=self.criterion
         ).step
@@ -99,13 +126,31 @@ class Stepper:
                 return self.explain(batches, step, None)
         return f"repeated eagerly from step {first}, every step is finite"
 
+    def _numbers(self, index: int) -> range:
+        return range(index * self.accumulate, (index + 1) * self.accumulate)
+
     def _micro_batches(self, batches: Batches, index: int) -> list[Pair]:
-        return [batches.batch(index * self.accumulate + number) for number in range(self.accumulate)]
+        return [batches.batch(number) for number in self._numbers(index)]
 
-    def _gradients(self, micro: list[Pair]) -> tuple[Tensor, Tensor | None]:
-        loss = add_gradients(self.model, self.criterion, micro)
-        return loss, None if self.clip_norm is None else clip_grad_norm_(self.model.parameters(), self.clip_norm)
+    def _with_rows(self, batches: Batches, index: int, micro: list[Pair]) -> list[tuple[Pair, float]]:
+        """The micro-batches that have rows on this process, and what each counts in the mean over all."""
+        weights = self.parallel.weights(batches, self._numbers(index))
+        return [(pair, weight) for pair, weight in zip(micro, weights, strict=True) if weight > 0]
 
-    def _update(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+    def _gradients(self, batches: Batches, index: int, micro: list[Pair]) -> Tensor | float:
+        """Fill every `.grad`; returns the mean loss, over all processes."""
+        if self._alone:
+            return self._parts.gradients(micro)
+        own = self._with_rows(batches, index, micro)
+        # a compiled graph is reduced after it; of eager micro-batches the last one's backward pass overlaps with it
+        last = 0 if isinstance(self._parts, CompiledParts) else 1
+        loss = self._loss(own[: len(own) - last])
+        with self.parallel.reducing(scale=1.0) as reduction:
+            loss += self._loss(own[len(own) - last :])
+            reduction.sums.append(loss)
+        return reduction.sums[0]
+
+    def _loss(self, own: list[tuple[Pair, float]]) -> float:
+        if not own:
+            return 0.0
+        return float(self._parts.gradients([pair for pair, _ in own], [weight for _, weight in own]))

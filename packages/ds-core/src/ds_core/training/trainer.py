@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ds_core.distributed.data_parallel import DataParallel
 from ds_core.engine.nested import all_finite
-from ds_core.engine.trace import no_record
-from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError, WriteError
-from ds_core.files import remove_leftovers
+from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError
 from ds_core.training.batches import Batches
 from ds_core.training.callbacks import match_states
 from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.history import History
-from ds_core.training.interrupts import Interrupts
 from ds_core.training.progress import Progress
-from ds_core.training.random_state import unchanged_random_state
-from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE
+from ds_core.training.random_state import random_state, unchanged_random_state
+from ds_core.training.run_files import RunFiles
 from ds_core.training.stepper import StepError, Stepper
 
 _IN_CHECKPOINT = ("evaluated", "best", "stopped", "seconds")
@@ -43,8 +42,11 @@ class Trainer:
             of which the lowest `loss` is remembered. What it draws at random changes nothing in training.
         evaluate_every: steps between evaluations; there is always one at the end of the run.
         checkpoint_every: steps between checkpoints, None: one with every evaluation; always one at the end.
-        callbacks: see `callbacks.Callback`.
+        callbacks: see `callbacks.Callback`; of several processes each calls them, but for those with an attribute
+            `everywhere = False`, which only write and are rank 0's alone.
         progress: whether a bar and notes are shown.
+        parallel: for several processes; default a `DataParallel` of those that `ds train` was started with, if more
+            than one. Each then takes its share of every batch, and evaluates; what rank 0 finds counts.
 
     Attributes:
         step: optimizer steps taken.
@@ -71,6 +73,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         callbacks: Iterable[Any] = (),
         progress: bool = True,
+        parallel: DataParallel | None = None,
     ) -> None:
         counts = {"accumulate": accumulate, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
         for name, count in counts.items():
@@ -79,20 +82,29 @@ class Trainer:
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"Trainer: given clip_norm={clip_norm}, expected more than 0")
         self.model = model
+        self.optimizer = optimizer
+        self.parallel = DataParallel(model, criterion) if parallel is None else parallel
         self.folder = None if folder is None else Path(folder)
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
         self.checkpoint_every = checkpoint_every
-        self.callbacks = list(callbacks)
+        first = self.parallel.processes.first
+        callbacks = list(callbacks)
+        self._may_stop = bool(callbacks)
+        self.callbacks = [callback for callback in callbacks if first or getattr(callback, "everywhere", True)]
         self.step = 0
-        self.history = History(None if self.folder is None else self.folder / LOG_FILE)
+        self._files = RunFiles(folder)
+        self.history = History(self._files.log if first else None)
         self.evaluated = 0
         self.best: dict[str, Any] | None = None
         self.stopped: str | None = None
         self.seconds = 0.0
         self._parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "criterion": criterion}
-        self._stepper = Stepper(model, criterion, optimizer, schedule, clip_norm, accumulate, compile)
-        self._progress = Progress(progress)
+        self._stepper = Stepper(
+            *(model, criterion, optimizer, schedule, clip_norm, accumulate, compile, self.parallel),
+            on_gradients=lambda: self._tell("on_gradients"),
+        )
+        self._progress = Progress(progress and first)
         self._resumed = False
         self._saved: int | None = None  # the step of the checkpoint, unless something has happened since
 
@@ -106,12 +118,14 @@ class Trainer:
             UserError: the folder holds a run that was not resumed, or a log that is none of ours; or the run is
                 beyond `steps` already.
         """
-        self._open(steps)
+        batches = self.parallel.share(batches)
+        self.parallel.processes.on_first(lambda: self._open(steps))
         self._stepper.prepare()
         self.model.train()
         self._progress.start(steps, self.step)
+        heard = "finishing this step, then saving; Ctrl-C again stops at once"
         try:
-            with Interrupts("finishing this step, then saving; Ctrl-C again stops at once") as interrupts:
+            with self.parallel.interrupts(heard) as interrupts:
                 # every turn begins between two steps, so a run taken up from a checkpoint begins where it was left
                 while not interrupts.requested:
                     if self._evaluation_is_due(steps):
@@ -124,6 +138,7 @@ class Trainer:
                 raise self._interrupted(steps)
         finally:
             self._progress.close()
+            self._tell("on_fit_end")
             self.history.close()
 
     def stop(self, reason: str) -> None:
@@ -136,31 +151,40 @@ class Trainer:
         self._progress.note(text)
 
     def write(self, text: str) -> None:
-        """Show text on stdout, above the progress bar: samples, tables."""
-        self._progress.write(text)
+        """Show text on stdout, above the progress bar: samples, tables. Rank 0's alone."""
+        if self.parallel.processes.first:
+            self._progress.write(text)
 
-    def save(self) -> Path:
-        """Write the checkpoint now.
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write the checkpoint now, the folder's or another one; to be called on all processes.
 
         Raises:
             NonFiniteError: the weights are not finite; the previous checkpoint is kept.
             WriteError: it cannot be written; the previous one is kept.
         """
-        path = self._checkpoint()
+        target = self._files.checkpoint if path is None else Path(path)
         spoiled = [name for name, tensor in self.model.named_parameters() if not all_finite([tensor])]
         if spoiled:
             names = ", ".join(spoiled[:3])
-            raise NonFiniteError(f"after step {self.step} weights are not finite: {names}; {self._last_good()}")
-        self.history.sync()
+            raise NonFiniteError(f"after step {self.step} weights are not finite: {names}; {self._files.last_good()}")
+        self.parallel.check_equal()
         callbacks = [
             {"class": type(callback).__name__, "state": callback.state_dict()}
             for callback in self.callbacks
             if hasattr(callback, "state_dict")
         ]
         own = {name: getattr(self, name) for name in _IN_CHECKPOINT}
-        save_checkpoint(path, **self._parts, step=self.step, extra={"trainer": own, "callbacks": callbacks})
-        self._saved = self.step
-        return path
+        extra = {"trainer": own, "callbacks": callbacks, "parallel": self.parallel.state_dict()}
+        random = self.parallel.processes.gather(random_state())
+
+        def write() -> None:
+            self.history.sync()
+            save_checkpoint(target, **self._parts, step=self.step, extra=extra, random=random)
+
+        self.parallel.processes.on_first(write)
+        if path is None:
+            self._saved = self.step
+        return target
 
     def resume(self, path: str | Path | None = None) -> bool:
         """Take up the run in the folder, or in another checkpoint: `fit` then goes on with it.
@@ -172,8 +196,10 @@ class Trainer:
             CheckpointError: it is damaged, newer or of another run; or `path` does not exist.
             UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or its log is none of ours.
         """
-        source = self._checkpoint() if path is None else Path(path)
-        own = self._is_own(source)
+        source = self._files.checkpoint if path is None else Path(path)
+        own = self._files.is_own(source)
+        if self.parallel.processes.same(own) != own:
+            raise CheckpointError(f"not every process sees {source}: they need a file system that all of them share")
         if path is None and not own:
             self.history.rewind(0)
             self._resumed = True
@@ -184,7 +210,9 @@ class Trainer:
             raise CheckpointError(f"{source} was not written by a Trainer: load_checkpoint reads it")
         states = match_states(source, self.callbacks, extra["callbacks"])
         self.history.check()
-        found = load_checkpoint(source, **self._parts)
+        processes = self.parallel.processes
+        found = load_checkpoint(source, **self._parts, rank=processes.rank, world_size=processes.world_size)
+        self.parallel.load_state_dict(extra.get("parallel", {}))
         self._resumed = True
         self._stepper.forget()
         self.step = found.step
@@ -197,7 +225,7 @@ class Trainer:
         if self.stopped is not None:
             found.notes.append(f"the run had ended early: {self.stopped}")
         logged = len(self.history.training)
-        if self.folder is not None and logged < self.step:
+        if self.folder is not None and logged < self.step and processes.first:
             found.notes.append(f"the log holds only {logged} of the {self.step} steps before")
         for text in [f"resuming after step {self.step}", *found.notes]:
             self.note(text)
@@ -206,32 +234,26 @@ class Trainer:
     def _open(self, steps: int) -> None:
         if self.step > steps:
             raise UserError(f"the run is at step {self.step} already, beyond the {steps} steps asked for")
-        if self.folder is None:
-            return
-        if not self._resumed and self.step == 0:
-            if self._checkpoint().exists():
-                raise UserError(f"{self.folder} already holds a run: resume() goes on with it, or take another folder")
+        if self.folder is not None and not self._resumed and self.step == 0:
+            self._files.refuse_another_run()
             self.history.rewind(0)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"cannot use {self.folder} for a run: {error.strerror}") from error
-        remove_leftovers(self.folder)
+        self._files.make_folder()
 
     def _take_step(self, batches: Batches) -> None:
         began = time.perf_counter()
         try:
             values = self._stepper.take(batches, self.step)
         except StepError as error:
-            checkpoint = None if self.folder is None or not self._checkpoint().exists() else self._checkpoint()
+            checkpoint = self._files.checkpoint if self._files.has_checkpoint() else None
             self.note(f"step {self.step + 1}: {error}; repeating it to find where")
             where = self._stepper.explain(batches, self.step, checkpoint)
-            raise NonFiniteError(f"step {self.step + 1}: {error}; {where}; {self._last_good()}") from None
+            raise NonFiniteError(f"step {self.step + 1}: {error}; {where}; {self._files.last_good()}") from None
         self.step += 1
         self.seconds += time.perf_counter() - began
         record = self.history.add("train", self.step, **values, seconds=round(self.seconds, 4))
         self._progress.advance(loss=values["loss"])
         self._tell("on_step_end", record)
+        self._agree_to_stop()
 
     def _ends(self, steps: int) -> bool:
         return self.step >= steps or self.stopped is not None
@@ -250,14 +272,9 @@ class Trainer:
 
     def _evaluate(self) -> None:
         assert self.evaluate is not None
-        modes = [(module, getattr(module, "training", True)) for module in self.model.modules()]
-        try:
-            with unchanged_random_state(), no_record():
-                self.model.eval()
-                values = {name: float(value) for name, value in self.evaluate(self.model).items()}
-        finally:
-            for module, training in modes:
-                module.training = training
+        with unchanged_random_state(), evaluation_mode(self.model):
+            values = {name: float(value) for name, value in self.evaluate(self.model).items()}
+        values = self.parallel.processes.same(values)
         self.evaluated, self._saved = self.step, None
         loss = values.get("loss", math.inf)
         if loss < (math.inf if self.best is None else self.best["loss"]):
@@ -265,35 +282,19 @@ class Trainer:
         record = self.history.add("evaluation", self.step, **values)
         self.note(f"step {self.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self._tell("on_evaluate", record)
+        self._agree_to_stop()
+
+    def _agree_to_stop(self) -> None:
+        if self._may_stop:
+            self.stopped = self.parallel.agree(self.stopped)
 
     def _interrupted(self, steps: int) -> Interrupted:
         if self.folder is None:
             return Interrupted(f"stopped after step {self.step} of {steps}; without a folder nothing was saved")
         return Interrupted(f"stopped after step {self.step} of {steps}; saved in {self.save()}")
 
-    def _is_own(self, source: Path) -> bool:
-        """Whether `source` is the folder's checkpoint, however its path is spelt; a UserError if it has another."""
-        if self.folder is None or not (source.exists() and self._checkpoint().exists()):
-            return False
-        if not source.samefile(self._checkpoint()):
-            raise UserError(
-                f"cannot go on from {source} in {self.folder}, which already holds a run and would lose it: "
-                "give the Trainer another folder, or resume() without a path to go on with that run"
-            )
-        return True
-
-    def _checkpoint(self) -> Path:
-        if self.folder is None:
-            raise ValueError("Trainer: a checkpoint needs a folder")
-        return self.folder / CHECKPOINT_FILE
-
-    def _last_good(self) -> str:
-        if self.folder is None or not self._checkpoint().exists():
-            return "there is no checkpoint yet"
-        return f"the last good checkpoint is {self._checkpoint()}"
-
-    def _tell(self, event: str, record: Mapping[str, Any]) -> None:
+    def _tell(self, event: str, *record: Mapping[str, Any]) -> None:
         for callback in self.callbacks:
             hook = getattr(callback, event, None)
             if hook is not None:
-                hook(self, record)
+                hook(self, *record)

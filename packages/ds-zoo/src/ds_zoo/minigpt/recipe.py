@@ -8,6 +8,7 @@ from ds_core.options import build_options, from_json
 from ds_core.recipe import Recipe
 from ds_core.testing import Report, report
 from ds_core.training.checkpoint import load_weights
+from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 
 from ds_zoo.minigpt.config import MiniGPTConfig
@@ -16,7 +17,7 @@ from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
-from ds_zoo.minigpt.training import build_model, choose_device, train
+from ds_zoo.minigpt.training import build_model, train
 from ds_zoo.text_tokenizers import Tokenizer, load_tokenizer
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from ds_core import no_record
+from ds_core.distributed.processes import current
 from ds_core.engine.compiled import compile_pairs
 from ds_core.errors import MissingPackageError, UserError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
 from ds_core.optimizers.adam import AdamW
-from ds_core.schedules import WarmupCosineLR
+from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_core.training.callbacks import Callback
+from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 from torch import Tensor
@@ -53,14 +55,17 @@ def train(options: TrainOptions) -> None:
     if not resumed:
         for name in ("config.json", "model.safetensors", CURVE_FILE):
             (folder / name).unlink(missing_ok=True)  # of a run that was overwritten
-    write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
+    first = current().first  # of several processes (torchrun) one writes and reports
+    if first:
+        write_atomically(folder / TOKENIZER_FILE, corpus.tokenizer.to_json())
 
     _announce(options, model, corpus, device)
     if not resumed:
         trainer.write(f"before training, it writes:\n{sample(model, corpus, options.seed)}\n")
     batches = RandomBlocks(corpus.training, values.block_size, values.batch_size, 2 * options.seed + _TRAINING, device)
     trainer.fit(batches, values.steps)
-    _finish(options, trainer, corpus, folder, device)
+    if first:
+        _finish(options, trainer, corpus, folder, device)
 
 
 def build_model(options: TrainOptions, vocab_size: int) -> MiniGPT:
@@ -133,6 +138,8 @@ def sample(model: MiniGPT, corpus: Corpus, seed: int) -> str:
 class KeepBest(Callback):
     """Writes config.json and model.safetensors whenever an evaluation is the best so far."""
 
+    everywhere = False
+
     def on_evaluate(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
         if trainer.best is not None and trainer.best["step"] == trainer.step and trainer.folder is not None:
             trainer.model.save_pretrained(trainer.folder)
@@ -141,28 +148,14 @@ class KeepBest(Callback):
 class Samples(Callback):
     """Shows what the model writes, every so many steps."""
 
+    everywhere = False
+
     def __init__(self, corpus: Corpus, every: int, seed: int) -> None:
         self.corpus, self.every, self.seed = corpus, every, seed
 
     def on_step_end(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
         if trainer.step % self.every == 0:
             trainer.write(f"after {trainer.step} steps, it writes:\n{sample(trainer.model, self.corpus, self.seed)}\n")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, `auto` being cuda where there is one.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" has tensors, but no numbers in them
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _announce(options: TrainOptions, model: MiniGPT, corpus: Corpus, device: torch.device) -> None:

@@ -1,0 +1,57 @@
+"""The hard sigmoid, a sigmoid of three straight lines. Theory: docs/hardsigmoid.md."""
+
+import torch
+from torch import Tensor
+
+from ds_core.activations.hardtanh import hardtanh
+from ds_core.engine.compiled import compilable
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.module import Module
+from ds_core.engine.trace import reuse
+
+
+@compilable
+def hardsigmoid(x: Tensor) -> Tensor:
+    """x -> y of the same shape: x / 6 + 1/2, cut off at 0 and 1."""
+    (y,) = elementwise(_value, x)
+    return y
+
+
+@compilable
+def hardsigmoid_backward(dy: Tensor, x: Tensor) -> Tensor:
+    """dy, x -> dx, all of one shape."""
+    (dx,) = elementwise(_gradient, dy, x)
+    return dx
+
+
+def gate(near: Tensor, out: Tensor | None) -> Tensor:
+    """near = min(max(x, -3), 3) -> y, in `out` where that is given."""
+    t = torch.add(near, 3, out=out)
+    return torch.mul(t, 1 / 6, out=reuse(t))  # y = (near + 3) / 6                                          (1)
+
+
+def _value(x: Tensor, out: Out) -> tuple[Tensor]:
+    return (gate(hardtanh(x, -3, 3), out[0]),)
+
+
+def _gradient(dy: Tensor, x: Tensor, out: Out) -> tuple[Tensor]:
+    inside = torch.abs(x, out=out[0]).lt_(3)
+    return (inside.mul_(1 / 6).mul_(dy),)  # dx = dy / 6 [-3 < x < 3]                                         (2)
+
+
+class Hardsigmoid(Module):
+    """y = x / 6 + 1/2, cut off at 0 and 1, element by element (Howard et al., "Searching for MobileNetV3", 2019,
+    section 5.2).
+
+    Twin of torch.nn.Hardsigmoid, `inplace` left out. Keeps x.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
+        self.save(x)
+        return hardsigmoid(x)
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (x,) = self.saved()
+        return None if dy is None else hardsigmoid_backward(dy, x)

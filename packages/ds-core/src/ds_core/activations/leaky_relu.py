@@ -1,0 +1,72 @@
+"""The leaky rectifier: x where it is positive, a small multiple of x elsewhere. Theory: docs/leaky_relu.md."""
+
+import torch
+from torch import Tensor
+
+from ds_core.activations.relu import relu
+from ds_core.engine.compiled import compilable
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.module import Module
+
+
+@compilable
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x -> y of the same shape, y = max(x, 0) + a min(x, 0) with a = negative_slope."""
+
+    def chain(x: Tensor, out: Out) -> tuple[Tensor]:
+        negative = torch.clamp_max(x, 0, out=out[0])
+        # At x = 0 autograd gives clamp_max the slope 1 and relu the slope 0: together a, as in PyTorch.
+        return (torch.add(relu(x), negative, alpha=negative_slope, out=out[0]),)
+
+    (y,) = elementwise(chain, x)
+    return y
+
+
+@compilable
+def leaky_relu_backward(dy: Tensor, x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """dy, x -> dx, all of one shape; in the place of x anything that is positive where x is, so y where a >= 0."""
+
+    def chain(dy: Tensor, x: Tensor, out: Out) -> tuple[Tensor]:
+        if 0 <= negative_slope <= 1:
+            slope = torch.sign(x, out=out[0]).clamp_min_(negative_slope)  # max(1, a) = 1, max(0, a) = max(-1, a) = a
+            return (slope.mul_(dy),)  # dx = dy ([x > 0] + a [x <= 0])                                        (1)
+        dpositive, dnegative = halves(dy, x)  # for any a, in twice the time
+        return (torch.add(dpositive, dnegative, alpha=negative_slope, out=out[0]),)
+
+    (dx,) = elementwise(chain, dy, x)
+    return dx
+
+
+def halves(dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """dy where x > 0 and elsewhere 0, and the rest of dy, as tensors of their own."""
+    dpositive = x.clone().gt_(0).mul_(dy)  # a number as x is, for arithmetic with booleans is slow on CPU
+    return dpositive, dy - dpositive
+
+
+class LeakyReLU(Module):
+    """y = max(x, 0) + a min(x, 0), element by element (Maas et al., "Rectifier Nonlinearities Improve Neural Network
+    Acoustic Models", 2013).
+
+    Twin of torch.nn.LeakyReLU, `inplace` left out. Keeps its output, which the layer above most often keeps too; where
+    a < 0 it keeps x.
+
+    Args:
+        negative_slope: a, the slope where x <= 0.
+    """
+
+    def __init__(self, negative_slope: float = 1e-2) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
+        y = leaky_relu(x, self.negative_slope)
+        self.save(y if self.negative_slope >= 0 else x)
+        return y
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (kept,) = self.saved()
+        return None if dy is None else leaky_relu_backward(dy, kept, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"

@@ -1,0 +1,67 @@
+"""The logistic sigmoid, any number into (0, 1). Theory: docs/sigmoid.md."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.exponential import LOG2_E
+from ds_core.engine.module import Module
+from ds_core.engine.trace import reuse
+
+
+@compilable
+def sigmoid(x: Tensor) -> Tensor:
+    """x -> y of the same shape, y = 1 / (1 + exp(-x))."""
+    (y,) = elementwise(_value, x)
+    return y
+
+
+@compilable
+def sigmoid_backward(dy: Tensor, y: Tensor) -> Tensor:
+    """dy, y -> dx, all of one shape."""
+    (dx,) = elementwise(_gradient, dy, y)
+    return dx
+
+
+def _value(x: Tensor, out: Out) -> tuple[Tensor]:
+    return (logistic(torch.mul(x, -LOG2_E, out=out[0])),)
+
+
+def _gradient(dy: Tensor, y: Tensor, out: Out) -> tuple[Tensor]:
+    slope = torch.addcmul(y, y, y, value=-1, out=out[0])
+    return (slope.mul_(dy),)  # dx = dy (y - y^2)                                                           (3)
+
+
+def logistic(t: Tensor) -> Tensor:
+    """1 / (1 + 2^t), in the memory of `t` where that may be reused: give a temporary.
+
+    For t = -z log2(e) that is sigmoid(z). Whoever has a z to multiply or to add up makes t in the same pass, and
+    torch.exp2 is fast whatever it is given, where torch.exp takes a hundred times longer over numbers that overflow.
+    """
+    if torch.is_grad_enabled():
+        # 2^t may overflow in the value, 1 / (1 + inf) = 0, but not in autograd's derivative of it, 0 inf = NaN.
+        t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)
+    t = torch.exp2(t, out=reuse(t))
+    t = torch.add(t, 1, out=reuse(t))
+    return torch.reciprocal(t, out=reuse(t))  # s = 1 / (1 + 2^t)                                           (2)
+
+
+class Sigmoid(Module):
+    """y = 1 / (1 + exp(-x)), element by element.
+
+    Twin of torch.nn.Sigmoid. Keeps its output, which the layer above most often keeps too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
+        y = sigmoid(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (y,) = self.saved()
+        return None if dy is None else sigmoid_backward(dy, y)

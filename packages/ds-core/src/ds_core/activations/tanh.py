@@ -1,0 +1,54 @@
+"""The hyperbolic tangent, any number into (-1, 1). Theory: docs/tanh.md."""
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.module import Module
+from ds_core.engine.trace import reuse
+
+
+@compilable
+def tanh(x: Tensor) -> Tensor:
+    """x -> y of the same shape: exact to rounding for small and large x, and so is autograd's gradient of it."""
+    (y,) = elementwise(_value, x)
+    return y
+
+
+@compilable
+def tanh_backward(dy: Tensor, y: Tensor) -> Tensor:
+    """dy, y -> dx, all of one shape."""
+    (dx,) = elementwise(_gradient, dy, y)
+    return dx
+
+
+def _value(x: Tensor, out: Out) -> tuple[Tensor]:
+    t = torch.clamp_max(x, 20)  # beyond it y is 1 in any dtype, up to it t is finite in all
+    t = torch.mul(t, 2, out=reuse(t))
+    t = torch.expm1(t, out=reuse(t))
+    return (torch.div(t, t + 2, out=out[0]),)  # y = t / (t + 2), t = exp(2x) - 1                           (1)
+
+
+def _gradient(dy: Tensor, y: Tensor, out: Out) -> tuple[Tensor]:
+    one = torch.ones((), dtype=y.dtype, device=y.device)
+    slope = torch.addcmul(one, y, y, value=-1, out=out[0])
+    return (slope.mul_(dy),)  # dx = (1 - y^2) dy                                                           (2)
+
+
+class Tanh(Module):
+    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)), element by element.
+
+    Twin of torch.nn.Tanh. Keeps its output, which the layer above most often keeps too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
+        y = tanh(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (y,) = self.saved()
+        return None if dy is None else tanh_backward(dy, y)

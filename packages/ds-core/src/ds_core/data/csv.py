@@ -1,0 +1,146 @@
+"""The rows of a CSV file, as text; what is in the columns is left to columns.py."""
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ds_core.errors import UserError
+
+_DELIMITERS = ",;\t|"
+_SAMPLE = 50  # rows looked at to find the delimiter
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """The text of a file, without blanks around each value.
+
+    Attributes:
+        path: the file, for errors.
+        names: of the columns; "column 1" and so on where the file has none.
+        lines: the line of the file on which each row ends, from 1.
+        values: (rows, columns) as text.
+        dropped: how many rows were left out.
+    """
+
+    path: Path
+    names: list[str]
+    lines: list[int]
+    values: list[list[str]]
+    dropped: int
+
+
+def read_rows(
+    path: str | Path,
+    *,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    encoding: str = "utf-8-sig",
+    drop_faulty: bool = False,
+) -> TextRows:
+    """Read a CSV file; lines that are blank are passed over.
+
+    Args:
+        delimiter: one character; None: whichever of comma, semicolon, tab and bar divides the first rows most evenly.
+        header: whether the first row holds names; None: it does if none of its values is a number.
+        encoding: "utf-8-sig" is UTF-8, with or without the mark at the beginning that spreadsheets write.
+        drop_faulty: leave out rows that have more or fewer values than the first; otherwise they are errors.
+
+    Raises:
+        UserError: a file that cannot be read, is empty or not of this encoding; a row that is faulty, with its line;
+            a name that occurs twice.
+    """
+    path = Path(path)
+    text = _text(path, encoding)
+    if delimiter is None:
+        delimiter = _delimiter(text)
+    elif len(delimiter) != 1:
+        raise UserError(f"{path}: given delimiter {delimiter!r}, expected one character")
+    rows = _parse(path, text, delimiter)
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{path} is empty, expected rows of values")
+    if header is None:
+        header = not any(is_number(value) for value in first[1])
+    names = first[1] if header else [f"column {number + 1}" for number in range(len(first[1]))]
+    _check_names(path, names)
+    lines, values, dropped = [], [], 0
+    for line, row in rows if header else itertools.chain([first], rows):
+        if len(row) == len(names):
+            lines.append(line)
+            values.append(row)
+        elif drop_faulty:
+            dropped += 1
+        else:
+            missing = f", so that {names[len(row)]!r} has none" if len(row) < len(names) else ""
+            raise UserError(
+                f"{path}, line {line}: {len(row)} value(s), expected {len(names)}{missing}; "
+                "drop_faulty=True leaves such rows out"
+            )
+    if not values:
+        raise UserError(f"{path} has no rows" + (f" but {dropped} faulty ones" if dropped else " below its header"))
+    return TextRows(path, names, lines, values, dropped)
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number, infinite and NaN included; Python's 1_000 is none."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _text(path: Path, encoding: str) -> str:
+    try:
+        content = path.read_bytes()
+        return content.decode(encoding)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {encoding}; "
+            "name the file's encoding, often encoding='latin-1'"
+        ) from error
+    except LookupError as error:
+        raise UserError(f"{path}: given encoding {encoding!r}, which Python does not know") from error
+
+
+def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and values of each row that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            values = [value.strip() for value in row]
+            if values:  # a blank line has none
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _delimiter(text: str) -> str:
+    """The one by which most of the first rows have as many values as the first; of several, the one with more."""
+    best, most = _DELIMITERS[0], (0, 0)
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            lengths = [len(row) for row, _ in zip(reader, range(_SAMPLE), strict=False) if row]
+        except csv.Error:  # said by _parse, with its line
+            continue
+        if lengths and lengths[0] > 1:
+            found = (lengths.count(lengths[0]), lengths[0])
+            if found > most:
+                best, most = delimiter, found
+    return best
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    places: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if name in places:
+            named = f"called {name!r}" if name else "without a name"
+            raise UserError(f"{path}: columns {places[name]} and {number} are both {named}, expected different names")
+        places[name] = number

@@ -1,0 +1,1 @@
+"""Training by several processes, which average their gradients. Theory: docs/distributed.md."""

@@ -1,0 +1,1 @@
+"""Initializers: what weights are before training."""

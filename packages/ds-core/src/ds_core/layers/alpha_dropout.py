@@ -1,0 +1,95 @@
+"""Alpha dropout, which keeps the mean 0 and the variance 1 that SELU needs. Theory: docs/alpha_dropout.md."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.engine.recompute import drawn
+from ds_core.engine.trace import reuse
+
+# What SELU tends to far below zero is -ALPHA: its factor 1.0507... times its 1.6732...
+ALPHA = 1.0507009873554805 * 1.6732632423543772
+
+
+def draw_kept(x: Tensor, p: float) -> Tensor:
+    """Independent numbers of the shape and dtype of `x`: 0 with probability p, otherwise 1."""
+    # as in dropout.draw_noise: a floor of uniform draws, in float32 for half precision
+    kept = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
+    return kept.uniform_(1 - p, 2 - p).floor_().to(x.dtype)
+
+
+def factor(p: float) -> float:
+    """a, by which what is left is multiplied, so that the variance stays 1; 0 <= p < 1."""
+    return 1 / math.sqrt((1 - p) * (1 + p * ALPHA**2))  # a = ((1 - p)(1 + p alpha^2))^(-1/2)                 (3)
+
+
+def alpha_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
+    """x, kept of `draw_kept` -> y, all of one shape."""
+
+    def value(x: Tensor, kept: Tensor, out: Out) -> tuple[Tensor]:
+        shifted = torch.add(x, ALPHA, out=out[0])
+        y = torch.mul(shifted, kept, out=reuse(shifted))
+        # y = a (kept (x + alpha) - (1 - p) alpha)                                                           (4)
+        y = torch.sub(y, (1 - p) * ALPHA, out=reuse(y))
+        return (torch.mul(y, factor(p), out=reuse(y)),)
+
+    (y,) = elementwise(value, x, kept)
+    return y
+
+
+def alpha_dropout_backward(dy: Tensor, kept: Tensor, p: float) -> Tensor:
+    """dy, kept -> dx, all of one shape."""
+
+    def value(dy: Tensor, kept: Tensor, out: Out) -> tuple[Tensor]:
+        dx = torch.mul(dy, kept, out=out[0])
+        return (torch.mul(dx, factor(p), out=reuse(dx)),)  # dx = a kept dy                                  (5)
+
+    (dx,) = elementwise(value, dy, kept)
+    return dx
+
+
+class AlphaDropout(Module):
+    """In training each number becomes -alpha with probability p, then all are scaled and shifted; y = x in evaluation.
+
+    Klambauer et al., "Self-Normalizing Neural Networks", 2017, section "New Dropout Technique": an input of mean 0 and
+    variance 1 keeps both. Twin of torch.nn.AlphaDropout, `inplace` left out. The draws come from the default
+    generator, but they are not those that PyTorch makes from the same seed.
+
+    Args:
+        p: probability of -alpha, 0 ... 1; at 1 all becomes zero.
+
+    Raises:
+        ValueError: where p is outside 0 ... 1.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"AlphaDropout: given p={p}, expected a probability between 0 and 1")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the same shape."""
+        if not self.training or self.p == 0:
+            self.save(None)
+            return x
+        if self.p == 1:
+            zeros = torch.zeros_like(x)
+            self.save(zeros)
+            return x * zeros
+        kept = drawn(lambda: draw_kept(x, self.p))
+        self.save(kept)
+        return alpha_dropout(x, kept, self.p)
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (kept,) = self.saved()
+        if dy is None or kept is None:
+            return dy
+        return dy * kept if self.p == 1 else alpha_dropout_backward(dy, kept, self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

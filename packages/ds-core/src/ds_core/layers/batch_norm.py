@@ -1,0 +1,254 @@
+"""Batch normalisation: each channel to mean 0 and variance 1 over the batch, then scaled and shifted.
+
+Theory: docs/batch_norm.md.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.module import Module
+from ds_core.engine.parameter import accumulate, parameter
+from ds_core.engine.precision import widened
+from ds_core.engine.recompute import replaying
+from ds_core.engine.trace import no_record, reuse
+from ds_core.errors import ShapeError
+
+# N = batch, C = channels, M = numbers of one channel: N times all dimensions after C
+
+
+@compilable
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    mean: Tensor | None = None,
+    var: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, ...), weight, bias (C,) -> y of the shape of x, and mean, var, rstd (C,) that it was normalised by.
+
+    `mean` and `var` (C,) where they are given; otherwise those of the batch, its variance divided by M.
+    """
+    wide = widened(x)
+    if mean is None or var is None:
+        share = share_of_a_number(x)
+        mean = channel_sums(wide) * share
+        centred = wide - along_channels(mean, x)
+        var = channel_sums(centred * centred) * share
+    else:
+        mean, var = widened(mean), widened(var)
+        centred = wide - along_channels(mean, x)
+    rstd = (var + eps).rsqrt()
+    scale = rstd if weight is None else rstd * widened(weight)
+    y = _scaled(centred, scale, None if bias is None else widened(bias))
+    return y.to(x.dtype), mean, var, rstd
+
+
+@compilable
+def batch_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    share: float | Tensor | None,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    totals: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """dy, x (N, C, ...), mean, rstd, weight (C,) -> dx, dweight, dbias.
+
+    `share` is 1 / M where `mean` and `rstd` are those of the batch, None where they do not depend on it. `totals` are
+    dweight and dbias of the whole batch where x is a part of it.
+    """
+    wide = widened(dy)
+    needs_sums = needs[0] and share is not None and totals is None
+    dbias = dweight = centred = dx = None
+    if needs[2] or needs_sums:
+        dbias = channel_sums(wide)  # db_c = sum_n dy_nc                                                     (1)
+    if needs[1] or needs_sums:
+        centred = widened(x) - along_channels(mean, x)
+        dweight = channel_sums(wide * centred) * rstd  # dw_c = (sum_n dy_nc (x_nc - mean_c)) r_c            (2)
+    if needs[0]:
+        scale = rstd if weight is None else rstd * widened(weight)
+        if share is None:
+            dx = wide * along_channels(scale, x)  # dx_nc = w_c r_c dy_nc                                    (5)
+        else:
+            if centred is None:
+                centred = widened(x) - along_channels(mean, x)
+            sum2, sum1 = (dweight, dbias) if totals is None else totals
+            assert sum1 is not None
+            assert sum2 is not None
+            # dx_nc = w_c r_c (dy_nc - db_c / M - (x_nc - mean_c) r_c dw_c / M)                              (4)
+            dx = _scaled(centred, -share * scale * rstd * sum2, -share * scale * sum1)
+            dx = dx.addcmul_(wide, along_channels(scale, x))
+        dx = dx.to(x.dtype)
+    return dx, dweight if needs[1] else None, dbias if needs[2] else None
+
+
+def numbers_of_a_channel(x: Tensor) -> int:
+    """M of x (N, C, ...)."""
+    return x.shape[0] * math.prod(x.shape[2:])
+
+
+def share_of_a_number(x: Tensor) -> float:
+    """1 / M of x (N, C, ...); 1 where M is 0."""
+    return 1 / max(1, numbers_of_a_channel(x))
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """x (N, C, ...) -> (C,)."""
+    return x.sum([0, *range(2, x.dim())])
+
+
+def along_channels(vector: Tensor, x: Tensor) -> Tensor:
+    """vector (C,) -> a view that broadcasts with x (N, C, ...)."""
+    return vector.view(-1, *[1] * (x.dim() - 2))
+
+
+def _scaled(t: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """t scale + shift in the memory of the temporary t (N, C, ...); scale, shift (C,)."""
+    if shift is None:
+        return torch.mul(t, along_channels(scale, t), out=reuse(t))
+    if t.dim() == 2:
+        return torch.addcmul(shift, t, scale, out=reuse(t))
+    # Not addcmul, which on a CPU is slow where two of its inputs repeat one number along the innermost dimension.
+    t = torch.mul(t, along_channels(scale, t), out=reuse(t))
+    return torch.add(t, along_channels(shift, t), out=reuse(t))
+
+
+class BatchNorm(Module):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel; what all batch norms share.
+
+    Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1. In training, mean and variance are those of the batch,
+    and running averages follow them; in evaluation they are the running averages. A subclass, such as `BatchNorm1d`,
+    says how many dimensions x has. Keeps x, mean and 1 / sqrt(variance + eps).
+
+    Args:
+        num_features: C, the second dimension of x.
+        eps: added to the variance.
+        momentum: the share of the new batch in the running averages; None: every batch counts alike.
+        affine: whether `weight` and `bias` (C,) are there, first ones and zeros.
+        track_running_stats: whether the running averages are there (`running_mean`, `running_var` (C,), the
+            latter unbiased, and `num_batches_tracked`); otherwise the batch's own serve in evaluation too.
+        bias: whether `bias` is there.
+
+    Raises:
+        ShapeError: from `forward`, where x is not (N, C, ...) with the right number of dimensions, or
+            where a channel has one number and the batch's own variance is asked for.
+        ValueError: from `forward`, where eps is negative, or 0 with the batch's own variance.
+    """
+
+    dimensions: ClassVar[tuple[int, ...] | None] = None  # that x may have; None: two or more
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        if affine:
+            self.weight = parameter(torch.ones(num_features, device=device, dtype=dtype))
+            if bias:
+                self.bias = parameter(torch.zeros(num_features, device=device, dtype=dtype))
+        self.running_mean: Tensor | None = None
+        self.running_var: Tensor | None = None
+        self.num_batches_tracked: Tensor | None = None
+        if track_running_stats:
+            self.running_mean = torch.zeros(num_features, device=device, dtype=dtype)
+            self.running_var = torch.ones(num_features, device=device, dtype=dtype)
+            self.num_batches_tracked = torch.zeros((), device=device, dtype=torch.int64)
+
+    def reset_running_stats(self) -> None:
+        """Forget the running averages: mean 0, variance 1, no batch yet."""
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with no_record():
+                self.running_mean.zero_()
+                self.running_var.fill_(1)
+                self.num_batches_tracked.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, ...) -> y of the same shape."""
+        self._check_input(x)
+        if not self.training and self.running_mean is not None and self.running_var is not None:
+            # A copy, for a batch of training may come between this forward and its backward.
+            given = (self.running_mean.clone(), self.running_var)
+            y, mean, _, rstd = batch_norm(x, self.weight, self.bias, self.eps, *given)
+            self.save(x, mean, rstd, None)
+            return y
+        numbers = numbers_of_a_channel(x)
+        if numbers == 1:
+            expected = "more than 1 value per channel where the variance is the batch's own"
+            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected {expected}")
+        y, mean, var, rstd = batch_norm(x, self.weight, self.bias, self.eps)
+        self._track(mean, var * (numbers / max(1, numbers - 1)), numbers == 0)
+        self.save(x, mean, rstd, share_of_a_number(x))
+        return y
+
+    def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
+        """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to those of `weight` and `bias`."""
+        return self._back(dy, input_gradient, *self.saved())
+
+    def _back(
+        self, dy: Tensor | None, input_gradient: bool, x: Tensor, mean: Tensor, rstd: Tensor, share: float | None
+    ) -> Tensor | None:
+        if dy is None:
+            return None
+        needs = self._needs(input_gradient)
+        dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, share, needs)
+        accumulate(self.weight, dweight)
+        accumulate(self.bias, dbias)
+        return dx
+
+    def _check_input(self, x: Tensor) -> None:
+        # not `in`, for a compiler's sizes are equal without being the same
+        fits = x.dim() >= 2 if self.dimensions is None else any(x.dim() == count for count in self.dimensions)
+        if not fits or x.shape[1] != self.num_features:
+            expected = " or ".join(f"{count}D" for count in self.dimensions or ()) or "(N, C, ...)"
+            raise ShapeError(
+                f"{self!r}: given input of shape {tuple(x.shape)}, expected {expected} with C = {self.num_features}"
+            )
+        of_batch = self.training or self.running_mean is None
+        if self.eps < 0 or (self.eps == 0 and of_batch):
+            limit = "a positive one where the variance is the batch's own" if of_batch else "one that is not negative"
+            raise ValueError(f"{self!r}: given eps={self.eps}, expected {limit}")
+
+    def _needs(self, input_gradient: bool) -> tuple[bool, bool, bool]:
+        weight, bias = self.weight, self.bias
+        return input_gradient, weight is not None and weight.requires_grad, bias is not None and bias.requires_grad
+
+    def _track(self, mean: Tensor, unbiased: Tensor, empty: bool = False) -> None:
+        """Let the running averages follow the batch's mean and variance, both (C,)."""
+        count = self.num_batches_tracked
+        if not (self.training and self.track_running_stats) or count is None or replaying():
+            return
+        with no_record():
+            count.add_(1)
+            if empty:
+                return
+            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+                if running is not None:
+                    share = count.to(running.dtype).reciprocal() if self.momentum is None else self.momentum
+                    running.lerp_(new.to(running.dtype), share)  # running <- running + m (new - running)    (6)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )

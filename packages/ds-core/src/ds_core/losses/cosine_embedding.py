@@ -1,0 +1,110 @@
+"""The angle between two vectors: small for pairs that belong together. Theory: docs/cosine_embedding.md."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.errors import ShapeError
+from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
+from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+
+# N = batch, D = size of a vector; inputs without a batch are (D,), their target ()
+
+EPSILON = 9.999999960041972e-13  # added to the squares of the lengths: PyTorch's 1e-12, which is a float32 there
+
+
+@compilable
+def cosine(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x1, x2 (N, D) -> their cosine and one over each length, (N,)."""
+    scale1, scale2 = ((x * x).sum(-1).add(EPSILON).rsqrt() for x in (x1, x2))  # r = 1 / sqrt(x . x + eps)  (1)
+    return (x1 * x2).sum(-1) * scale1 * scale2, scale1, scale2  # c = (x1 . x2) r1 r2                       (2)
+
+
+@compilable
+def cosine_backward(
+    dcosine: Tensor, x1: Tensor, x2: Tensor, cosine: Tensor, scale1: Tensor, scale2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dcosine, cosine, scale1, scale2 (N,), x1, x2 (N, D) -> dx1, dx2 (N, D)."""
+    shared, cosines = (dcosine * scale1 * scale2).unsqueeze(-1), dcosine * cosine
+    # dx1 = dc r1 (r2 x2 - c r1 x1)                                                                         (3)
+    dx1 = (shared * x2).addcmul_((cosines * scale1 * scale1).unsqueeze(-1), x1, value=-1)
+    # dx2 = dc r2 (r1 x1 - c r2 x2)                                                                         (4)
+    dx2 = (shared * x1).addcmul_((cosines * scale2 * scale2).unsqueeze(-1), x2, value=-1)
+    return dx1, dx2
+
+
+@compilable
+def cosine_embedding(cosine: Tensor, target: Tensor, margin: float) -> Tensor:
+    """cosine, target (1 or -1) -> losses (N,)."""
+    # L = [t = 1] (1 - c) + [t = -1] max(c - margin, 0)                                                     (5)
+    return torch.where(target == 1, 1 - cosine, 0.0) + torch.where(
+        target == -1, torch.clamp_min(cosine - margin, 0), 0.0
+    )
+
+
+@compilable
+def cosine_embedding_backward(dlosses: Tensor, cosine: Tensor, target: Tensor, margin: float) -> Tensor:
+    """dlosses, cosine, target -> dcosine (N,)."""
+    near = (target == -1) & (cosine - margin >= 0)
+    # dc = dL ([t = -1] [c >= margin] - [t = 1])                                                            (6)
+    return near.to(cosine.dtype).sub_((target == 1).to(cosine.dtype)).mul_(dlosses)
+
+
+class CosineEmbeddingLoss(Module):
+    """1 - cos(input1, input2) where the target is 1, max(0, cos - margin) where it is -1; the mean over the batch.
+
+    Twin of torch.nn.CosineEmbeddingLoss, the deprecated `size_average` and `reduce` left out. Keeps both inputs and
+    the target, and three numbers for each pair.
+
+    Args:
+        margin: the cosine down to which a pair that does not belong together costs nothing, -1 ... 1, best 0 ... 0.5.
+        reduction: "mean", "sum", or "none" for the loss of each pair.
+
+    Raises:
+        ValueError: an unknown reduction.
+        ShapeError: from `forward`, where the shapes do not fit.
+    """
+
+    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+        self.reduction = check_reduction("CosineEmbeddingLoss", reduction)
+        self.margin = margin
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        """Vectors (N, D) and labels (N,), or (D,) and () -> a scalar, with reduction "none" (N,)."""
+        self._check_shapes(input1, input2, target)
+        cosines, scale1, scale2 = cosine(widened(input1), widened(input2))
+        self.save(input1, input2, target, cosines, scale1, scale2)
+        loss = reduce(cosine_embedding(cosines, target, self.margin), self.reduction)
+        return loss.to(common_dtype(input1, input2))
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
+        """grad of the shape of the loss, None for 1 -> (dinput1, dinput2).
+
+        Raises:
+            ValueError: `target_gradient`, for labels have no gradient.
+        """
+        input1, input2, target, cosines, scale1, scale2 = self.saved()
+        if target_gradient:
+            raise ValueError(f"{self!r}: target_gradient=True, but labels have no gradient")
+        count = max(cosines.numel(), target.numel())
+        dlosses = reduce_backward(grad, self.reduction, count, cosines)
+        dcosine = summed_to(cosine_embedding_backward(dlosses, cosines, target, self.margin), cosines.shape)
+        dx1, dx2 = cosine_backward(dcosine, widened(input1), widened(input2), cosines, scale1, scale2)
+        return summed_to(dx1, input1.shape).to(input1.dtype), summed_to(dx2, input2.shape).to(input2.dtype)
+
+    def _check_shapes(self, x1: Tensor, x2: Tensor, target: Tensor) -> None:
+        if not (1 <= x1.dim() <= 2 and x1.dim() == x2.dim() == target.dim() + 1):
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in (x1, x2))
+            raise ShapeError(
+                f"{self!r}: given inputs {shapes} and target {tuple(target.shape)}, expected vectors (N, D) and "
+                "labels (N,), or (D,) and ()"
+            )
+        common_shape(self, input1=x1, input2=x2)
+        common_shape(self, input1=x1[..., :1], input2=x2[..., :1], target=target.unsqueeze(-1))
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, reduction={self.reduction!r}"

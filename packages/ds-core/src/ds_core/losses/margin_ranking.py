@@ -1,0 +1,106 @@
+"""Of two scores the one named by the target is to lead by a margin. Theory: docs/margin_ranking.md."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.elementwise import Out, elementwise
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.engine.trace import reuse
+from ds_core.errors import ShapeError
+from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
+from ds_core.losses.reduction import check_reduction, reduce_backward, reduce_elementwise
+
+
+@compilable
+def margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: Tensor | None = None) -> Tensor:
+    """x1, x2, target (1 or -1) -> losses, all of one shape."""
+    lead = torch.sub(x1, x2, out=out)
+    lead = torch.mul(lead, target, out=reuse(lead))
+    lacking = torch.sub(torch.full((), margin, dtype=x1.dtype, device=x1.device), lead, out=reuse(lead))
+    return torch.clamp_min(lacking, 0, out=reuse(lacking))  # L = max(margin - t (x1 - x2), 0)              (1)
+
+
+@compilable
+def margin_ranking_backward(
+    dlosses: Tensor, x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: Out = (None, None, None)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x1, x2, target -> dx1, dx2, dtarget."""
+    lead = torch.sub(x1, x2, out=out[2])
+    done = (margin - target * lead >= 0).logical_not_()  # as in PyTorch, NaN counts as done
+    # dx2 = dL t [margin >= t (x1 - x2)]                                                                    (3)
+    dx2 = torch.mul(target, dlosses, out=out[1]).masked_fill_(done, 0)
+    dx1 = torch.neg(dx2, out=out[0])  # dx1 = -dx2                                                          (2)
+    # dt = -dL (x1 - x2) [margin >= t (x1 - x2)]                                                            (4)
+    dtarget = lead.mul_(-dlosses).masked_fill_(done, 0)
+    return dx1, dx2, dtarget
+
+
+class MarginRankingLoss(Module):
+    """max(0, margin - target (input1 - input2)), the mean over all places.
+
+    Twin of torch.nn.MarginRankingLoss, the deprecated `size_average` and `reduce` left out. Keeps both inputs and the
+    target. Shapes of as many dimensions are broadcast.
+
+    Args:
+        margin: by how much input1 is to lead where the target is 1, and input2 where it is -1.
+        reduction: "mean", "sum", or "none" for the loss at each place.
+
+    Raises:
+        ValueError: an unknown reduction.
+        ShapeError: from `forward`, where the shapes cannot be broadcast or differ in the number of dimensions.
+    """
+
+    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+        self.reduction = check_reduction("MarginRankingLoss", reduction)
+        self.margin = margin
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        """Two scores, and 1 or -1 for which is to lead -> a scalar, with reduction "none" their shape."""
+        shapes = [tuple(tensor.shape) for tensor in (input1, input2, target)]
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ShapeError(
+                f"{self!r}: given input1 {shapes[0]}, input2 {shapes[1]} and target {shapes[2]}, expected as many "
+                "dimensions in each"
+            )
+        x1, x2, t = self._fitted(input1, input2, target)
+        self.save(input1, input2, target)
+        loss = reduce_elementwise(partial(margin_ranking, margin=self.margin), (x1, x2, t), self.reduction)
+        return loss.to(common_dtype(input1, input2))
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
+        """grad of the shape of the loss, None for 1 -> (dinput1, dinput2); with `target_gradient` dtarget too.
+
+        Raises:
+            ValueError: `target_gradient` where the target is of integers, which have no gradient.
+        """
+        given = self.saved()
+        if target_gradient and not given[2].is_floating_point():
+            raise ValueError(f"{self!r}: target_gradient=True, but a target of {given[2].dtype} has no gradient")
+        tensors = self._fitted(*given)
+        dlosses = reduce_backward(grad, self.reduction, tensors[0].numel(), widened(tensors[0]))
+
+        def gradients(x1: Tensor, x2: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+            each = rest[0] if len(rest) > 1 else dlosses
+            return margin_ranking_backward(each, x1, x2, target, self.margin, rest[-1])
+
+        found = elementwise(gradients, *tensors, *([dlosses] if dlosses.dim() > 0 else []), results=3)
+        summed = [summed_to(d, tensor.shape).to(tensor.dtype) for d, tensor in zip(found, given, strict=False)]
+        return tuple(summed if target_gradient else summed[:2])
+
+    def _fitted(self, input1: Tensor, input2: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All in one shape and dtype."""
+        shape = common_shape(self, input1=input1, input2=input2, target=target)
+        dtype = common_dtype(input1, input2)
+        x1, x2, t = input1.to(dtype), input2.to(dtype), target.to(dtype)
+        if not input1.shape == input2.shape == target.shape:
+            # Gradients are summed before they are rounded.
+            x1, x2, t = (widened(tensor).expand(shape) for tensor in (x1, x2, t))
+        return x1, x2, t
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, reduction={self.reduction!r}"

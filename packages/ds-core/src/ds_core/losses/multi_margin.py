@@ -1,0 +1,118 @@
+"""The hinge loss of many classes: the true one is to lead every other by a margin. Theory: docs/multi_margin.md."""
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.compiled import compilable
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.errors import ShapeError
+from ds_core.losses.class_targets import check_class_weight, check_classes
+from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+
+# N = batch, C = classes
+
+
+@compilable
+def multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
+    """x (N, C), classes (N,), weight (C,) -> losses (N,)."""
+    lacking = _lacking(x, classes, margin)
+    powers = lacking if p == 1 else lacking * lacking
+    # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
+    return powers.sum(1) * _shares(x, classes, weight)
+
+
+@compilable
+def multi_margin_backward(
+    dlosses: Tensor, x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None
+) -> Tensor:
+    """dlosses (N,) or one for all (), x (N, C), classes (N,), weight (C,) -> dx (N, C)."""
+    lacking = _lacking(x, classes, margin)
+    slope = lacking.sign_() if p == 1 else lacking.mul_(2)
+    # dx_c = dL w_t / C p max(z_c, 0)^(p - 1) [z_c > 0] for c != t                                          (3)
+    dx = slope.mul_((dlosses * _shares(x, classes, weight)).unsqueeze(1))
+    # dx_t = -sum_(c != t) dx_c                                                                             (4)
+    return dx.scatter_(1, classes.unsqueeze(1), -dx.sum(1, keepdim=True))
+
+
+def _lacking(x: Tensor, classes: Tensor, margin: float) -> Tensor:
+    """By how much each other class is too near: max(z_c, 0), and 0 for the true class."""
+    places = classes.unsqueeze(1)
+    z = (margin - x.gather(1, places)) + x  # z_c = margin - x_t + x_c                                      (1)
+    # Autograd has the slope 0 at z = 0 here, as PyTorch has; clamp_min would have 1.
+    return torch.where(z > 0, z, 0.0).scatter_(1, places, 0.0)
+
+
+def _shares(x: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
+    """w_t / C, (N,)."""
+    share = torch.full((), 1 / x.shape[1], dtype=x.dtype, device=x.device).expand(classes.shape)
+    return share if weight is None else share * weight.to(x.dtype).index_select(0, classes)
+
+
+class MultiMarginLoss(Module):
+    """sum over the other classes of max(0, margin - input[target] + input)^p / classes, the mean over the batch.
+
+    Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", 1999, with p = 1 and without the
+    division. Twin of torch.nn.MultiMarginLoss, the deprecated `size_average` and `reduce` left out. Keeps the input
+    and the target.
+
+    Args:
+        p: 1 or 2.
+        margin: by how much the true class is to lead.
+        weight: a factor for each class, (C,); the mean is not weighted by them.
+        reduction: "mean", "sum", or "none" for the loss of each example.
+
+    Raises:
+        ValueError: an unknown reduction, another `p`, or a `weight` that is no vector.
+        ShapeError: from `forward`, where shapes or dtypes do not fit.
+        IndexError: from `forward` on CPU, where a target is none of the classes.
+    """
+
+    def __init__(self, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: str = "mean") -> None:
+        self.reduction = check_reduction("MultiMarginLoss", reduction)
+        if p not in (1, 2):
+            raise ValueError(f"MultiMarginLoss: given p={p!r}, expected 1 or 2")
+        if weight is not None and weight.dim() != 1:
+            raise ValueError(f"MultiMarginLoss: given a weight of shape {tuple(weight.shape)}, expected (classes,)")
+        self.p = p
+        self.margin = margin
+        self.weight = None if weight is None else weight.detach()
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Scores (N, C) and classes (N,), or (C,) and () -> a scalar, with reduction "none" the shape of the target."""
+        self._check_shapes(input, target)
+        x, classes = self._rows(input, target)
+        losses = multi_margin(widened(x), classes, self.p, self.margin, self.weight).view(target.shape)
+        self.save(input, target)
+        return reduce(losses, self.reduction).to(input.dtype)
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Tensor:
+        """grad of the shape of the loss, None for 1 -> dinput.
+
+        Raises:
+            ValueError: `target_gradient`, for classes have no gradient.
+        """
+        input, target = self.saved()
+        if target_gradient:
+            raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
+        x, classes = self._rows(input, target)
+        dlosses = reduce_backward(grad, self.reduction, target.numel(), widened(x)).reshape(-1)
+        dx = multi_margin_backward(widened(dlosses), widened(x), classes, self.p, self.margin, self.weight)
+        return dx.to(input.dtype).view(input.shape)
+
+    def _rows(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return input.reshape(target.numel(), input.shape[-1]), target.reshape(-1).to(torch.int64)
+
+    def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        fits = (x.dim() == 2 and target.shape == x.shape[:1]) or (x.dim() == 1 and target.shape in ((), (1,)))
+        if not fits or x.shape[-1] == 0 or target.is_floating_point():
+            raise ShapeError(
+                f"{self!r}: given input {tuple(x.shape)} and target {tuple(target.shape)} of {target.dtype}, expected "
+                "scores (N, C) and a target (N,) of classes as int64, or (C,) and ()"
+            )
+        check_class_weight(self, self.weight, x, x.dim() - 1)
+        check_classes(self, target, x.shape[-1])
+
+    def extra_repr(self) -> str:
+        weighted = "" if self.weight is None else f"weight of {self.weight.numel()} classes, "
+        return f"p={self.p}, margin={self.margin}, {weighted}reduction={self.reduction!r}"

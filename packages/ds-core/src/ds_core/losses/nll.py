@@ -1,0 +1,105 @@
+"""The negative of the log-probability that was given to the true class. Theory: docs/nll.md."""
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.errors import ShapeError
+from ds_core.losses.class_targets import check_class_weight, check_classes
+from ds_core.losses.probability_targets import class_dim
+from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+
+# N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+
+
+def shares_of(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """classes, ignored (N, ...), weight (C,) -> the weight of each target, 0 where ignored, (N, ...)."""
+    shares = ignored.logical_not().to(dtype)
+    if weight is None:
+        return shares
+    return shares * weight.to(dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
+
+
+def nll(x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, shares (N, ...).
+
+    `classes` holds 0 where `ignored`. The shares are the weights of the targets, 0 where ignored; the mean
+    divides by their sum.
+    """
+    dim = class_dim(x)
+    picked = widened(x.gather(dim, classes.unsqueeze(dim)).squeeze(dim))
+    shares = shares_of(classes, ignored, weight, picked.dtype)
+    losses = -shares * picked  # L = -w_t x_t                                                               (1)
+    return losses.masked_fill(ignored, 0), shares
+
+
+def nll_backward(dlosses: Tensor, shares: Tensor, classes: Tensor, ignored: Tensor, x: Tensor) -> Tensor:
+    """dlosses (N, ...) or one for all () -> dx like x, of which only shape, dtype and device are looked at."""
+    dim = class_dim(x)
+    # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
+    pull = (-dlosses * shares).masked_fill(ignored, 0).to(x.dtype)
+    # dx_c = -dL w_t [c = t]                                                                                (2)
+    return torch.zeros_like(x).scatter_(dim, classes.unsqueeze(dim), pull.unsqueeze(dim))
+
+
+class NLLLoss(Module):
+    """-input[target], where the input holds log-probabilities; the mean over all positions.
+
+    Twin of torch.nn.NLLLoss, the deprecated `size_average` and `reduce` left out. Keeps the input, and two numbers
+    and a flag for each position.
+
+    Args:
+        weight: a factor for each class, (C,); the mean is weighted by them.
+        ignore_index: positions with this target count for nothing.
+        reduction: "mean", "sum", or "none" for the loss at each position.
+
+    Raises:
+        ValueError: an unknown reduction.
+        ShapeError: from `forward`, where shapes or dtypes do not fit.
+        IndexError: from `forward` on CPU, where a target is neither one of the classes nor `ignore_index`.
+    """
+
+    def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        self.reduction = check_reduction("NLLLoss", reduction)
+        self.weight = None if weight is None else weight.detach()
+        self.ignore_index = ignore_index
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Log-probabilities (N, C, ...) or (C,), and the class at each position, (N, ...), as integers -> a scalar,
+        with reduction "none" (N, ...).
+        """
+        self._check_shapes(input, target)
+        ignored = target == self.ignore_index
+        classes = target.to(torch.int64).masked_fill(ignored, 0)
+        losses, shares = nll(input, classes, ignored, self.weight)
+        self.save(input, classes, ignored, shares)
+        loss = reduce(losses, self.reduction, shares.sum() if self.reduction == "mean" else None)
+        return loss.to(input.dtype)
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Tensor:
+        """grad of the shape of the loss, None for 1 -> dinput.
+
+        Raises:
+            ValueError: `target_gradient`, for classes have no gradient.
+        """
+        x, classes, ignored, shares = self.saved()
+        if target_gradient:
+            raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
+        count = shares.sum() if self.reduction == "mean" else 1
+        dlosses = reduce_backward(grad, self.reduction, count, shares)  # sum L / sum w_t                   (3)
+        return nll_backward(dlosses, shares, classes, ignored, x)
+
+    def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])
+        if x.dim() == 0 or target.shape != positions or target.is_floating_point():
+            raise ShapeError(
+                f"{self!r}: given input {tuple(x.shape)} and target {tuple(target.shape)} of {target.dtype}, expected "
+                f"log-probabilities (N, C, ...) or (C,) and a target {positions} of classes as int64"
+            )
+        check_class_weight(self, self.weight, x, class_dim(x))
+        check_classes(self, target, x.shape[class_dim(x)], self.ignore_index)
+
+    def extra_repr(self) -> str:
+        weighted = "" if self.weight is None else f"weight of {self.weight.numel()} classes, "
+        return f"{weighted}ignore_index={self.ignore_index}, reduction={self.reduction!r}"

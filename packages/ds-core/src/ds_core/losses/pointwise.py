@@ -1,0 +1,158 @@
+"""Losses whose value at each place depends on the prediction and the target there. Theory: docs/pointwise.md."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.elementwise import elementwise
+from ds_core.engine.module import Module
+from ds_core.engine.precision import widened
+from ds_core.errors import ShapeError
+from ds_core.losses.reduction import REDUCTIONS, check_reduction, reduce_backward, reduce_elementwise
+
+
+def common_shape(loss: object, **tensors: Tensor) -> torch.Size:
+    """The shape that all are broadcast to.
+
+    Raises:
+        ShapeError: naming each shape, where there is none.
+    """
+    shapes = [tensor.shape for tensor in tensors.values()]
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    try:
+        return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        given = " and ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ShapeError(f"{loss!r}: given {given}, expected shapes that are equal or can be broadcast") from None
+
+
+def common_dtype(first: Tensor, second: Tensor) -> torch.dtype:
+    """The dtype of their sum."""
+    if first.dtype == second.dtype:
+        return first.dtype
+    return (first.new_empty(0) + second.new_empty(0)).dtype  # torch.promote_types is no primitive operation
+
+
+def summed_to(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of what was broadcast from `shape`: summed over the places that one number went to."""
+    added = gradient.dim() - len(shape)
+    repeated = [d for d, n in enumerate(gradient.shape) if d < added or (n != 1 and shape[d - added] == 1)]
+    # dx_i = sum of dx'_j over the places j that x_i went to                                                 (1)
+    return gradient.sum(repeated, keepdim=True).view(shape) if repeated else gradient
+
+
+class PointwiseLoss(Module):
+    """The base of such losses: shapes, dtypes, reduction and what is kept; a subclass adds the formulas.
+
+    Keeps the input and the target themselves, and no number more. Shapes that differ are broadcast, and the
+    gradient summed back to the input's.
+
+    Args:
+        reduction: "mean" over all places, "sum", or "none" for the loss at each.
+
+    Raises:
+        ValueError: an unknown reduction.
+        ShapeError: from `forward`, where the shapes do not fit.
+    """
+
+    # Whether the target is a label, which has no gradient and no say in the dtype.
+    labels: ClassVar[bool] = False
+    reductions: ClassVar[Sequence[str]] = REDUCTIONS
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = check_reduction(type(self).__name__, reduction, self.reductions)
+
+    def losses(self, *args: Any, **kwargs: Any) -> Tensor:
+        """x, target of one shape, and the `factors` by name -> the loss at each place, best in `out` if not None."""
+        raise NotImplementedError(f"{type(self).__name__} has no losses")
+
+    def gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """dlosses, x, target, the `factors` by name, needs -> dx and, where `needs[1]`, dtarget, best in `out`."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradients")
+
+    def factors(self) -> dict[str, Tensor | None]:
+        """Further tensors of the formulas, which are broadcast to the shape of the losses, by name."""
+        return {}
+
+    def check(self, input: Tensor, target: Tensor) -> None:
+        """Raise or warn where these cannot be meant."""
+
+    def counted(self, input: Tensor, places: int) -> tuple[str, int]:
+        """Which of "mean", "sum" and "none" it is, and what "mean" divides by."""
+        return self.reduction, places
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Predictions and targets of one shape -> a scalar, with reduction "none" that shape."""
+        self.check(input, target)
+        names, tensors = self._fitted(input, target)
+        self.save(input, target)
+        reduction, count = self.counted(input, tensors[0].numel())
+        loss = reduce_elementwise(_by_name(self.losses, names), tensors, reduction, count)
+        return loss.to(self._dtype(input, target))
+
+    def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
+        """grad of the shape of the loss, None for 1 -> dinput; with `target_gradient` (dinput, dtarget).
+
+        Raises:
+            ValueError: `target_gradient` where the target has none: labels, or integers.
+        """
+        input, target = self.saved()
+        if target_gradient and (self.labels or not target.is_floating_point()):
+            reason = "labels have" if self.labels else f"a target of {target.dtype} has"
+            raise ValueError(f"{self!r}: target_gradient=True, but {reason} no gradient")
+        names, tensors = self._fitted(input, target)
+        fixed: dict[str, Any] = {"needs": (True, target_gradient)}
+        dlosses = reduce_backward(grad, *self.counted(input, tensors[0].numel()), widened(tensors[0]))
+        if dlosses.dim() == 0:
+            fixed["dlosses"] = dlosses
+        else:
+            names, tensors = [*names, "dlosses"], [*tensors, dlosses]
+        gradients = _by_name(self.gradients, names, fixed)
+        results = 1 + target_gradient
+        found = elementwise(
+            lambda *given: gradients(*given[:-1], out=(*given[-1], None)[:2])[:results], *tensors, results=results
+        )
+        dinput = summed_to(found[0], input.shape).to(input.dtype)
+        return (dinput, summed_to(found[1], target.shape).to(target.dtype)) if target_gradient else dinput
+
+    def _dtype(self, input: Tensor, target: Tensor) -> torch.dtype:
+        return input.dtype if self.labels else common_dtype(input, target)
+
+    def _fitted(self, input: Tensor, target: Tensor) -> tuple[list[str], list[Tensor]]:
+        """x, target and the factors that are there in one shape and dtype, and their names."""
+        shape, dtype = common_shape(self, input=input, target=target), self._dtype(input, target)
+        named = {"x": input.to(dtype), "target": target.to(dtype)}
+        if input.shape != target.shape:
+            # Gradients are summed before they are rounded.
+            named = {name: widened(tensor).expand(shape) for name, tensor in named.items()}
+        for name, factor in self.factors().items():
+            if factor is not None:
+                if common_shape(self, target=target, **{name: factor}) != shape:
+                    raise ShapeError(f"{self!r}: given {name} {tuple(factor.shape)}, larger than target {tuple(shape)}")
+                named[name] = factor.to(named["x"].dtype).expand(shape)
+        return list(named), list(named.values())
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+class ErrorLoss(PointwiseLoss):
+    """The base of losses of the error input - target, which warn where one of the two is broadcast."""
+
+    def check(self, input: Tensor, target: Tensor) -> None:
+        if input.shape != target.shape and not torch.compiler.is_compiling():
+            shape = tuple(common_shape(self, input=input, target=target))
+            warnings.warn(
+                f"{self!r}: given input {tuple(input.shape)} and target {tuple(target.shape)}, which are broadcast to "
+                f"{shape}; that is seldom meant: give both one shape",
+                stacklevel=4,
+            )
+
+
+def _by_name(function: Callable[..., Any], names: list[str], fixed: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """`function` called with its arguments by name, from values in the order of `names`."""
+    return lambda *values, out: function(**dict(zip(names, values, strict=True)), **(fixed or {}), out=out)

@@ -1,0 +1,69 @@
+"""From the loss at each place to one number, and the gradient back. Theory: docs/reduction.md."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.elementwise import PIECE, elementwise
+from ds_core.engine.pieces import pieces
+from ds_core.engine.precision import widened
+from ds_core.options import did_you_mean
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(loss: str, reduction: str, allowed: Sequence[str] = REDUCTIONS) -> str:
+    """`reduction` itself.
+
+    Raises:
+        ValueError: where it is none of `allowed`, naming the loss, what is allowed and the nearest name.
+    """
+    if reduction not in allowed:
+        *names, last = (f'"{name}"' for name in allowed)
+        near = did_you_mean(str(reduction), allowed)
+        raise ValueError(f"{loss}: given reduction={reduction!r}, expected {', '.join(names)} or {last}{near}")
+    return reduction
+
+
+def reduce(losses: Tensor, reduction: str, count: Tensor | int | None = None) -> Tensor:
+    """losses (...) -> (), or with "none" the losses; "mean" divides by `count`, where None by their number."""
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    return total if reduction == "sum" else total / (losses.numel() if count is None else count)  # sum L / n (1)
+
+
+def reduce_backward(grad: Tensor | None, reduction: str, count: Tensor | int, like: Tensor) -> Tensor:
+    """grad of the shape of what `reduce` gave, None for 1 -> dlosses of that shape, to be expanded.
+
+    `like` is a tensor of the dtype and on the device of the losses.
+    """
+    if grad is None:
+        grad = torch.ones((), dtype=like.dtype, device=like.device)
+    return widened(grad) / count if reduction == "mean" else grad  # dL = dloss / n                         (2)
+
+
+def reduce_elementwise(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], reduction: str, count: int | None = None
+) -> Tensor:
+    """`reduce(function(*inputs), ...)`; large inputs on a CPU, where autograd does not look on, go piece by piece.
+
+    Args:
+        function: of tensors of one shape, to the loss at each place, best in the tensor `out` where that is not None.
+        inputs: tensors of one shape; half precision is calculated in float32.
+        count: what "mean" divides by, where None the number of places.
+    """
+    if reduction == "none":
+        (losses,) = elementwise(lambda *given: (function(*given[:-1], out=given[-1][0]),), *inputs)
+        return losses
+    whole = torch.compiler.is_compiling() or torch.is_grad_enabled() or inputs[0].device.type != "cpu"
+    parts = [list(inputs)] if whole else pieces(inputs, PIECE)
+    if len(parts) == 1:
+        total = function(*[widened(tensor) for tensor in inputs], out=None).sum()
+    else:
+        # One place for the losses of all pieces: to ask for memory piece by piece takes longer than to compute them.
+        place = torch.empty_like(widened(parts[0][0]))
+        wide = ([widened(tensor) for tensor in part] for part in parts)
+        total = torch.stack([function(*part, out=place[: len(part[0])]).sum() for part in wide]).sum()
+    return reduce(total, reduction, inputs[0].numel() if count is None else count)

@@ -1,0 +1,1 @@
+"""What ds-core trains: a perceptron, networks of linear layers for classes and for numbers."""

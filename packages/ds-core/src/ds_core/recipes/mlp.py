@@ -1,0 +1,89 @@
+"""The recipe `mlp`: a network of linear layers that tells classes apart."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ds_core.data.class_weights import class_weights
+from ds_core.engine.trace import no_record
+from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.metrics import F1, Accuracy, ConfusionMatrix, Precision, Recall
+from ds_core.options import option
+from ds_core.recipe import Recipe
+from ds_core.recipes.descent import Run
+from ds_core.recipes.network import mlp
+from ds_core.recipes.options import NetworkOptions
+from ds_core.recipes.pictures import decision_boundary
+from ds_core.recipes.summary import table
+from ds_core.recipes.tables import Prepared, rows_of
+from ds_core.testing import Report, report
+from ds_core.training.evaluation import evaluate
+
+DATA_SETS = ("digits", "iris", "wine", "breast_cancer", "mnist", "fashion_mnist")
+
+
+@dataclass
+class MLPOptions(NetworkOptions):
+    """Options of `ds train mlp`."""
+
+    out: Path = option(Path("runs/mlp"), "the run folder: checkpoint, log, results and plots", may_change=True)
+    dataset: str = option("digits", "what to learn", choices=list(DATA_SETS))
+    hidden: tuple[int, ...] = option((256, 128), "width of each hidden layer; none: a linear model", minimum=1)
+    dropout: float = option(0.3, "share of activations dropped in training", minimum=0, maximum=0.99)
+    label_smoothing: float = option(0.05, "share of the uniform distribution in each target", minimum=0, maximum=0.9)
+    balance: bool = option(False, "weight the classes so that rare ones count as much as frequent ones")
+
+
+def train(options: MLPOptions) -> None:
+    """`ds train mlp`."""
+
+    def criterion(data: Prepared) -> CrossEntropyLoss:
+        _, classes = data.train.tensors
+        weight = class_weights(classes, len(data.class_names or ())) if options.balance else None
+        return CrossEntropyLoss(weight=weight, label_smoothing=options.label_smoothing)
+
+    run = Run("mlp", options, options.dataset, "classification", criterion, lambda data: {"accuracy": Accuracy()})
+    run.descend()
+    run.results()
+    names = run.data.class_names or ()
+    confusion = ConfusionMatrix(len(names))
+    by_class = {"precision": Precision, "recall": Recall, "F1": F1}
+    metrics = {name: metric(len(names), average=None) for name, metric in by_class.items()}
+    found = evaluate(run.model, rows_of(run.data.test), metrics={"confusion": confusion, **metrics})
+    rows = [
+        [name, *(float(found[metric][number]) for metric in by_class), int(found["confusion"][number].sum())]
+        for number, name in enumerate(names)
+    ]
+    print("\n" + table(["class", *by_class, "rows"], rows))
+
+    def predict(x: Tensor) -> Tensor:
+        with no_record():
+            logits: Tensor = run.model.eval()(x)
+        return logits.argmax(1)
+
+    def draw(folder: Path) -> None:
+        confusion.plot(folder / "confusion.png", names)
+        x, classes = run.data.test.tensors
+        decision_boundary(folder / "boundary.png", predict, x, classes, names)
+
+    run.plot(draw)
+    run.farewell()
+
+
+def check() -> Report:
+    """`ds check mlp`: every gradient of a small network, handwritten, by autograd and by finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    model = mlp(6, (5, 4), 3, activation="gelu", norm="batch", dropout=0.2, generator=generator)
+    x = torch.randn(7, 6, generator=generator)
+    return report(model, x, CrossEntropyLoss(label_smoothing=0.1), torch.randint(3, (7,), generator=generator))
+
+
+recipe = Recipe(
+    name="mlp",
+    summary="a network of linear layers that learns classes: digits, iris, MNIST, a CSV file of yours",
+    options=MLPOptions,
+    train=train,
+    check=check,
+)

@@ -1,0 +1,55 @@
+"""What `ds train mlp` and `ds train regression` can both be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ds_core.errors import UserError
+from ds_core.options import option
+from ds_core.recipes.network import ACTIVATIONS, NORMS
+from ds_core.recipes.optimizing import OPTIMIZERS, SCHEDULES
+from ds_core.training.run_folder import RunOptions
+
+# Seeds of batches, splits and weights are 64-bit numbers made of this one
+LARGEST_SEED = 2**31
+
+
+@dataclass
+class NetworkOptions(RunOptions):
+    """Data, network and descent; a recipe inherits them and adds its data sets and its own defaults."""
+
+    csv: Path | None = option(None, "a CSV file of your own, in the place of --dataset")
+    target: str = option("", "the column to predict, by name (not given: the last one)")
+    folder: Path | None = option(None, "where the files of --dataset are that would be downloaded", may_change=True)
+    validation: float = option(0.1, "share of the rows that decides when to stop", minimum=0.01, maximum=0.8)
+    test: float = option(0.1, "share of the rows for the test, unless one is published", minimum=0.01, maximum=0.8)
+
+    hidden: tuple[int, ...] = option((64,), "width of each hidden layer; none: a linear model", minimum=1)
+    activation: str = option("relu", "between the layers", choices=list(ACTIVATIONS))
+    norm: str = option("none", "normalisation before each activation", choices=list(NORMS))
+    dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)
+
+    epochs: int = option(100, "how often every row is seen", minimum=1, may_change=True)
+    batch_size: int = option(32, "rows a step: 1 is single-sample descent, 0 all rows, full-batch descent", minimum=0)
+    optimizer: str = option("adamw", "how steps are taken", choices=list(OPTIMIZERS))
+    lr: float = option(1e-3, "learning rate", minimum=0)
+    weight_decay: float = option(0.0, "of weight matrices", minimum=0)
+    schedule: str = option("cosine", "how the learning rate changes", choices=list(SCHEDULES))
+    clip_norm: float = option(0.0, "gradient norm that is clipped at; 0: none", minimum=0)
+    evaluate_every: int = option(5, "epochs between evaluations", minimum=1)
+    patience: int = option(0, "evaluations without a better loss before the run stops; 0: never", minimum=0)
+
+    seed: int = option(0, "of the split, the initial weights, the batches and dropout", minimum=0, maximum=LARGEST_SEED)
+    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto: cuda where there is one", may_change=True)
+    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
+    plots: bool = option(True, "draw the plots (needs matplotlib)", may_change=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation + self.test >= 0.9:
+            raise UserError(
+                f"--validation {self.validation} and --test {self.test} leave less than a tenth of the rows"
+            )
+        if self.target and self.csv is None:
+            raise UserError("--target names a column of --csv, which is not given")
+        if self.csv is not None and self.folder is not None:
+            raise UserError("--csv and --folder contradict each other: which data is it?")

@@ -1,0 +1,79 @@
+"""The recipe `regression`: a network of linear layers that predicts a number."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ds_core.losses.mse import MSELoss
+from ds_core.losses.smooth_l1 import SmoothL1Loss
+from ds_core.metrics import MeanAbsoluteError, MeanSquaredError, R2Score
+from ds_core.options import option
+from ds_core.recipe import Recipe
+from ds_core.recipes.descent import Run
+from ds_core.recipes.network import mlp
+from ds_core.recipes.options import NetworkOptions
+from ds_core.recipes.pictures import predicted_against_true
+from ds_core.recipes.summary import table
+from ds_core.recipes.tables import Prepared, rows_of
+from ds_core.testing import Report, report
+from ds_core.training.evaluation import predict
+
+DATA_SETS = ("diabetes", "california_housing")
+LOSSES = {"mse": MSELoss, "smooth-l1": SmoothL1Loss}
+
+
+@dataclass
+class RegressionOptions(NetworkOptions):
+    """Options of `ds train regression`."""
+
+    out: Path = option(Path("runs/regression"), "the run folder: checkpoint, log, results and plots", may_change=True)
+    dataset: str = option("diabetes", "what to learn", choices=list(DATA_SETS))
+    loss: str = option("mse", "squared error, or one that outliers pull less at", choices=list(LOSSES))
+    weight_decay: float = option(0.1, "of weight matrices", minimum=0)
+    patience: int = option(10, "evaluations without a better loss before the run stops; 0: never", minimum=0)
+
+
+def train(options: RegressionOptions) -> None:
+    """`ds train regression`. The network learns targets of mean 0 and variance 1; errors are said in their own unit."""
+
+    def criterion(data: Prepared) -> Any:
+        return LOSSES[options.loss]()
+
+    run = Run("regression", options, options.dataset, "regression", criterion, lambda data: {"R2": R2Score()})
+    run.descend()
+    run.results()
+    scaler = run.data.targets
+    assert scaler is not None
+    rows = rows_of(run.data.test)
+    outputs = predict(run.model, (x for x, _ in rows))
+    predicted, true = (scaler.inverse_transform(part.squeeze(1)) for part in (outputs, run.data.test.tensors[1]))
+    mean = scaler.inverse_transform(torch.zeros(len(true))).to(
+        true
+    )  # of the training rows: the best constant prediction
+    lines = []
+    for name, guess in (("network", predicted), ("mean of the training rows", mean)):
+        metrics = (MeanAbsoluteError(), MeanSquaredError(root=True), R2Score())
+        for metric in metrics:
+            metric.update(guess, true)
+        lines.append([name, *(metric.compute() for metric in metrics)])
+    print("\n" + table(["test rows", "mean absolute error", "root mean squared error", "R2"], lines))
+    run.plot(lambda folder: predicted_against_true(folder / "predicted.png", predicted, true, run.data.source))
+    run.farewell()
+
+
+def check() -> Report:
+    """`ds check regression`: every gradient of a small network, handwritten, by autograd and by finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    model = mlp(6, (5, 4), 1, activation="tanh", norm="layer", generator=generator)
+    return report(model, torch.randn(7, 6, generator=generator), MSELoss(), torch.randn(7, 1, generator=generator))
+
+
+recipe = Recipe(
+    name="regression",
+    summary="a network of linear layers that learns a number: diabetes, California housing, a CSV file of yours",
+    options=RegressionOptions,
+    train=train,
+    check=check,
+)

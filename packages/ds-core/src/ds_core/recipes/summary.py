@@ -1,0 +1,37 @@
+"""What a run of a recipe came to: a table on the screen, `results.json` in its folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ds_core.files import write_atomically
+
+RESULTS_FILE = "results.json"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Text in columns; numbers with four digits, to the right."""
+    lines = [
+        list(headings),
+        *[[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows],
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    numeric = [all(not isinstance(row[column], str) for row in rows) for column in range(len(headings))]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join(shown)
+
+
+def save_results(folder: Path, results: Mapping[str, object]) -> None:
+    """Write `results.json`.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    write_atomically(folder / RESULTS_FILE, json.dumps(results, indent=2) + "\n")

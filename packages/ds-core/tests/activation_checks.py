@@ -1,0 +1,118 @@
+"""What holds of every smooth activation, for the tests of each: both engines, extremes, half precision, pieces."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ds_core.engine.elementwise import PIECE
+from ds_core.engine.trace import record
+from hypothesis import strategies as st
+from torch import Tensor
+
+INF = float("inf")
+EXTREMES = [0.0, -0.0, 1e4, -1e4, 30.0, -30.0, 75.0, -75.0, 110.0, -110.0, 1e-10, -1e-10, 1e13, -1e13, INF, -INF]
+
+
+def handwritten(layer: Any, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """y and dx by our backward."""
+    with record():
+        y = layer(x)
+        return y, layer.backward(dy)
+
+
+def by_autograd(function: Callable[[Tensor], Tensor], x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """y and dx by autograd through any forward."""
+    leaf = x.clone().requires_grad_()
+    y = function(leaf)
+    y.backward(dy)
+    return y.detach(), leaf.grad
+
+
+def check_extremes(layer: Any, twin: Callable[[Tensor], Tensor], dtype: torch.dtype, slope: Any = None) -> None:
+    """In both engines value and gradient are the twin's (or `slope`) wherever those are finite; infinite values too.
+
+    Autograd's gradient may be off by a unit of the largest one: it squares small numbers, which vanish, and takes
+    differences of large ones; its value may be the inverse of the largest number where it should be 0.
+    """
+    x = torch.tensor(EXTREMES, dtype=dtype)
+    y, dx = by_autograd(twin, x, torch.ones_like(x))
+    dx = dx if slope is None else torch.where(dx.isfinite(), slope(x), dx)
+    assert y.isfinite().sum() >= len(x) - 3
+    assert dx[x.isfinite()].isfinite().all()
+    rtol = 1e-5 if dtype == torch.float32 else 1e-13  # powers of 2 cost |x| units in the last place
+    ours, auto = handwritten(layer, x, torch.ones_like(x)), by_autograd(layer, x, torch.ones_like(x))
+    for (found, gradient), near, near_gradient in ((ours, 1e-36, 1e-36), (auto, 1e-20, torch.finfo(dtype).eps)):
+        torch.testing.assert_close(found[~y.isnan()], y[~y.isnan()], rtol=rtol, atol=near)
+        torch.testing.assert_close(gradient[dx.isfinite()], dx[dx.isfinite()], rtol=rtol, atol=near_gradient)
+
+
+def check_digits(layer: Any, twin: Callable[[Tensor], Tensor], autograd: float = 3e-7) -> None:
+    """In float32 value and gradient are those of float64 to rounding; autograd's gradient within `autograd` of it."""
+    x, dy = torch.linspace(-12, 12, 4001), torch.linspace(0.5, 2, 4001)
+    y, dx = by_autograd(twin, x.double(), dy.double())
+    for (found, gradient), near in ((handwritten(layer, x, dy), 3e-7), (by_autograd(layer, x, dy), autograd)):
+        torch.testing.assert_close(found.double(), y, rtol=2e-6, atol=1e-12)
+        torch.testing.assert_close(gradient.double(), dx, rtol=2e-6, atol=near)
+
+
+def check_half_precision(layer: Any, twin: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    """The value is that of float32, rounded once; the gradient lies within a digit of the twin's."""
+    x = torch.cat([4 * torch.randn(1000), torch.tensor([0.0, 30.0, -30.0, 1e4, -1e4])]).to(dtype)
+    dy = torch.randn(len(x)).to(dtype)
+    y, dx = handwritten(layer, x, dy)
+    assert (y.dtype, dx.dtype) == (dtype, dtype)
+    assert torch.equal(y, handwritten(layer, x.float(), dy.float())[0].to(dtype))
+    wanted, gradient = by_autograd(twin, x.float(), dy.float())
+    digit = torch.finfo(dtype).eps
+    torch.testing.assert_close(y.float(), wanted, rtol=digit, atol=1e-7)
+    torch.testing.assert_close(dx.float(), gradient, rtol=2 * digit, atol=2 * digit)
+
+
+def check_pieces(layer: Any, dtype: torch.dtype) -> None:
+    """A tensor of more than a piece gives what its parts give one by one."""
+    x, dy = (3 * torch.randn(PIECE + 77)).to(dtype), torch.randn(PIECE + 77).to(dtype)
+    with torch.no_grad():
+        alone = layer(x)
+    y, dx = handwritten(layer, x, dy)
+    parts = [handwritten(layer, *part) for part in zip(x.split(1000), dy.split(1000), strict=True)]
+    for whole, pieces in zip((y, alone, dx), (0, 0, 1), strict=True):
+        torch.testing.assert_close(whole, torch.cat([part[pieces] for part in parts]))
+
+
+def check_one_graph(layer: Any) -> None:
+    def step(x: Tensor) -> Tensor:
+        with record():
+            return layer.backward(layer(x) * 2)
+
+    torch._dynamo.reset()  # every layer's test compiles this one function anew, and there is a limit to that
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    for x in (torch.randn(3, 4), torch.randn(5, 6)):
+        torch.testing.assert_close(compiled(x), step(x))
+
+
+def kept_bytes(layer: Any, x: Tensor) -> int:
+    with record() as trace:
+        layer(x)
+        size = sum(line.bytes for line in trace.kept())
+        layer.backward(None)
+    return size
+
+
+@st.composite
+def tensors(draw: Any, dims: int = 0) -> Tensor:
+    """Of `dims` to 4 dimensions, each of 0 to 3 numbers, in float32 or float64."""
+    shape = draw(st.lists(st.integers(0, 3), min_size=dims, max_size=4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    scale = draw(st.sampled_from([1e-3, 1.0, 30.0]))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    return scale * torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def check_any(layer: Any, twin: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Values and gradients of both engines are the twin's."""
+    y, dx = by_autograd(twin, x, dy := torch.randn_like(twin(x)))
+    near = {"rtol": 3e-6, "atol": 1e-6} if x.dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-12}
+    for found, gradient in (handwritten(layer, x, dy), by_autograd(layer, x, dy)):
+        assert (found.shape, found.dtype, gradient.dtype) == (y.shape, y.dtype, x.dtype)
+        torch.testing.assert_close(found, y, **near)
+        torch.testing.assert_close(gradient, dx, **near)

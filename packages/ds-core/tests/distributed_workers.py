@@ -1,0 +1,135 @@
+"""What each process does in the tests of several processes, one function a test."""
+
+import functools
+import os
+
+import torch
+from distributed_models import SMALL, STEPS, Mean, Plain, Points, build, copies, no_processes, outcome, train, trainer
+from ds_core import Linear, Sequential
+from ds_core.distributed.data_parallel import DataParallel
+from ds_core.distributed.processes import Processes
+from ds_core.engine.parameter import accumulate
+from ds_core.errors import UserError
+from ds_core.training.callbacks import Callback
+from ds_core.training.early_stopping import EarlyStopping
+from ds_core.training.gradients import add_gradients
+from squared_error import Squares
+
+
+class Even(Points):
+    """Batches of 4 rows."""
+
+    def batch(self, index):
+        return super().batch(3 * index + 2)
+
+
+class Rows(Points):
+    """Batches of 1 and of 2 rows: some processes have none."""
+
+    def batch(self, index):
+        x, y = super().batch(index)
+        return x[: 1 + index % 2], y[: 1 + index % 2]
+
+
+def train_compiled(options):
+    """As `train`, with graphs that are traced but not made into machine code, which would take long."""
+    torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    return train({**options, "compile": True}, kind=Plain, points=Even, steps=3)
+
+
+def other_models(kind):
+    """The messages with which models are refused that are not alike on all processes."""
+    with Processes() as processes:
+        sizes = {"shape": (5, 5 + processes.rank), "names": (5, 5)}[kind]
+        model = Linear(*sizes)
+        if kind == "names" and processes.rank == 1:
+            model = Sequential(model)
+        try:
+            DataParallel(model, processes=processes)
+        except UserError as error:
+            return str(error)
+
+
+def different_beginnings():
+    """Weights, a buffer and a random number of a process whose seed is its rank."""
+    with Processes() as processes:
+        torch.manual_seed(processes.rank)
+        model = Sequential(Linear(2, 2), Mean(), Linear(600, 600))
+        model[1].mean.fill_(processes.rank)
+        torch.manual_seed(7)
+        DataParallel(model, processes=processes)
+        return copies(model), torch.rand(3)
+
+
+def frozen_and_thawed():
+    """A layer is frozen for two steps, then trained: the buckets are made anew."""
+    with Processes() if "RANK" in os.environ else no_processes() as processes:
+        model, optimizer = build()
+        parallel = DataParallel(model, processes=processes, **SMALL)
+        batches = parallel.share(Points())
+        for index in range(5):
+            model.layers[6].requires_grad_(index >= 2)
+            pair, weights = batches.batch(index), parallel.weights(batches, [index])
+            with parallel.reducing(scale=1.0):
+                add_gradients(model, Squares(), [pair], weights)
+            optimizer.step()
+            optimizer.zero_grad()
+        return copies(model)
+
+
+def kept_gradients(dtype):
+    """Gradients that were there before, with accumulation by hand, in `dtype`; and how they were before averaging."""
+    with Processes() as processes:
+        torch.manual_seed(processes.rank)
+        model = Linear(3, 2).to(dtype)
+        parallel = DataParallel(model, processes=processes)
+        model.weight.grad = torch.full((2, 3), float(processes.rank), dtype=dtype)
+        with parallel.reducing() as reduction:
+            accumulate(model.weight, torch.full((2, 3), 2.0, dtype=dtype))
+            reduction.sums = [1.5, float(processes.rank)]
+        return model.weight.grad, model.bias.grad, reduction.sums
+
+
+def evaluated(folder):
+    """What `evaluate` gives, its argument being rank-dependent, and callbacks that run on one rank or on all."""
+    seen = []
+
+    class Everywhere(Callback):
+        def on_evaluate(self, trainer, metrics):
+            seen.append(metrics["loss"])
+
+    class OnFirst(Everywhere):
+        everywhere = False
+
+    with Processes() as processes:
+        model, optimizer = build()
+        made = trainer(
+            model,
+            optimizer,
+            folder=folder,
+            evaluate=lambda model: {"loss": 10.0 + processes.rank},
+            evaluate_every=3,
+            callbacks=[Everywhere(), OnFirst(), EarlyStopping(patience=1)],
+        )
+        made.write("written")
+        made.fit(Points(), STEPS)
+        return seen, made.step, made.best, outcome(made)[1]
+
+
+def script(mishap):
+    """A program of the user's own, in which rank 1 fails in its third step, or at the end."""
+    with Processes() as processes:
+        model, optimizer = build()
+        parallel = DataParallel(model, processes=processes, **SMALL)
+        batches = parallel.share(Points())
+        for index in range(4):
+            with parallel.reducing():
+                add_gradients(model, Squares(), [batches.batch(index)])
+                if (mishap, processes.rank, index) == ("in a step", 1, 2):
+                    raise RuntimeError("a bug")
+            optimizer.step()
+            optimizer.zero_grad()
+        if (mishap, processes.rank) == ("at the end", 1):
+            raise RuntimeError("a bug")
+        if (mishap, processes.rank) == ("without a word", 1):
+            os._exit(0)

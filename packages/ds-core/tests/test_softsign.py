@@ -1,0 +1,67 @@
+"""Softsign against finite differences, autograd, torch.nn, its extremes and a worked example."""
+
+import pytest
+import torch
+from activation_checks import (
+    check_any,
+    check_digits,
+    check_extremes,
+    check_half_precision,
+    check_one_graph,
+    check_pieces,
+    kept_bytes,
+    tensors,
+)
+from ds_core.activations.softsign import Softsign, softsign_backward, softsign_with_slope
+from ds_core.testing import check_layer, check_twin_grid
+from hypothesis import given, settings
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4, 5)])
+def test_softsign_is_right(shape: tuple[int, ...]) -> None:
+    check_layer(Softsign(), 2 * torch.randn(shape), batch_dim=0 if len(shape) > 1 else None)
+
+
+def test_softsign_is_the_twin() -> None:
+    assert check_twin_grid(Softsign, torch.nn.Softsign, {}, [3 * torch.randn(4, 5)]) == 1
+
+
+def test_worked_example() -> None:
+    y, slope = softsign_with_slope(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
+    torch.testing.assert_close(y, torch.tensor([[0.5, 0.0], [-0.6667, 0.3333]]), rtol=0, atol=5e-5)
+    dx = softsign_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
+    torch.testing.assert_close(dx, torch.tensor([[0.25, 2.0], [-0.3333, 0.2222]]), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softsign_at_extremes_in_both_engines(dtype: torch.dtype) -> None:
+    # the twin's gradient is autograd's, a difference of nearly equal numbers
+    check_extremes(Softsign(), torch.nn.Softsign(), dtype, slope=lambda x: 1 / (1 + x.abs()) ** 2)
+
+
+def test_softsign_in_float32_keeps_the_digits() -> None:
+    check_digits(Softsign(), torch.nn.Softsign())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_softsign_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
+    check_half_precision(Softsign(), torch.nn.Softsign(), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_softsign_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
+    check_pieces(Softsign(), dtype)
+
+
+@given(tensors())
+@settings(max_examples=25, deadline=None)
+def test_softsign_of_any_shape(x: torch.Tensor) -> None:
+    check_any(Softsign(), torch.nn.Softsign(), x)
+
+
+def test_softsign_keeps_one_tensor_of_the_size_of_x() -> None:
+    assert kept_bytes(Softsign(), torch.randn(100, 10)) == 4000
+
+
+def test_softsign_compiles_in_one_graph() -> None:
+    check_one_graph(Softsign())
