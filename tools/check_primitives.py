@@ -17,6 +17,8 @@ from ds_core.primitives import is_primitive
 from workspace import ROOT, packages, parse, place, report
 
 EXEMPT = re.compile(r"packages/ds-core/src/ds_core/(interop|testing)(/[^/]+)?\.py")
+# Orthogonal initialisation takes a QR from torch: the one function that the rule makes an exception for, in one file.
+EXCEPTIONS = {"packages/ds-core/src/ds_core/initializers/orthogonal.py": "torch.linalg.qr"}
 BLACK_BOXES = {"nn", "optim", "autograd", "functional"}
 BLACK_BOX_NAME = re.compile(r"torch\.(nn|optim|autograd)(\.\w+)*$")
 FOREIGN = {"functorch", "torchvision", "torchaudio", "transformers", "timm", "jax", "tensorflow", "keras"}
@@ -68,8 +70,11 @@ READY_MADE = (
 def check(root: Path) -> Iterator[str]:
     for package in packages(root):
         for path in package.files("src"):
-            if not EXEMPT.fullmatch(place(root, path)):
-                for line, fault in sorted(set(_faults(parse(path)))):
+            if EXEMPT.fullmatch(place(root, path)):
+                continue
+            excepted = f"{EXCEPTIONS.get(place(root, path))}:"
+            for line, fault in sorted(set(_faults(parse(path)))):
+                if not fault.startswith(excepted):
                     yield f"{place(root, path, line)}: {fault}"
 
 

@@ -24,8 +24,30 @@ from workspace import ROOT, Package, packages, place
 
 # By file and line: why what survives there is no mistake.
 EQUIVALENT = {
-    ("gelu.py", "t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)"): (
+    ("cosine_lr.py", "rise = annealed(1, 0, 1 - 1 / self.T_max)"): ("the cosine is even about 1"),
+    (
+        "orthogonal.py",
+        "q = q * r.diagonal().sign()  # Q sign(diag R)                                                    (13)",
+    ): ("to divide by 1 or -1 is to multiply by it"),
+    ("variance_scaling.py", "return 0.0 if tensor.numel() == 0 else gain * math.sqrt(2.0 / (fan_in + fan_out))"): (
+        "nothing is drawn into an empty tensor"
+    ),
+    (
+        "variance_scaling.py",
+        "return 0.0 if tensor.numel() == 0 else gain / math.sqrt(fan)  # sigma = g / sqrt(fan)                (8)",
+    ): ("nothing is drawn into an empty tensor"),
+    ("sigmoid.py", "t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)"): (
         "where it clamps, autograd puts 0 in the place of NaN, so that any limit up there serves"
+    ),
+    ("tanh.py", "t = torch.clamp_max(x, 20)  # beyond it y is 1 in any dtype, up to it t is finite in all"): (
+        "any limit from 20 to 44 serves"
+    ),
+    ("mish.py", "return torch.clamp_max(x, 22)"): ("any limit near it serves"),
+    ("softplus.py", "return threshold > -math.log(torch.finfo(z.dtype).eps / 4)"): (
+        "a margin: up to eps / 2 serves, and so does less"
+    ),
+    ("sync_batch_norm.py", "dy = torch.zeros_like(x)  # for the others wait for this process's sums"): (
+        "minus zero is zero"
     ),
     ("embedding.py", "dweight = torch.zeros(weight.shape, dtype=widened(weight).dtype, device=weight.device)"): (
         "minus zero is zero"

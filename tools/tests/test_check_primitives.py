@@ -85,3 +85,10 @@ def test_the_bridge_and_the_oracle_are_exempt_and_no_other_file_of_that_name(pla
     root = plant({f"ds-cnn/src/{name}": code for name in others})
     found = list(check_primitives.check(root))
     assert sorted(found) == sorted(f"packages/ds-cnn/src/{name}:1: torch.nn: a black box" for name in others)
+
+
+def test_the_one_exception_holds_in_its_file_alone(plant):
+    code = "import torch\n\n\ndef orthogonal_(tensor):\n    return torch.linalg.qr(tensor)[0]\n"
+    assert list(check_primitives.check(plant({"ds-core/src/ds_core/initializers/orthogonal.py": code}))) == []
+    (found,) = check_primitives.check(plant({"ds-core/src/ds_core/layers/orthogonal.py": code}))
+    assert "torch.linalg.qr: not a primitive" in found

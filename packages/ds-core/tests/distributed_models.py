@@ -156,24 +156,24 @@ def train(options, kind=Tied, sizes=SMALL, points=Points, steps=STEPS, **model_o
         return outcome(made)
 
 
-def loop(sizes=SMALL, kind=Switch, steps=12, world_size=None):
+def loop(sizes=SMALL, first=0, world_size=None):
     """A training loop without the Trainer, and how often a gradient came after its bucket had gone.
 
     With a `world_size` one process does what so many are to do: it adds up what the shares of all give.
     """
     if world_size is not None:
-        model, optimizer = build(kind)
-        for index in range(steps):
+        model, optimizer = build(Switch)
+        for index in range(first, first + 8):
             shares = [Shares(Points(), rank, world_size) for rank in range(world_size)]
             add_gradients(model, Squares(), [share.batch(index) for share in shares], [1 / world_size] * world_size)
             optimizer.step()
             optimizer.zero_grad()
         return copies(model), 0
     with Processes() as processes:
-        model, optimizer = build(kind)
+        model, optimizer = build(Switch)
         parallel = DataParallel(model, processes=processes, **sizes)
         batches, late = parallel.share(Points()), 0
-        for index in range(steps):
+        for index in range(first, first + 8):
             x, y = batches.batch(index)
             with parallel.reducing() as reduction, record():
                 criterion = Squares()

@@ -3,14 +3,31 @@
 import functools
 import os
 
+import ds_core.training.trainer
 import torch
-from distributed_models import SMALL, STEPS, Mean, Plain, Points, build, copies, no_processes, outcome, train, trainer
+from distributed_models import (
+    SMALL,
+    STEPS,
+    Mean,
+    Plain,
+    Points,
+    Switch,
+    build,
+    copies,
+    no_processes,
+    outcome,
+    train,
+    trainer,
+)
 from ds_core import Linear, Sequential
+from ds_core.distributed.buckets import Reduction
 from ds_core.distributed.data_parallel import DataParallel
-from ds_core.distributed.processes import Processes
+from ds_core.distributed.failure import PeerError
+from ds_core.distributed.processes import Processes, current
 from ds_core.engine.parameter import accumulate
 from ds_core.errors import UserError
 from ds_core.training.callbacks import Callback
+from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.gradients import add_gradients
 from squared_error import Squares
@@ -102,6 +119,8 @@ def evaluated(folder):
         everywhere = False
 
     with Processes() as processes:
+        if not processes.first:
+            ds_core.training.trainer.save_checkpoint = None  # rank 0's alone
         model, optimizer = build()
         made = trainer(
             model,
@@ -114,6 +133,45 @@ def evaluated(folder):
         made.write("written")
         made.fit(Points(), STEPS)
         return seen, made.step, made.best, outcome(made)[1]
+
+
+def orders(folder):
+    """The order of the buckets in the checkpoint of step 6, and when the run has gone on; batch 6 has another one."""
+    found = []
+    with Processes():
+        for steps in (6, 8):
+            model, optimizer = build(Switch)
+            made = trainer(model, optimizer, folder=folder)
+            if steps == 8:
+                made.resume()
+            made.fit(Points(), steps)
+            found.append(describe_checkpoint(folder / "checkpoint.safetensors").extra["parallel"]["order"])
+    return found
+
+
+def exchanged():
+    """What the processes tell each other; a failure of rank 0's function is everybody's, and need not be the end."""
+    with Processes() as processes:
+        found = [processes.same(processes.rank + 5), processes.gather(processes.rank), current() is processes]
+        found.append(processes.on_first(lambda: f"rank {processes.rank}"))
+        try:
+            processes.on_first(lambda: 1 // processes.rank)
+        except (ZeroDivisionError, PeerError) as error:
+            found.append(repr(error))
+    return [*found, current().world_size]
+
+
+def sent_in_backward(options):
+    """Of each step of a Trainer how many buckets were on their way when backward ended."""
+    sent, finish = [], Reduction.finish
+
+    def counting(self, plan):
+        sent.append(len(self._sent))
+        finish(self, plan)
+
+    Reduction.finish = counting
+    train(options, points=Even)
+    return sent
 
 
 def script(mishap):

@@ -97,6 +97,15 @@ def test_absurd_sizes_cost_no_memory(written, compressed):
     tracemalloc.stop()
 
 
+def test_what_follows_is_not_unpacked(written):
+    path = written(gzip.compress(LABELS + bytes(30_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="is too long: more than 3 bytes"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("places", [slice(-3, None), slice(-8, -4), slice(12, 16), slice(10, None), slice(3, None)])
 def test_a_damaged_gzip_file(written, places):
     content = bytearray(gzip.compress(idx(np.arange(5000) % 251, 0x08), mtime=0))

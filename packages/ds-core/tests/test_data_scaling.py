@@ -56,7 +56,7 @@ def test_as_scikit_learn(ours, theirs, options, rows, columns, shift, scale, see
     for data in (x, new):
         expected = torch.from_numpy(twin.transform(data.numpy()))
         torch.testing.assert_close(mine.transform(data), expected, rtol=1e-9, atol=tolerance)
-        torch.testing.assert_close(mine.inverse(expected), data, rtol=1e-9, atol=1e-9 * (scale + abs(shift)))
+        torch.testing.assert_close(mine.inverse_transform(expected), data, rtol=1e-9, atol=1e-9 * (scale + abs(shift)))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9 + 0.1, 1e-300])
@@ -67,7 +67,7 @@ def test_a_constant_column(ours, theirs, options, value):
     found, expected = mine.fit_transform(x), torch.from_numpy(twin.fit_transform(x.numpy()))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12 + 1e-15 * abs(value))
     assert mine.scale[0] == 1
-    torch.testing.assert_close(mine.inverse(found), x)
+    torch.testing.assert_close(mine.inverse_transform(found), x)
 
 
 @pytest.mark.parametrize("mean", [1.0, -1.0, 1000.0, 0.001])
@@ -105,7 +105,7 @@ def test_results_are_calculated_in_float64_and_rounded_once(scaler, dtype):
     assert found.dtype == expected_dtype
     assert torch.equal(found, scaler().fit_transform(x.double()).to(expected_dtype))
     back = scaler().fit(x)
-    assert back.inverse(back.transform(x)).dtype == expected_dtype
+    assert back.inverse_transform(back.transform(x)).dtype == expected_dtype
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (6, 2, 3)])
@@ -136,7 +136,7 @@ def test_the_input_is_left_as_it_was():
     x = torch.randn(5, 3, dtype=torch.float64)
     before = x.clone()
     for scaler in (Standardise(), MinMax()):
-        scaler.inverse(scaler.fit_transform(x))
+        scaler.inverse_transform(scaler.fit_transform(x))
     assert torch.equal(x, before)
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_scaled():
     with pytest.raises(ValueError, match="Standardise: call fit before"):
         Standardise().transform(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="MinMax: call fit before"):
-        MinMax().inverse(torch.zeros(2, 2))
+        MinMax().inverse_transform(torch.zeros(2, 2))
     for bad in (torch.zeros(0, 2), torch.tensor(1.0)):
         with pytest.raises(ShapeError, match="expected at least one row"):
             MinMax().fit(bad)

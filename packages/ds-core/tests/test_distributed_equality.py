@@ -19,11 +19,12 @@ def test_the_trajectory_is_that_of_one_process(tmp_path, world_size, options):
         torch.testing.assert_close(their_records, records, **CLOSE)
 
 
+@pytest.mark.parametrize("first_batch", [0, 6])  # with 6 the two begin with different layers
 @pytest.mark.parametrize("sizes", [SMALL, {}], ids=["many buckets", "one bucket"])
-def test_parameters_used_on_some_processes_and_in_some_steps(tmp_path, sizes):
+def test_parameters_used_on_some_processes_and_in_some_steps(tmp_path, sizes, first_batch):
     """A gradient that is there on one rank alone, calls that become more and fewer, buckets that go too early."""
-    weights, _ = loop(world_size=2)
-    (first, late), (second, other_late) = together(2, loop, sizes, folder=tmp_path)
+    weights, _ = loop(first=first_batch, world_size=2)
+    (first, late), (second, other_late) = together(2, loop, sizes, first_batch, folder=tmp_path)
     torch.testing.assert_close(first, weights, **CLOSE)
     torch.testing.assert_close(second, first, rtol=0, atol=0)
     if sizes:

@@ -6,9 +6,10 @@ import time
 import pytest
 import torch
 from distributed_recipe import ds
+from distributed_workers import orders
 from safetensors import safe_open
 from safetensors.torch import load_file
-from several_processes import Started
+from several_processes import Started, together
 
 
 def run(folder, world_size, *words, kill_after=None):
@@ -86,11 +87,18 @@ def test_another_number_of_processes_goes_on_with_the_same_batches(tmp_path, bef
     assert codes == [0] * after
     assert f"{before} process(es) wrote it, {after} go on: with the same batches, but other rounding" in err
     whole, parts = outcome(tmp_path / "whole"), outcome(tmp_path / "parts")
+    assert len({tuple(state.tolist()) for name, state in parts[1].items() if name.endswith("torch")}) == after
     names = [name for name in whole[1] if not name.startswith("random")]
     for name in names:
         torch.testing.assert_close(parts[1][name], whole[1][name], rtol=1e-11, atol=1e-13)
     losses = [[record["loss"] for record in log if record["kind"] == "train"] for log in (whole[2], parts[2])]
     assert losses[1] == pytest.approx(losses[0], rel=1e-11)
+
+
+def test_the_order_of_sums_stays_what_it_was(tmp_path):
+    (before, after), other = together(2, orders, tmp_path / "run", folder=tmp_path)
+    assert before == after == [2, 0, 1, 3]
+    assert other == [before, after]
 
 
 def test_a_folder_that_one_process_does_not_see(tmp_path):

@@ -28,10 +28,9 @@ def test_shares_one_after_the_other_are_the_batch(rows, world_size):
     counts = [len(inputs) for inputs, _ in pairs]
     assert max(counts) - min(counts) <= 1
     assert counts == sorted(counts, reverse=True)
-    if rows:
-        weights = [share.weight(0) for share in shares]
-        assert weights == pytest.approx([world_size * count / rows for count in counts])
-        assert sum(weights) == pytest.approx(world_size)
+    weights = [share.weight(0) for share in shares]
+    assert weights == pytest.approx([world_size * count / rows if rows else 1.0 for count in counts])
+    assert sum(weights) == pytest.approx(world_size)
 
 
 def test_everything_with_rows_is_cut():
@@ -92,6 +91,11 @@ def test_a_loader_for_one_process_is_cut():
     assert weight_of(share, 1) == pytest.approx(1.0)
     whole = loader()
     assert share_of(whole, 0, 1) is whole
+
+
+def test_other_batches_are_cut():
+    share = share_of(Fixed(torch.arange(4), torch.arange(4)), 1, 2)
+    assert share.batch(0)[0].tolist() == [2, 3]
 
 
 def test_batches_that_say_nothing_of_weights_are_cut_evenly():

@@ -8,9 +8,11 @@ from distributed_workers import (
     Rows,
     different_beginnings,
     evaluated,
+    exchanged,
     frozen_and_thawed,
     kept_gradients,
     other_models,
+    sent_in_backward,
     train_compiled,
 )
 from ds_core import Linear
@@ -92,6 +94,20 @@ def test_evaluations_and_callbacks(tmp_path):
     assert [(tmp_path / f"rank{rank}.out").read_text() for rank in (0, 1)] == ["written\n", ""]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 8
+
+
+def test_what_they_tell_each_other(tmp_path):
+    first, second = together(2, exchanged, folder=tmp_path)
+    common = [5, [0, 1], True, "rank 0"]
+    text = "integer division or modulo by zero"
+    assert first == [*common, f"ZeroDivisionError('{text}')", 1]
+    assert second == [*common, f"PeerError('rank 0 has failed: ZeroDivisionError: {text}')", 1]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_buckets_are_on_their_way_while_backward_runs(tmp_path, accumulate):
+    for sent in together(2, sent_in_backward, {"accumulate": accumulate}, folder=tmp_path):
+        assert sent == [0, 3, 3, 3, 3, 3]  # of four, the last of which waits; the first step only counts
 
 
 def test_one_process_does_nothing():

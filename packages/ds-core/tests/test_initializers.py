@@ -37,7 +37,11 @@ DRAWN = [
     ("trunc_normal_", {"a": -0.1, "b": 0.2}),
     ("trunc_normal_", {"mean": 1.0, "std": 0.5, "a": 2.5, "b": 3.0}),
     ("trunc_normal_", {"mean": -1.0, "std": 2.0, "a": -7.0, "b": -4.0}),
+    # just below or above the part from which on numbers are drawn again
     ("trunc_normal_", {"std": 0.1, "a": 0.0, "b": 0.1}),
+    ("trunc_normal_", {"std": 0.1, "a": -0.1, "b": 0.0}),
+    ("trunc_normal_", {"mean": 1.0, "a": 1.0, "b": 1.7}),
+    ("trunc_normal_", {"mean": 1.0, "a": -0.5, "b": 1.0}),
     ("trunc_normal_", {"a": -math.inf, "b": 1.0}),
     ("xavier_uniform_", {}),
     ("xavier_uniform_", {"gain": 1.7}),

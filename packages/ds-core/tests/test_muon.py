@@ -139,6 +139,21 @@ def test_the_step_depends_on_the_shape():
     assert muon_factor(None, 5, 0) == pytest.approx(math.sqrt(5))  # of an empty matrix
 
 
+def test_matrices_are_neither_packed_nor_cut(monkeypatch):
+    def walk():
+        parameters = [torch.ones(4, 5, requires_grad=True), torch.ones(5, 4, requires_grad=True)]
+        optimizer = Muon(parameters, lr=0.1)
+        for step in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+            optimizer.step()
+        return parameters
+
+    whole = walk()
+    monkeypatch.setattr("ds_core.optimizers.optimizer.piece_size", lambda device: 8)
+    torch.testing.assert_close(walk(), whole, rtol=0, atol=0)
+
+
 def test_zero_gradients_move_nothing():
     weight = torch.ones(3, 2, requires_grad=True)
     optimizer = Muon([weight], weight_decay=0)

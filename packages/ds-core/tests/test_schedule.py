@@ -31,6 +31,7 @@ class Shrinking(FactorSchedule):
 def test_worked_example():
     schedule = Shrinking(driven([0.9, 0.6]))
     assert schedule.trajectory(3) == [[0.9, 0.6], [0.45, 0.3], [pytest.approx(0.3), pytest.approx(0.2)]]
+    assert schedule.moved(0, [0.9, 0.6]) == [0.9, 0.6]
     assert schedule.moved(2, [0.45, 0.3]) == pytest.approx([0.3, 0.2])
     assert schedule.factor(1) == 0.5
     assert schedule.factor(2) / schedule.factor(1) == pytest.approx(0.6667, abs=5e-5)

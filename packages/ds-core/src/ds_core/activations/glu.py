@@ -42,7 +42,9 @@ def _value(a: Tensor, b: Tensor, out: Out) -> tuple[Tensor]:
 def _value_and_slopes(a: Tensor, b: Tensor, out: Out) -> tuple[Tensor, Tensor, Tensor]:
     slope_a = logistic(torch.mul(b, -LOG2_E, out=out[1]))  # dy/da = s                                      (3)
     y = torch.mul(a, slope_a, out=out[0])
-    return y, slope_a, torch.addcmul(y, y, slope_a, value=-1, out=out[2])  # dy/db = y - y s                (4)
+    zero = torch.zeros((), dtype=y.dtype, device=y.device)
+    # dy/db = y (1 - s), as lerp calculates the way from y to 0 where s is near 1                           (4)
+    return y, slope_a, torch.lerp(y, zero, slope_a, out=out[2])
 
 
 class GLU(Module):

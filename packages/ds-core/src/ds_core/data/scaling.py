@@ -46,7 +46,7 @@ class Scaler:
         offset, scale = self._fitted(x)
         return self._forward(x.double(), offset, scale).to(_floating(x))
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse_transform(self, y: Tensor) -> Tensor:
         """What was transformed to y (N, *D) -> (N, *D); a constant column comes back as it was."""
         offset, scale = self._fitted(y)
         return self._backward(y.double(), offset, scale).to(_floating(y))
@@ -81,7 +81,7 @@ class Scaler:
 
     def _fitted(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.offset is None or self.scale is None:
-            raise ValueError(f"{type(self).__name__}: call fit before transform or inverse")
+            raise ValueError(f"{type(self).__name__}: call fit before transform or inverse_transform")
         if x.dim() == 0 or x.shape[1:] != self.offset.shape:
             expected = ", ".join(map(str, ("N", *self.offset.shape)))
             raise ShapeError(f"{type(self).__name__}: given shape {tuple(x.shape)}, expected ({expected})")

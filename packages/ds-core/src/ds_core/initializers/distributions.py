@@ -51,16 +51,12 @@ def trunc_normal_(
         raise ValueError(f"trunc_normal_: given a={a} and b={b}, expected a < b")
     if tensor.is_meta:
         return tensor
-    kept = _below((b - mean) / std) - _below((a - mean) / std)  # P(a <= w <= b)                         (11)
+    width = math.sqrt(2) * std
+    kept = (math.erf((b - mean) / width) - math.erf((a - mean) / width)) / 2  # P(a <= w <= b)           (11)
     with torch.no_grad():
         if kept > 0.3:
             return _redrawn(tensor, mean, std, a, b, generator)
         return _rejected(tensor, mean, std, a, b, generator)
-
-
-def _below(z: float) -> float:
-    """The probability that a standard normal variable is smaller than `z`."""
-    return (1 + math.erf(z / math.sqrt(2))) / 2
 
 
 def _redrawn(tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None) -> Tensor:

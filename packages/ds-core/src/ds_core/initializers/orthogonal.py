@@ -33,8 +33,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     with torch.no_grad():
-        drawn = torch.empty((rows, columns), dtype=widened(tensor).dtype, device=tensor.device)
-        drawn.normal_(generator=generator)  # A
-        q, r = torch.linalg.qr(drawn.t() if rows < columns else drawn)  # A = Q R
+        matrix = torch.empty((rows, columns), dtype=widened(tensor).dtype, device=tensor.device)
+        matrix.normal_(generator=generator)
+        q, r = torch.linalg.qr(matrix.t() if rows < columns else matrix)  # A = Q R
         q = q * r.diagonal().sign()  # Q sign(diag R)                                                    (13)
         return tensor.copy_((q.t() if rows < columns else q).reshape(tensor.shape)).mul_(gain)

@@ -242,10 +242,11 @@ class BatchNorm(Module):
             count.add_(1)
             if empty:
                 return
+            share = count.to(mean.dtype).reciprocal() if self.momentum is None else self.momentum
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
-                    share = count.to(running.dtype).reciprocal() if self.momentum is None else self.momentum
-                    running.lerp_(new.to(running.dtype), share)  # running <- running + m (new - running)    (6)
+                    # running <- running + m (new - running)                                                 (6)
+                    running.copy_(torch.lerp(widened(running), new, share))
 
     def extra_repr(self) -> str:
         return (

@@ -27,8 +27,14 @@ def margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: T
 
 @compilable
 def margin_ranking_backward(
-    dlosses: Tensor, x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: Out = (None, None, None)
-) -> tuple[Tensor, Tensor, Tensor]:
+    dlosses: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    target: Tensor,
+    margin: float,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    out: Out = (None, None, None),
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """dlosses (of their shape or one for all), x1, x2, target -> dx1, dx2, dtarget."""
     lead = torch.sub(x1, x2, out=out[2])
     done = (margin - target * lead >= 0).logical_not_()  # as in PyTorch, NaN counts as done
@@ -36,8 +42,7 @@ def margin_ranking_backward(
     dx2 = torch.mul(target, dlosses, out=out[1]).masked_fill_(done, 0)
     dx1 = torch.neg(dx2, out=out[0])  # dx1 = -dx2                                                          (2)
     # dt = -dL (x1 - x2) [margin >= t (x1 - x2)]                                                            (4)
-    dtarget = lead.mul_(-dlosses).masked_fill_(done, 0)
-    return dx1, dx2, dtarget
+    return dx1, dx2, lead.mul_(-dlosses).masked_fill_(done, 0) if needs[2] else None
 
 
 class MarginRankingLoss(Module):
@@ -84,13 +89,16 @@ class MarginRankingLoss(Module):
         tensors = self._fitted(*given)
         dlosses = reduce_backward(grad, self.reduction, tensors[0].numel(), widened(tensors[0]))
 
-        def gradients(x1: Tensor, x2: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-            each = rest[0] if len(rest) > 1 else dlosses
-            return margin_ranking_backward(each, x1, x2, target, self.margin, rest[-1])
+        needs, results = (True, True, target_gradient), 2 + target_gradient
 
-        found = elementwise(gradients, *tensors, *([dlosses] if dlosses.dim() > 0 else []), results=3)
+        def gradients(x1: Tensor, x2: Tensor, target: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+            each, out = rest[0] if len(rest) > 1 else dlosses, (*rest[-1], None)[:3]
+            return margin_ranking_backward(each, x1, x2, target, self.margin, needs, out)[:results]
+
+        each = [dlosses] if dlosses.dim() > 0 else []
+        found = elementwise(gradients, *tensors, *each, results=results)  # type: ignore[arg-type]
         summed = [summed_to(d, tensor.shape).to(tensor.dtype) for d, tensor in zip(found, given, strict=False)]
-        return tuple(summed if target_gradient else summed[:2])
+        return tuple(summed)
 
     def _fitted(self, input1: Tensor, input2: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All in one shape and dtype."""

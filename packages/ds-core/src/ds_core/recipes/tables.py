@@ -109,4 +109,4 @@ class SameData(Callback):
 def rows_of(part: TensorDataset, size: int = 4096) -> list[tuple[Tensor, Tensor]]:
     """(inputs, target) in batches, for `evaluate` and `predict`."""
     x, y = part.tensors
-    return list(zip(x.split(size), y.split(size), strict=True))
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))

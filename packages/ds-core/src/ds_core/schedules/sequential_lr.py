@@ -117,9 +117,8 @@ class SequentialLR(_Schedules):
         self.check_state(state_dict)
         step = int(state_dict["last_epoch"])
         reached, _ = self._place(step)
-        count = len(self.schedulers)
         # in the order of a run that was not broken: the last to set momentum is the last whose turn it was
-        for index in [*range(reached + 1, count), *range(reached + 1)]:
+        for index in sorted(range(len(self.schedulers)), key=lambda index: index <= reached):
             self.schedulers[index].load_state_dict(state_dict["schedulers"][index])
         self.go_to(step)
 
