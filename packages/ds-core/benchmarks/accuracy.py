@@ -35,7 +35,8 @@ def classes(title: str, seeds: list[int], *options: str) -> str:
     runs = [train("mlp", seed, *options) for seed in seeds]
     accuracies = [results["test"]["accuracy"] for results, _ in runs]
     shown = " ".join(f"{accuracy:.4f}" for accuracy in accuracies)
-    return f"{title}: mean {statistics.mean(accuracies):.4f} ({shown}), {sum(seconds for _, seconds in runs):.1f} s in all"
+    seconds = sum(seconds for _, seconds in runs)
+    return f"{title}: mean {statistics.mean(accuracies):.4f} ({shown}), {seconds:.1f} s in all"
 
 
 def regression(seeds: list[int]) -> str:

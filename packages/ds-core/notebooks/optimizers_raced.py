@@ -95,14 +95,15 @@ plt.show()
 # - **Momentum** sums gradients: those across the valley take turns in sign and cancel, those along it add up. For a
 #   quadratic with curvatures 1 and 100 the best momentum brings the rate from $99/101$ a step to $9/11$ (Polyak, 1964).
 # - **Adagrad, RMSprop, Adam** divide each coordinate by the size of its own gradients, so the valley is as wide as it
-#   is long. Adagrad's sum only grows, and with it the steps become smaller.
+#   is long, and a learning rate as large as the valley leads straight down.
 # - **Lion** takes the sign: a step of the same length whatever the gradient is. It walks fast and cannot stand still:
 #   without a schedule it ends by jumping around the lowest place.
 #
 # ## What rotation does
 #
 # Dividing coordinate by coordinate helps because the valley runs *along a coordinate*. Turned by 45 degrees it does
-# not, and the advantage of Adam and its relatives is gone, while SGD and momentum go the same way as before, turned.
+# not: Adagrad, RMSprop and Lion lose most of what they had, Adam keeps what its momentum gives, while SGD and momentum
+# go the same way as before, turned.
 
 # %%
 TURN = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64) / 2**0.5

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from ds_core.schedules.cosine_lr import CosineAnnealingLR, CosineAnnealingWarmRestarts
@@ -44,6 +45,7 @@ def test_in_a_chain(longest, least):
 
 def test_defaults():
     check_schedule(lambda module, optimizer: module.CosineAnnealingLR(optimizer, T_max=30))
+    check_schedule(lambda module, optimizer: module.CosineAnnealingLR(optimizer, T_max=np.int64(30)))
     check_schedule(lambda module, optimizer: module.CosineAnnealingWarmRestarts(optimizer, T_0=30))
 
 

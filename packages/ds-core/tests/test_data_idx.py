@@ -81,6 +81,11 @@ def test_a_file_that_is_none(written, content, message, compressed):
     assert str(path) in str(error.value)
 
 
+def test_a_byte_too_few_is_seen_before_the_numbers_are_read(written):
+    with pytest.raises(UserError, match=r"its sizes \(3,\) are wrong: 3 bytes of numbers do not fit in it"):
+        read_idx(written(LABELS[:-1]))
+
+
 def test_how_much_is_there_is_said_of_a_compressed_file(written):
     with pytest.raises(UserError, match=r"is cut off: 2 bytes of numbers, expected 3 for sizes \(3,\)"):
         read_idx(written(gzip.compress(LABELS[:-1])))

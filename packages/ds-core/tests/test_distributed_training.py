@@ -47,14 +47,15 @@ def test_compiled_steps(tmp_path):
 
 
 def test_all_begin_with_the_weights_of_rank_0_and_a_random_state_of_their_own(tmp_path):
-    (first, drawn), (second, their_draw) = together(2, different_beginnings, folder=tmp_path)
+    (first, drawn), (second, *draws), (third, *more) = together(3, different_beginnings, folder=tmp_path)
     torch.testing.assert_close(second, first, rtol=0, atol=0)
+    torch.testing.assert_close(third, first, rtol=0, atol=0)
     torch.manual_seed(0)
     torch.testing.assert_close(first["0.weight"], Linear(2, 2).weight.detach(), rtol=0, atol=0)
     assert first["1.mean"] == 0
     torch.manual_seed(7)
     assert torch.equal(drawn, torch.rand(3))  # rank 0 goes on as one process would
-    assert not torch.equal(their_draw, drawn)
+    assert len({tuple(numbers.tolist()) for numbers in (drawn, *draws, *more)}) == 3
 
 
 @pytest.mark.parametrize(

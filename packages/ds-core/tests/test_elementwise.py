@@ -1,10 +1,14 @@
 """Pieces give what the whole gives, in every dtype and layout, and hold no more memory than they should."""
 
 import weakref
+from collections.abc import Callable
+from typing import ContextManager
 
+import ds_core
 import pytest
 import torch
 from ds_core.engine.elementwise import PIECE, Out, elementwise
+from ds_core.engine.trace import record
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
@@ -123,3 +127,35 @@ def test_memory_is_that_of_the_results_and_a_few_pieces(dtype: torch.dtype, piec
     with torch.no_grad(), NewMemory(x) as memory:
         elementwise(chain, x, results=2)
     assert memory.most <= 2 * 20 * PIECE * x.element_size() + pieces * PIECE * 4
+
+
+def test_results_of_integers_are_not_cut_off() -> None:
+    def half(x: Tensor, out: Out) -> tuple[Tensor]:
+        return (torch.mul(x, 0.5, out=out[0]),)
+
+    for count in (3, PIECE + 1):
+        with torch.no_grad():
+            (y,) = elementwise(half, torch.full((count,), 3))
+        assert torch.equal(y, torch.full((count,), 1.5))
+
+
+INTEGERS = torch.tensor([[-2, 0], [1, 3]])
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "Tanh", "Softsign"])
+@pytest.mark.parametrize("engine", [record, torch.enable_grad, torch.no_grad])
+def test_activations_of_integers(name: str, engine: Callable[[], ContextManager[None]]) -> None:
+    layer = getattr(ds_core, name)()
+    with engine() as trace:
+        y = layer(INTEGERS)
+        if trace is not None:
+            assert layer.backward(torch.ones_like(y)).dtype == torch.float32
+    torch.testing.assert_close(y, getattr(torch.nn, name)()(INTEGERS))
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "Softmin"])
+def test_softmax_of_integers(name: str) -> None:
+    """torch.nn refuses them."""
+    expected = getattr(torch.nn, name)(-1)(INTEGERS.float())
+    torch.testing.assert_close(getattr(ds_core, name)(-1)(INTEGERS), expected)
+    torch.testing.assert_close(ds_core.PReLU()(INTEGERS), torch.nn.PReLU()(INTEGERS.float()))

@@ -19,7 +19,7 @@ def test_the_best_is_kept(small, tmp_path):
     trainer.fit(small.Points(), 6)
     twin = small.make(evaluate=script(0.5, 0.9), evaluate_every=2)
     twin.fit(small.Points(), 4)
-    load_weights(trainer.model, tmp_path / "a" / "best.safetensors")
+    load_weights(tmp_path / "a" / "best.safetensors", trainer.model)
     torch.testing.assert_close(small.weights(trainer), small.weights(twin), rtol=0, atol=0)
 
     other = small.make(tmp_path / "b", callbacks=[KeepBest("accuracy", largest=True)], evaluate=script(0.1))

@@ -1,6 +1,7 @@
 """Metrics gathered over batches equal those over everything at once."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -32,6 +33,9 @@ def test_weighted_mean():
     mean.reset()
     mean.update(7.0)
     assert mean.compute() == 7.0
+    with warnings.catch_warnings(action="error"):
+        mean.update(torch.tensor(9.0, requires_grad=True))
+    assert mean.compute() == 8.0
 
 
 def test_perplexity():
@@ -61,6 +65,10 @@ def test_accuracy_of_shapes_that_do_not_fit():
 def test_accuracy_of_targets_that_are_no_class():
     with pytest.raises(ValueError, match=r"Accuracy: given the target 2, expected classes of 0 \.\.\. 1"):
         Accuracy().update(torch.zeros(1, 2), torch.tensor([2]))
+    with pytest.raises(ValueError, match=r"Accuracy: given the target 0.5, expected classes"):
+        Accuracy().update(torch.zeros(1, 2), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"ROCAUC: given the target nan, expected classes"):
+        ROCAUC().update(torch.zeros(1), torch.tensor([math.nan]))
     with pytest.raises(ValueError, match="top_k=0"):
         Accuracy(top_k=0)
     with pytest.raises(ShapeError, match="C >= 3"):
@@ -75,8 +83,11 @@ def test_accuracy_takes_the_first_of_equal_logits_and_nothing_for_nan(dtype):
         accuracy.update(many, torch.tensor([target]))
         assert accuracy.compute() == expected
     accuracy = Accuracy()
-    accuracy.update(torch.tensor([[math.nan, 0.0]]), torch.tensor([0]))
-    assert accuracy.compute() == 0
+    accuracy.update(torch.tensor([[math.nan, 0.0], [math.nan, 0.0], [0.0, math.nan]]), torch.tensor([0, 1, 0]))
+    assert accuracy.compute() == 0  # what argmax takes there is the NaN, whichever the target is
+    accuracy = Accuracy(top_k=2)
+    accuracy.update(torch.tensor([[math.nan, 0.0], [math.nan, 0.0]]), torch.tensor([0, 1]))
+    assert accuracy.compute() == 0.5
 
 
 def test_worked_example():
@@ -113,6 +124,8 @@ def test_mistakes_in_classes(metric):
         metric.update(torch.tensor([0]), torch.tensor([-1]))
     with pytest.raises(ValueError, match=f"{name}: given the prediction 3"):
         metric.update(torch.tensor([3]), torch.tensor([1]))
+    with pytest.raises(ValueError, match=f"{name}: given the target 1.5"):
+        metric.update(torch.tensor([0]), torch.tensor([1.5]))
     with pytest.raises(ValueError, match="num_classes=0"):
         type(metric)(0)
 
@@ -126,6 +139,8 @@ def test_impossible_options():
         Recall(3, "mean")
     with pytest.raises(ValueError, match="zero_division=2"):
         F1(3, zero_division=2)
+    with pytest.raises(ValueError, match="zero_division='warn', expected 0, 1 or NaN"):
+        F1(3, zero_division="warn")
     with pytest.raises(ValueError, match="ROCAUC: given average='micro'"):
         ROCAUC("micro")
 

@@ -37,7 +37,7 @@ def test_mlp_learns_wine(tmp_path, capsys):
 
 def test_regression_is_better_than_the_mean(tmp_path, capsys):
     folder = tmp_path / "run"
-    results = run("regression", folder, "--threads", "1", "--hidden", "16", "--epochs", "40")
+    results = run("regression", folder, "--threads", "1", "--hidden", "16", "--lr", "0.01")
     assert results["test"]["R2"] > 0.3
     lines = capsys.readouterr().out.splitlines()
     network, mean = (next(line for line in lines if line.startswith(name)).split() for name in ("network", "mean of"))

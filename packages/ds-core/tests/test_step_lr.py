@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
@@ -23,7 +24,7 @@ def test_step(step_size, gamma):
     check_schedule(lambda module, optimizer: module.StepLR(optimizer, step_size, gamma))
 
 
-@pytest.mark.parametrize("milestones", [[], [5], [80, 30], [0, 10, 10, 119, 120, 121], (1, 2, 3, 2)])
+@pytest.mark.parametrize("milestones", [[], [5], np.array([9, 40]), [80, 30], [0, 10, 10, 119, 120, 121], (1, 2, 3, 2)])
 @pytest.mark.parametrize("gamma", [0.1, 0.7, 1.1])
 def test_multi_step(milestones, gamma):
     check_schedule(lambda module, optimizer: module.MultiStepLR(optimizer, milestones, gamma))

@@ -7,13 +7,14 @@ from ds_core.activations.softmax import implied_dim
 from ds_core.engine.compiled import compilable
 from ds_core.engine.exponential import LOG2_E, exponential
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
+from ds_core.engine.precision import floating, widened
 from ds_core.engine.trace import reuse
 
 
 @compilable
 def log_softmax(x: Tensor, dim: int) -> Tensor:
     """x -> y of the same shape, y_i = x_i - log sum_j exp(x_j) along `dim`."""
+    x = floating(x)
     if x.numel() == 0:
         return x.clone()
     wide = widened(x)

@@ -8,7 +8,7 @@ from ds_core.activations.relu import relu
 from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened
+from ds_core.engine.precision import floating, widened
 from ds_core.errors import ShapeError
 
 # N = batch, C = channels, ... = any further dimensions
@@ -78,6 +78,7 @@ class PReLU(Module):
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(x.shape)}, expected (N, {self.num_parameters}, ...)"
             )
+        x = floating(x)
         self.save(x)
         return prelu(x, self.weight)
 

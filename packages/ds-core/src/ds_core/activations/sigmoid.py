@@ -9,13 +9,14 @@ from ds_core.engine.compiled import compilable
 from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
+from ds_core.engine.precision import floating
 from ds_core.engine.trace import reuse
 
 
 @compilable
 def sigmoid(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = 1 / (1 + exp(-x))."""
-    (y,) = elementwise(_value, x)
+    (y,) = elementwise(_value, floating(x))
     return y
 
 

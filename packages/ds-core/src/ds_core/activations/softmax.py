@@ -8,13 +8,14 @@ from torch import Tensor
 from ds_core.engine.compiled import compilable
 from ds_core.engine.exponential import exponential
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
+from ds_core.engine.precision import floating, widened
 from ds_core.engine.trace import reuse
 
 
 @compilable
 def softmax(x: Tensor, dim: int) -> Tensor:
     """x -> y of the same shape, y_i = exp(x_i) / sum_j exp(x_j) along `dim`."""
+    x = floating(x)
     if x.numel() == 0:
         return x.clone()
     wide = widened(x)

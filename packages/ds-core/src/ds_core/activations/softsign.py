@@ -6,20 +6,21 @@ from torch import Tensor
 from ds_core.engine.compiled import compilable
 from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
+from ds_core.engine.precision import floating
 from ds_core.engine.trace import recording, reuse
 
 
 @compilable
 def softsign(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = x / (1 + |x|)."""
-    (y,) = elementwise(_value, x)
+    (y,) = elementwise(_value, floating(x))
     return y
 
 
 @compilable
 def softsign_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape."""
-    y, slope = elementwise(_value_and_slope, x, results=2)
+    y, slope = elementwise(_value_and_slope, floating(x), results=2)
     return y, slope
 
 

@@ -6,13 +6,14 @@ from torch import Tensor
 from ds_core.engine.compiled import compilable
 from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
+from ds_core.engine.precision import floating
 from ds_core.engine.trace import reuse
 
 
 @compilable
 def tanh(x: Tensor) -> Tensor:
     """x -> y of the same shape: exact to rounding for small and large x, and so is autograd's gradient of it."""
-    (y,) = elementwise(_value, x)
+    (y,) = elementwise(_value, floating(x))
     return y
 
 

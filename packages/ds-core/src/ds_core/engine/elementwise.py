@@ -32,12 +32,13 @@ def elementwise(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, re
         results: how many tensors `function` returns.
 
     Returns:
-        The results, each of the shape and dtype of the inputs.
+        The results, each of the shape and dtype of the inputs; those of integers as `function` left them.
     """
     first = inputs[0]
     if not _in_pieces(inputs):
         whole = function(*[widened(tensor) for tensor in inputs], (None,) * results)
-        return tuple(tensor.to(first.dtype) for tensor in whole)
+        # Fractions must not be cut off because what they were made of were integers.
+        return tuple(tensor.to(first.dtype) if first.is_floating_point() else tensor for tensor in whole)
     outputs = tuple(torch.empty_like(first) for _ in range(results))
     for parts in pieces([*inputs, *outputs], PIECE):
         given, places = parts[: len(inputs)], parts[len(inputs) :]
@@ -55,5 +56,6 @@ def _in_pieces(inputs: Sequence[Tensor]) -> bool:
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
         and inputs[0].device.type == "cpu"
+        and inputs[0].is_floating_point()
         and inputs[0].numel() > PIECE
     )

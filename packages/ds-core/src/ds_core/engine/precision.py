@@ -19,6 +19,11 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def floating(x: Tensor) -> Tensor:
+    """`x` itself, or its numbers in torch's default dtype where they are integers, as torch.sigmoid takes them."""
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
 def without_autocast(function: F) -> F:
     """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
 

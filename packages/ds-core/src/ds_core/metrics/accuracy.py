@@ -11,7 +11,8 @@ from ds_core.errors import ShapeError
 class Accuracy:
     """The share of targets whose own logit is one of the `top_k` highest.
 
-    Of equal logits that of the first class counts as the highest, as in argmax; one that is NaN is wrong.
+    Of equal logits that of the first class counts as the highest, and NaN is higher than all numbers, as in argmax; a
+    target whose own logit is NaN is wrong.
     `sklearn.metrics.top_k_accuracy_score` takes the last of equal ones first, and is otherwise the same.
 
     Args:
@@ -46,13 +47,14 @@ class Accuracy:
                 f"expected (..., C) with C >= {self.top_k}, and (...)"
             )
         counted = target != self.ignore_index
-        logits, target = logits[counted], target[counted].long()  # (N, C), (N,)
+        logits, target = logits[counted], target[counted]  # (N, C), (N,)
         check_classes("Accuracy", target, logits.shape[-1])
+        target = target.long()
         own = logits.gather(-1, target.unsqueeze(-1))  # (N, 1)
         before = torch.arange(logits.shape[-1], device=target.device) < target.unsqueeze(-1)
         # of the other classes, those that are guessed before this one (4)
-        ahead = ((logits > own) | ((logits == own) & before)).sum(-1)
-        self.correct += int(((ahead < self.top_k) & (own == own).squeeze(-1)).sum())
+        ahead = (~(logits <= own) | ((logits == own) & before)).sum(-1)  # of NaN "not below" is true
+        self.correct += int((ahead < self.top_k).sum())
         self.count += int(counted.sum())
 
     def compute(self) -> float:
@@ -62,6 +64,6 @@ class Accuracy:
 
 def check_classes(metric: str, classes: Tensor, num_classes: int, what: str = "target") -> None:
     """Raise ValueError, naming `metric`, where one of `classes` is none of 0 ... num_classes - 1."""
-    wrong = classes[(classes < 0) | (classes >= num_classes)]
+    wrong = classes[(classes < 0) | (classes >= num_classes) | (classes != classes.long())]
     if wrong.numel() > 0:
-        raise ValueError(f"{metric}: given the {what} {int(wrong[0])}, expected classes of 0 ... {num_classes - 1}")
+        raise ValueError(f"{metric}: given the {what} {wrong[0].item()}, expected classes of 0 ... {num_classes - 1}")

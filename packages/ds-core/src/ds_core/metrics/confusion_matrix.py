@@ -57,10 +57,10 @@ class ClassCounts:
         if output.shape != target.shape:
             raise ShapeError(f"{given}, expected classes {tuple(target.shape)}, or logits with one dimension more")
         counted = target != self.ignore_index
-        classes, predicted = target[counted].long(), output[counted].long()
+        classes, predicted = target[counted], output[counted]
         check_classes(name, classes, self.num_classes)
         check_classes(name, predicted, self.num_classes, "prediction")
-        pairs = classes * self.num_classes + predicted
+        pairs = classes.long() * self.num_classes + predicted.long()
         found = torch.bincount(pairs, minlength=self.num_classes**2)
         self.counts += found.view(self.num_classes, self.num_classes).cpu()
 

@@ -16,7 +16,7 @@ class Mean:
         self.weight = 0.0
 
     def update(self, value: Tensor | float, weight: float = 1.0) -> None:
-        self.total += float(value) * weight
+        self.total += float(value.detach() if isinstance(value, Tensor) else value) * weight
         self.weight += weight
 
     def compute(self) -> float:

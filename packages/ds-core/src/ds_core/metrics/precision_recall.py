@@ -38,8 +38,8 @@ class FBeta(ClassCounts):
         name = type(self).__name__
         if average not in AVERAGES:
             raise ValueError(f'{name}: given average={average!r}, expected "micro", "macro", "weighted" or None')
-        if not (zero_division in (0, 1) or math.isnan(zero_division)):
-            raise ValueError(f"{name}: given zero_division={zero_division}, expected 0, 1 or NaN")
+        if zero_division not in (0, 1) and zero_division == zero_division:
+            raise ValueError(f"{name}: given zero_division={zero_division!r}, expected 0, 1 or NaN")
         if not beta >= 0:
             raise ValueError(f"{name}: given beta={beta}, expected a number of at least 0")
         super().__init__(num_classes, ignore_index)

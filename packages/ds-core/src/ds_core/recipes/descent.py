@@ -10,6 +10,7 @@ import torch
 
 from ds_core.data.loader import Loader
 from ds_core.data.tensor_dataset import TensorDataset
+from ds_core.distributed.processes import current
 from ds_core.engine.composition import Sequential
 from ds_core.errors import MissingPackageError
 from ds_core.recipes.network import mlp
@@ -30,7 +31,9 @@ PLOTS = ("loss.png", "confusion.png", "boundary.png", "predicted.png")
 
 
 class Run:
-    """A recipe's run: `begin` sets it up, `descend` trains, and the recipe says what came of it.
+    """A recipe's run: made ready here, trained by `descend`; then the recipe says what came of it.
+
+    Of several processes (torchrun) all descend, and the `first` says what came of it.
 
     Args:
         name: of the recipe.
@@ -69,6 +72,7 @@ class Run:
             dropout=options.dropout,
         ).to(device)
         self.device = device
+        self.first = current().first
         # all that may fail stands before this line, for with --overwrite it deletes
         self.folder: Path = open_run_folder(name, options)
 
@@ -95,10 +99,11 @@ class Run:
         resumed = options.resume and trainer.resume()
         if options.resume:
             store_options(self.name, options)
-        if not resumed:
-            for name in (*PLOTS, BEST_FILE, RESULTS_FILE):
-                (self.folder / name).unlink(missing_ok=True)
-        self._announce(loader)
+        if self.first:
+            if not resumed:
+                for name in (*PLOTS, BEST_FILE, RESULTS_FILE):
+                    (self.folder / name).unlink(missing_ok=True)
+            self._announce(loader)
         trainer.fit(loader, steps)
         self.best_step = load_weights(self.folder / BEST_FILE, self.model)
         self.trainer = trainer

@@ -32,6 +32,8 @@ class MLPOptions(NetworkOptions):
     dataset: str = option("digits", "what to learn", choices=list(DATA_SETS))
     hidden: tuple[int, ...] = option((256, 128), "width of each hidden layer; none: a linear model", minimum=1)
     dropout: float = option(0.3, "share of activations dropped in training", minimum=0, maximum=0.99)
+    epochs: int = option(30, "how often every row is seen", minimum=1, may_change=True)
+    lr: float = option(3e-3, "learning rate", minimum=0)
     label_smoothing: float = option(0.05, "share of the uniform distribution in each target", minimum=0, maximum=0.9)
     balance: bool = option(False, "weight the classes so that rare ones count as much as frequent ones")
 
@@ -46,6 +48,8 @@ def train(options: MLPOptions) -> None:
 
     run = Run("mlp", options, options.dataset, "classification", criterion, lambda data: {"accuracy": Accuracy()})
     run.descend()
+    if not run.first:
+        return
     run.results()
     names = run.data.class_names or ()
     confusion = ConfusionMatrix(len(names))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ds_core.data.datasets import load
 from ds_core.data.loader import Loader
 from ds_core.data.tensor_dataset import TensorDataset
+from ds_core.distributed.processes import current
 from ds_core.engine.composition import Sequential
 from ds_core.engine.trace import no_record
 from ds_core.errors import MissingPackageError
@@ -134,7 +135,8 @@ def train(options: PerceptronOptions) -> None:
         trainer.resume()
         store_options("perceptron", options)
     trainer.fit(loader, options.epochs * loader.steps_per_epoch)
-    _report(options, trainer, task, folder)
+    if current().first:
+        _report(options, trainer, task, folder)
 
 
 def _report(options: PerceptronOptions, trainer: Trainer, task: Task, folder: Path) -> None:

@@ -31,7 +31,8 @@ class RegressionOptions(NetworkOptions):
     out: Path = option(Path("runs/regression"), "the run folder: checkpoint, log, results and plots", may_change=True)
     dataset: str = option("diabetes", "what to learn", choices=list(DATA_SETS))
     loss: str = option("mse", "squared error, or one that outliers pull less at", choices=list(LOSSES))
-    weight_decay: float = option(0.1, "of weight matrices", minimum=0)
+    lr: float = option(3e-3, "learning rate", minimum=0)
+    weight_decay: float = option(1.0, "of weight matrices", minimum=0)
     patience: int = option(10, "evaluations without a better loss before the run stops; 0: never", minimum=0)
 
 
@@ -43,6 +44,8 @@ def train(options: RegressionOptions) -> None:
 
     run = Run("regression", options, options.dataset, "regression", criterion, lambda data: {"R2": R2Score()})
     run.descend()
+    if not run.first:
+        return
     run.results()
     scaler = run.data.targets
     assert scaler is not None

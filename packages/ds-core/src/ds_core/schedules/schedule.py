@@ -1,6 +1,7 @@
 """What a schedule of learning rates is. Theory: docs/schedule.md."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -145,9 +146,9 @@ class FactorSchedule(Schedule):
 
 
 def check_count(schedule: object, name: str, value: int, least: int = 1) -> None:
-    """Raise ValueError, naming the schedule, unless `value` is a whole number of at least `least`."""
-    if not (isinstance(value, int) and value >= least):
-        raise ValueError(f"{type(schedule).__name__}: given {name}={value}, expected an integer of at least {least}")
+    """Raise ValueError, naming the schedule, unless `value` is an integer (NumPy's too) of at least `least`."""
+    if not (isinstance(value, Integral) and value >= least):
+        raise ValueError(f"{type(schedule).__name__}: given {name}={value!r}, expected an integer of at least {least}")
 
 
 def check_amount(schedule: object, name: str, value: float) -> None:

@@ -50,7 +50,8 @@ class Best:
     def improved(self, metrics: Mapping[str, Any]) -> bool:
         """Whether this evaluation is better than all before; NaN never is."""
         if self.value not in metrics:
-            raise ValueError(f"{self.name}: evaluate gave {', '.join(metrics)}, expected {self.value}")
+            given = [name for name in metrics if name not in ("kind", "step")]
+            raise ValueError(f"{self.name}: evaluate gave {', '.join(given)}, expected {self.value}")
         now = float(metrics[self.value])
         if self.number is None:
             better = now == now

@@ -12,7 +12,7 @@ class GradientNorms(Callback):
     """Every `every` steps, put the Euclidean norm of each parameter's gradient, before clipping, into the history.
 
     The records are of the kind "gradient_norms", by parameter's name; a parameter without gradient has none. The norm
-    of all together is in every training record where the Trainer clips; `clip_norm=math.inf` measures and clips nothing.
+    of all together is in every training record where the Trainer clips; `clip_norm=math.inf` only measures it.
 
     Args:
         every: steps between two records.
@@ -20,6 +20,8 @@ class GradientNorms(Callback):
     Raises:
         ValueError: `every` is less than 1.
     """
+
+    everywhere = False
 
     def __init__(self, every: int = 100) -> None:
         if every < 1:

@@ -13,7 +13,7 @@ BEST_FILE = "best.safetensors"
 class KeepBest(Callback):
     """After each evaluation that is better than all before, save a whole checkpoint, `best.safetensors` in the folder.
 
-    `load_weights(model, folder / "best.safetensors")` takes its weights, `Trainer.resume(path)` in another folder
+    `load_weights(folder / "best.safetensors", model)` takes its weights, `Trainer.resume(path)` in another folder
     goes on from there.
 
     Args:
@@ -58,7 +58,7 @@ class KeepEvery(Callback):
             return
         folder = _folder(self, trainer)
         trainer.save(folder / f"step-{metrics['step']:06d}.safetensors")
-        if self.at_most is not None:
+        if self.at_most is not None and trainer.parallel.processes.first:
             kept = sorted(folder.glob("step-*.safetensors"), key=_step)
             for path in kept[: -self.at_most]:
                 path.unlink(missing_ok=True)

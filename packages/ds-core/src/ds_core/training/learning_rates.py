@@ -18,6 +18,8 @@ class LearningRates(Callback):
         ValueError: `every` is less than 1.
     """
 
+    everywhere = False
+
     def __init__(self, every: int = 1) -> None:
         if every < 1:
             raise ValueError(f"LearningRates: given every={every}, expected at least 1")

@@ -18,6 +18,8 @@ class TensorBoard(Callback):
         MissingPackageError: tensorboard is not installed.
     """
 
+    everywhere = False
+
     def __init__(self, folder: str | Path | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter

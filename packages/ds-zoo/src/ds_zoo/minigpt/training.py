@@ -10,7 +10,7 @@ import torch
 from ds_core import no_record
 from ds_core.distributed.processes import current
 from ds_core.engine.compiled import compile_pairs
-from ds_core.errors import MissingPackageError, UserError
+from ds_core.errors import MissingPackageError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
 from ds_core.optimizers.adam import AdamW
