@@ -6,21 +6,57 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ds_core
 import torch
-from ds_core.activations.gelu import GELU
-from ds_core.activations.relu import ReLU
-from ds_core.activations.softmax import Softmax
+from ds_core import Embedding, Softmax
 from ds_core.engine.compiled import compile_pairs
 from ds_core.engine.trace import record
-from ds_core.layers.dropout import Dropout
-from ds_core.layers.embedding import Embedding, embedding_backward
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.layers.embedding import embedding_backward
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table
 
 TOKENS, WIDTH = 2048, 384  # batch 8 of 256 tokens, 384 wide
+# Each beside its twin of the same name and arguments, on TOKENS x WIDTH numbers
+LAYERS: list[tuple[str, tuple[Any, ...]]] = [
+    ("Linear", (WIDTH, WIDTH)),
+    ("LayerNorm", (WIDTH,)),
+    ("RMSNorm", (WIDTH,)),
+    ("BatchNorm1d", (WIDTH,)),
+    ("GroupNorm", (8, WIDTH)),
+    ("Dropout", (0.1,)),
+    ("AlphaDropout", (0.1,)),
+    ("GELU", ()),
+    ("GELU", ("tanh",)),
+    *[
+        (name, ())
+        for name in [
+            "ReLU",
+            "ReLU6",
+            "LeakyReLU",
+            "PReLU",
+            "ELU",
+            "SELU",
+            "CELU",
+            "SiLU",
+            "Mish",
+            "Sigmoid",
+            "LogSigmoid",
+        ]
+    ],
+    *[(name, ()) for name in ["Hardsigmoid", "Hardswish", "Hardtanh", "Tanh", "Softplus", "Softsign", "GLU"]],
+    *[(name, (-1,)) for name in ("Softmax", "LogSoftmax", "Softmin")],
+]
+LOSSES = [
+    "MSELoss",
+    "L1Loss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "KLDivLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "SoftMarginLoss",
+]
 
 
 def layer_case(name: str, ours: Any, theirs: Any, x: torch.Tensor, pairs: int) -> Row:
@@ -42,22 +78,31 @@ def layer_case(name: str, ours: Any, theirs: Any, x: torch.Tensor, pairs: int) -
     return compare(name, our_pass, their_pass, pairs)
 
 
-def loss_case(classes: int, pairs: int) -> Row:
-    """The loss and its gradient with respect to the logits."""
-    logits, target = torch.randn(TOKENS, classes), torch.randint(0, classes, (TOKENS,))
-    leaf = logits.clone().requires_grad_()
-    ours, theirs = CrossEntropyLoss(), torch.nn.CrossEntropyLoss()
+def loss_case(name: str, ours: Any, theirs: Any, x: torch.Tensor, target: torch.Tensor, pairs: int) -> Row:
+    """The loss and its gradient with respect to the predictions."""
+    leaf = x.clone().requires_grad_()
 
     def our_pass() -> None:
         with record():
-            ours(logits, target)
+            ours(x, target)
             ours.backward()
 
     def their_pass() -> None:
         leaf.grad = None
         theirs(leaf, target).backward()
 
-    return compare(f"cross-entropy {TOKENS} x {classes:,} classes", our_pass, their_pass, pairs)
+    return compare(name, our_pass, their_pass, pairs)
+
+
+def class_loss_cases(classes: int, pairs: int) -> list[Row]:
+    x, target = torch.randn(TOKENS, classes), torch.randint(0, classes, (TOKENS,))
+    return [
+        loss_case(
+            f"{name} {TOKENS} x {classes:,}", getattr(ds_core, name)(), getattr(torch.nn, name)(), x, target, pairs
+        )
+        for name in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+        if name == "CrossEntropyLoss" or classes < 1000
+    ]
 
 
 def embedding_cases(rows: int, width: int, pairs: int) -> list[Row]:
@@ -81,17 +126,20 @@ def embedding_cases(rows: int, width: int, pairs: int) -> list[Row]:
 def rows(pairs: int) -> Iterator[Row]:
     for size in ((5_000, 64), (50_000, 64), (5_000, WIDTH), (50_000, WIDTH)):
         yield from embedding_cases(*size, pairs)
-    yield loss_case(256, pairs)
-    yield loss_case(5_000, pairs)
+    yield from class_loss_cases(256, pairs)
+    yield from class_loss_cases(5_000, pairs)
     x = torch.randn(TOKENS, WIDTH)
-    yield layer_case(f"LayerNorm {TOKENS} x {WIDTH}", LayerNorm(WIDTH), torch.nn.LayerNorm(WIDTH), x, pairs)
-    yield layer_case(f"GELU {TOKENS} x {WIDTH}", GELU(), torch.nn.GELU(), x, pairs)
-    yield layer_case(f"GELU tanh {TOKENS} x {WIDTH}", GELU("tanh"), torch.nn.GELU("tanh"), x, pairs)
-    yield layer_case(f"ReLU {TOKENS} x {WIDTH}", ReLU(), torch.nn.ReLU(), x, pairs)
-    yield layer_case(f"dropout {TOKENS} x {WIDTH}", Dropout(0.1), torch.nn.Dropout(0.1), x, pairs)
-    yield layer_case(f"softmax {TOKENS} x {WIDTH}", Softmax(-1), torch.nn.Softmax(-1), x, pairs)
+    for name, arguments in LAYERS:
+        shown = f"{name}({', '.join(map(repr, arguments))})"
+        yield layer_case(shown, getattr(ds_core, name)(*arguments), getattr(torch.nn, name)(*arguments), x, pairs)
+    for name in LOSSES:
+        target = torch.rand(TOKENS, WIDTH)
+        if name == "SoftMarginLoss":
+            target = target.round() * 2 - 1
+        given = torch.rand(TOKENS, WIDTH) if name == "BCELoss" else x
+        yield loss_case(name, getattr(ds_core, name)(), getattr(torch.nn, name)(), given, target, pairs)
     scores = torch.randn(8, 6, 256, 256)
-    yield layer_case("softmax 8 x 6 x 256 x 256", Softmax(-1), torch.nn.Softmax(-1), scores, pairs)
+    yield layer_case("Softmax(-1) 8 x 6 x 256 x 256", Softmax(-1), torch.nn.Softmax(-1), scores, pairs)
 
 
 def main() -> None:

@@ -190,3 +190,5 @@ def test_batch_norm_keeps_the_input_itself_and_two_numbers_a_channel() -> None:
 def test_batch_norm_refuses_what_has_no_channels() -> None:
     with pytest.raises(ShapeError, match=r"BatchNorm\(3, .*given input of shape \(3,\), expected \(N, C, \.\.\.\)"):
         BatchNorm(3)(torch.randn(3))
+    with pytest.raises(TypeError, match=r"BatchNorm\(3, .*given input of torch.int64, expected floating numbers"):
+        BatchNorm(3)(torch.arange(6).view(2, 3))

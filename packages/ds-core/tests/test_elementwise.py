@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import ContextManager
+from contextlib import AbstractContextManager
 
 import ds_core
 import pytest
@@ -144,7 +144,7 @@ INTEGERS = torch.tensor([[-2, 0], [1, 3]])
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Tanh", "Softsign"])
 @pytest.mark.parametrize("engine", [record, torch.enable_grad, torch.no_grad])
-def test_activations_of_integers(name: str, engine: Callable[[], ContextManager[None]]) -> None:
+def test_activations_of_integers(name: str, engine: Callable[[], AbstractContextManager[object]]) -> None:
     layer = getattr(ds_core, name)()
     with engine() as trace:
         y = layer(INTEGERS)

@@ -5,6 +5,7 @@ import torch
 from ds_core.activations.prelu import PReLU, prelu, prelu_backward
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
+from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,6 +96,7 @@ def test_prelu_in_bfloat16_sums_in_float32() -> None:
     layer = PReLU(2).bfloat16()
     y, dx = handwritten(layer, x, dy)
     assert [tensor.dtype for tensor in (y, dx, layer.weight.grad)] == [torch.bfloat16] * 3
+    assert prelu_backward(dy, x, layer.weight)[1].dtype == torch.bfloat16
     exact = (x.double() * dy.double()).sum(0)
     torch.testing.assert_close(layer.weight.grad.double(), exact, rtol=2**-8, atol=0)
     torch.testing.assert_close(y.double(), 0.25 * x.double(), rtol=2**-8, atol=0)
@@ -105,6 +107,11 @@ def test_prelu_without_needs_does_no_work() -> None:
     for needs in [(True, False), (False, True), (False, False)]:
         found = prelu_backward(dy, x, weight, needs)
         assert tuple(gradient is not None for gradient in found) == needs
+    frozen = PReLU()
+    frozen.weight.requires_grad_(False)
+    with record(), primitives_only() as operations:
+        assert frozen.backward(frozen(x)) is not None
+    assert operations["sum"] == 0
 
 
 def test_prelu_keeps_the_input_itself() -> None:

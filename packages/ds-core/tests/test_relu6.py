@@ -20,9 +20,9 @@ def test_relu6_is_the_twin() -> None:
 
 
 def test_worked_example() -> None:
-    x = torch.tensor([[1.5, -2.0], [6.0, 7.0]])
+    x = torch.tensor([[0.5, -2.0], [6.0, 7.0]])
     y = relu6(x)
-    assert y.tolist() == [[1.5, 0], [6, 6]]
+    assert y.tolist() == [[0.5, 0], [6, 6]]
     assert relu6_backward(torch.tensor([[5.0, 6.0], [7.0, -8.0]]), y).tolist() == [[5, 0], [0, 0]]
 
 

@@ -140,6 +140,7 @@ class BatchNorm(Module):
         ShapeError: from `forward`, where x is not (N, C, ...) with the right number of dimensions, or
             where a channel has one number and the batch's own variance is asked for.
         ValueError: from `forward`, where eps is negative, or 0 with the batch's own variance.
+        TypeError: from `forward`, where x holds integers.
     """
 
     dimensions: ClassVar[tuple[int, ...] | None] = None  # that x may have; None: two or more
@@ -224,6 +225,8 @@ class BatchNorm(Module):
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(x.shape)}, expected {expected} with C = {self.num_features}"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"{self!r}: given input of {x.dtype}, expected floating numbers")
         of_batch = self.training or self.running_mean is None
         if self.eps < 0 or (self.eps == 0 and of_batch):
             limit = "a positive one where the variance is the batch's own" if of_batch else "one that is not negative"
