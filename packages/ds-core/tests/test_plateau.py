@@ -6,8 +6,10 @@ import math
 
 import pytest
 import torch
+from ds_core.layers.linear import Linear
 from ds_core.optimizers.adam import Adam
 from ds_core.schedules.plateau import ReduceLROnPlateau
+from ds_core.training.trainer import Trainer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_twins import OURS, RATES, THEIRS, driven, row
@@ -208,3 +210,18 @@ def test_a_trainer_that_measures_something_else(small):
     history = named.fit(small.Points(), 4)
     rates = [record["learning_rate"] for record in history.training]
     assert rates == pytest.approx([rates[0], rates[0], rates[0] / 10, rates[0] / 100])
+
+
+def test_as_a_trainers_schedule_it_is_called_after_evaluations(small):
+    rates = []
+    for as_schedule in (True, False):
+        torch.manual_seed(0)
+        model = Linear(2, 1)
+        optimizer = Adam(model.parameters(), lr=0.1)
+        plateau = ReduceLROnPlateau(optimizer, patience=0, mode="max")
+        options = {"schedule": plateau} if as_schedule else {"callbacks": [plateau]}
+        evaluate = {"evaluate": small.validation, "evaluate_every": 2, "progress": False}
+        history = Trainer(model, small.Squares(), optimizer, **options, **evaluate).fit(small.Points(), 8)
+        rates.append([record["learning_rate"] for record in history.training])
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 2

@@ -129,6 +129,20 @@ def test_prelu_compiles_in_one_graph(parameters: int) -> None:
     assert layer.weight.grad.shape == (parameters,)
 
 
+def test_prelu_compiles_where_the_number_of_channels_is_symbolic() -> None:
+    layer = spread(3)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with record():
+            y = layer(x)
+            layer.backward(torch.ones_like(x))
+        return y
+
+    x = torch.randn(4, 3)
+    compiled = torch.compile(forward, fullgraph=True, backend="aot_eager", dynamic=True)
+    torch.testing.assert_close(compiled(x), layer(x).detach())
+
+
 def test_prelu_starts_as_it_is_told() -> None:
     layer = PReLU(3, init=0.5, device="meta", dtype=torch.float64)
     assert (layer.weight.device.type, layer.weight.dtype) == ("meta", torch.float64)

@@ -75,7 +75,7 @@ class PReLU(Module):
         """x (N, C, ...), or of any shape with one parameter -> y of the same shape."""
         channels = x.shape[1] if x.dim() > 1 else 1
         # not `in`, for a compiler's sizes are equal without being the same
-        if self.num_parameters != 1 and self.num_parameters != channels:  # noqa: PLR1714
+        if self.num_parameters != 1 and self.num_parameters != channels:
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(x.shape)}, expected (N, {self.num_parameters}, ...)"
             )

@@ -33,7 +33,7 @@ class Trainer:
         model: a `Module`; its backward takes what `criterion.backward()` returns.
         criterion: called with (output, target), a scalar mean loss.
         optimizer: any `Optimizer`.
-        schedule: anything with `step()` and `state_dict()`; stepped after every optimizer step.
+        schedule: anything with `step()` and `state_dict()`; stepped after every step, or else called as a callback.
         clip_norm: the gradient norm above which gradients are scaled down to it.
         accumulate: micro-batches per step; step k takes the batches from k * accumulate on.
         compile: run each step as one compiled graph; every `group["lr"]` becomes a tensor.
@@ -90,12 +90,13 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         first = self.parallel.processes.first
         callbacks = list(callbacks)
+        if hasattr(schedule, "on_evaluate"):  # it goes by what is evaluated, not by steps, as ReduceLROnPlateau does
+            callbacks, schedule = [*callbacks, schedule], None
         self._may_stop = bool(callbacks)
         self.callbacks = [callback for callback in callbacks if first or getattr(callback, "everywhere", True)]
-        self.step = 0
+        self.step = self.evaluated = 0
         self._files = RunFiles(folder)
         self.history = History(self._files.log if first else None)
-        self.evaluated = 0
         self.best: dict[str, Any] | None = None
         self.stopped: str | None = None
         self.seconds = 0.0
@@ -227,8 +228,7 @@ class Trainer:
         logged = len(self.history.training)
         if self.folder is not None and logged < self.step and processes.first:
             found.notes.append(f"the log holds only {logged} of the {self.step} steps before")
-        for text in [f"resuming after step {self.step}", *found.notes]:
-            self.note(text)
+        self.note("\n".join([f"resuming after step {self.step}", *found.notes]))
         return True
 
     def _open(self, steps: int) -> None:
