@@ -90,7 +90,11 @@ def test_log_softmax_in_bfloat16_sums_in_float32() -> None:
     x = torch.randn(4, 3000).bfloat16()
     exact = torch.log_softmax(x.double(), 1)
     with torch.no_grad():
-        torch.testing.assert_close(log_softmax(x, 1).double(), exact, rtol=2**-8, atol=0)
+        y = log_softmax(x, 1)
+    torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=0)
+    dy = torch.rand(4, 3000).bfloat16()
+    exact = dy.double() - torch.exp(y.double()) * dy.double().sum(1, keepdim=True)
+    torch.testing.assert_close(log_softmax_backward(dy, y, 1).double(), exact, rtol=2**-8, atol=1e-5)
 
 
 def test_log_softmax_keeps_its_output() -> None:

@@ -102,6 +102,14 @@ def test_prelu_in_bfloat16_sums_in_float32() -> None:
     torch.testing.assert_close(y.double(), 0.25 * x.double(), rtol=2**-8, atol=0)
 
 
+def test_prelu_in_bfloat16_multiplies_in_float32() -> None:
+    """(1 + 2^-7)^2 = 1 + 2^-6 + 2^-14, whose last part bfloat16 does not hold, and it is all that the sum leaves."""
+    x = -torch.tensor([1 + 2**-7, 1]).bfloat16()
+    dy = torch.tensor([1 + 2**-7, -1 - 2**-6]).bfloat16()
+    _, dweight = prelu_backward(dy, x, torch.ones(1).bfloat16())
+    assert dweight.tolist() == [-(2**-14)]
+
+
 def test_prelu_without_needs_does_no_work() -> None:
     x, dy, weight = torch.randn(3, 4), torch.randn(3, 4), torch.randn(4)
     for needs in [(True, False), (False, True), (False, False)]:
