@@ -24,6 +24,15 @@ from workspace import ROOT, Package, packages, place
 
 # By file and line: why what survives there is no mistake.
 EQUIVALENT = {
+    ("nll.py", "classes = target.to(torch.int64).masked_fill(ignored, 0)"): ("an ignored target may be any class"),
+    ("nll.py", 'count = shares.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
+    ("kl_div.py", "log = target if log_target else torch.log(t.masked_fill(nothing, 1))"): (
+        "masked again in the line below"
+    ),
+    (
+        "pointwise.py",
+        "return (first.new_empty(0) + second.new_empty(0)).dtype  # torch.promote_types is no primitive operation",
+    ): ("only the dtype is used"),
     ("cosine_lr.py", "rise = annealed(1, 0, 1 - 1 / self.T_max)"): ("the cosine is even about 1"),
     (
         "orthogonal.py",
@@ -59,6 +68,7 @@ EQUIVALENT = {
         "cross_entropy.py",
         "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",
     ): ("an ignored target may be any class"),
+    ("cross_entropy.py", 'count = shares.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
     (
         "perceptron.py",
         "return torch.mul(wrong.mul_(target), -dlosses, out=out)  # dx = -dL t [t x <= 0]                         (2)",

@@ -165,3 +165,11 @@ def test_options_of_the_file(written):
     table = read_csv(written("1:2\n3:4\n"), delimiter=":", header=False)
     assert table.feature_names == ("column 1",)
     assert table.target.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize(("target", "place"), [("b", "line 4, column 1, 'a'"), ("a", "line 3, column 2, 'b'")])
+def test_numbers_that_the_dtype_cannot_hold(written, target, place):
+    path = written("a,b\n1,2\n3,-1e39\n1e39,4\n")
+    with pytest.raises(UserError, match=f"{place}: given '-?1e39', too large for torch.float32"):
+        read_csv(path, target)
+    assert read_csv(path, target, dtype=torch.float64).inputs.abs().max() == 1e39

@@ -31,6 +31,11 @@ def test_mlp_learns_wine(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "class_0" in printed
     assert "13 -> 16 -> 3" in printed
+    by_class = results["test by class"]
+    assert sum(found["rows"] for found in by_class.values()) == 18
+    assert sum(found["recall"] * found["rows"] for found in by_class.values()) / 18 == pytest.approx(
+        results["test"]["accuracy"]
+    )
     for plot in ("loss.png", "confusion.png", "boundary.png"):
         assert (folder / plot).read_bytes().startswith(b"\x89PNG")
 
@@ -44,6 +49,9 @@ def test_regression_is_better_than_the_mean(tmp_path, capsys):
     assert float(network[-1]) == pytest.approx(results["test"]["R2"], rel=1e-3)
     assert float(network[1]) < float(mean[5])  # mean absolute errors, in the target's unit
     assert 30 < float(network[1]) < 70
+    own = results["test in the target's unit"]
+    assert own["network"]["mean absolute error"] == pytest.approx(float(network[1]), rel=1e-3)
+    assert own["mean of the training rows"]["root mean squared error"] == pytest.approx(float(mean[6]), rel=1e-3)
     for plot in ("loss.png", "predicted.png"):
         assert (folder / plot).read_bytes().startswith(b"\x89PNG")
 
@@ -108,6 +116,57 @@ def test_a_changed_csv_file_is_no_resumed_run(csv, tmp_path, capsys):
     assert "is not as it was when the run began" in error
 
 
+def test_a_resumed_run_of_another_recipe(csv, tmp_path, capsys):
+    run("regression", tmp_path / "run", "--csv", str(csv), "--target", "a", *FAST)
+    status, error = failed(capsys, "train", "mlp", "--out", str(tmp_path / "run"), "--resume")
+    assert (status, "holds a run of regression, not of mlp" in error) == (2, True)
+
+
+def test_what_to_type_next_and_a_linear_model(csv, tmp_path, capsys):
+    words = ["--csv", str(csv), "--target", "a", "--threads", "1", "--hidden", "--evaluate-every", "1", "--no-plots"]
+    run("regression", tmp_path / "whole", *words, "--epochs", "1")
+    out = capsys.readouterr().out
+    assert "3 -> 1, learn" in out  # b, larger=no, larger=yes
+    assert "--resume --epochs 2" in out
+    run("regression", tmp_path / "stopped", *words, "--lr", "0", "--patience", "1")
+    assert "--resume" not in capsys.readouterr().out
+
+
+def test_results_are_json(csv, tmp_path):
+    # one test row, so that its R2 is NaN
+    run("regression", tmp_path / "run", "--csv", str(csv), "--target", "a", *FAST, "--test", "0.01")
+    text = (tmp_path / "run" / "results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["test"]["R2"] is None
+
+
+def test_a_class_that_is_alone(csv, tmp_path, capsys):
+    csv.write_text(csv.read_text().replace(",no", ",yes"))
+    status, error = failed(capsys, "train", "mlp", "--out", str(tmp_path / "run"), "--csv", str(csv), *FAST)
+    assert (status, "'larger' is 'yes' in every row, expected two classes at least" in error) == (2, True)
+
+
+def test_faulty_rows_and_another_encoding(csv, tmp_path, capsys):
+    csv.write_bytes((csv.read_text().replace("yes", "n\u00e3o") + "1,,no\n1,no\n").encode("latin-1"))
+    run("mlp", tmp_path / "run", "--csv", str(csv), *FAST, "--encoding", "latin-1", "--drop-faulty")
+    out = capsys.readouterr().out
+    assert "mine.csv without 2 faulty row(s): 64 rows" in out
+    assert "n\u00e3o" in out
+
+
+@pytest.mark.parametrize("kind", ["one feature", "one row", "dollars"])
+def test_plots_of_little_data(kind, csv, tmp_path):
+    if kind == "one feature":
+        csv.write_text("\n".join(line.split(",", 1)[1] for line in csv.read_text().splitlines()) + "\n")
+    names = csv.read_text().replace("yes", "$x_$").replace("a,b,", "a,$b^$,")  # no formula that TeX could read
+    csv.write_text(names if kind == "dollars" else csv.read_text())
+    data = ["--dataset", "iris", "--test", "0.01"] if kind == "one row" else ["--csv", str(csv)]
+    folder = tmp_path / "run"
+    run("mlp", folder, *data, *FAST, "--plots")
+    assert (folder / "boundary.png").read_bytes().startswith(b"\x89PNG")
+    if kind == "dollars":
+        run("regression", tmp_path / "b", "--csv", str(csv), "--target", "$b^$", *FAST, "--plots")
+
+
 def test_mistakes(csv, tmp_path, capsys):
     out = ["--out", str(tmp_path / "run")]
     for words, status, message in [
@@ -118,6 +177,16 @@ def test_mistakes(csv, tmp_path, capsys):
         (["--csv", str(csv), "--folder", "data"], 2, "--csv and --folder contradict"),
         (["--validation", "0.5", "--test", "0.5"], 2, "leave less than a tenth"),
         (["--hidden", "0"], 2, "hidden"),
+        (["--hidden", "1" + 30 * "0"], 2, "at most 1000000"),
+        (["--hidden", "1000000", "1000000"], 2, "--hidden 1000000 1000000: there is no memory"),
+        (["--csv", str(csv), "--norm", "batch", "--batch-size", "1"], 2, "--norm batch needs 2 rows"),
+        (
+            ["--csv", str(csv), "--norm", "batch", "--batch-size", "21"],
+            2,
+            "64 training rows --batch-size 21 leaves 1",
+        ),
+        (["--csv", str(csv), "--target", "a"], 2, "has 1 row(s), expected 3 at least"),
+        (["--csv", str(csv), "--encoding", "klingon"], 2, "given encoding 'klingon'"),
         (["--activation", "relo"], 2, "relu"),
         (["--optimiser", "sgd"], 2, "--optimizer"),
         (["--device", "warp"], 2, "--device warp cannot be used here"),

@@ -131,7 +131,11 @@ def _train(words: list[str], own_process: bool) -> int:
     given = parser.parse(words)
     kind: Any = recipe.options
     if issubclass(kind, RunOptions) and given.get("resume") and not given.get("overwrite"):
-        options = resumed_options(kind, given.get("out", kind().out), given)
+        folder = given.get("out", kind().out)
+        began = read_run_folder(folder).recipe
+        if began != recipe.name:  # before its options, which are another recipe's
+            raise UserError(f"{folder} holds a run of {began}, not of {recipe.name}")
+        options = resumed_options(kind, folder, given)
     else:
         options = build_options(kind, given)
     if own_process:  # not where another program calls main; after the recipe's imports, which it sets aside

@@ -25,6 +25,11 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> "Figure":
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
+def plain_text(name: str) -> str:
+    """A name of the user's as matplotlib shows it unchanged: between two dollar signs it would read a formula."""
+    return name.replace("$", r"\$")
+
+
 def save_figure(figure: "Figure", path: str | Path) -> None:
     """Write a PNG.
 

@@ -118,7 +118,7 @@ def read_csv(
         known = None if like is None else like.categories.get(name)
         if known is None and (like is not None or not (place in forced or _is_text(rows, place))):
             feature_names.append(name)
-            parts.append(_numbers(rows, place).to(dtype).unsqueeze(1))
+            parts.append(_numbers(rows, place, dtype).unsqueeze(1))
             continue
         categories[name] = known = _sorted(rows, place) if known is None else known
         codes = _codes(rows, place, known)
@@ -130,7 +130,7 @@ def read_csv(
     class_names = None
     if task == "classification":
         class_names = _sorted(rows, aim) if like is None or like.class_names is None else like.class_names
-    answers = _numbers(rows, aim).to(dtype) if class_names is None else _codes(rows, aim, class_names)
+    answers = _numbers(rows, aim, dtype) if class_names is None else _codes(rows, aim, class_names)
     return Table(
         columns=tuple(rows.names[place] for place in places),
         inputs=torch.cat(parts, 1).to(device),
@@ -191,15 +191,22 @@ def _is_text(rows: TextRows, place: int) -> bool:
     return not numeric
 
 
-def _numbers(rows: TextRows, place: int) -> Tensor:
-    """(N,) float64."""
+def _numbers(rows: TextRows, place: int, dtype: torch.dtype) -> Tensor:
+    """(N,), all finite."""
     numbers = []
     for line, row in zip(rows.lines, rows.values, strict=True):
         number = float(row[place]) if is_number(row[place]) else math.nan
         if not math.isfinite(number):
             raise UserError(f"{_where(rows, line, place)}: given {row[place]!r}, expected a finite number")
         numbers.append(number)
-    return torch.tensor(numbers, dtype=torch.float64)
+    found = torch.tensor(numbers, dtype=torch.float64).to(dtype)
+    beyond = found.isinf().nonzero()
+    if len(beyond) > 0:
+        first = int(beyond[0])
+        raise UserError(
+            f"{_where(rows, rows.lines[first], place)}: given {rows.values[first][place]!r}, too large for {dtype}"
+        )
+    return found
 
 
 def _sorted(rows: TextRows, place: int) -> tuple[str, ...]:

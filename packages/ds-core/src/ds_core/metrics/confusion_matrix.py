@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.figures import new_figure, save_figure
+from ds_core.figures import new_figure, plain_text, save_figure
 from ds_core.metrics.accuracy import check_classes
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class ConfusionMatrix(ClassCounts):
 
     def draw(self, axes: "Axes", class_names: Sequence[str] | None = None) -> None:
         """Draw the counts into matplotlib's `axes`."""
-        names = [str(number) for number in range(self.num_classes)] if class_names is None else list(class_names)
+        given = [str(number) for number in range(self.num_classes)] if class_names is None else class_names
+        names = [plain_text(name) for name in given]
         if len(names) != self.num_classes:
             raise ValueError(f"ConfusionMatrix: given {len(names)} class names, expected {self.num_classes}")
         shares = self.counts / self.counts.sum(1, keepdim=True).clamp_min(1)

@@ -12,7 +12,7 @@ from ds_core.data.loader import Loader
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.distributed.processes import current
 from ds_core.engine.composition import Sequential
-from ds_core.errors import MissingPackageError
+from ds_core.errors import MissingPackageError, UserError
 from ds_core.recipes.network import mlp
 from ds_core.recipes.optimizing import make_optimizer, make_schedule
 from ds_core.recipes.options import NetworkOptions
@@ -62,16 +62,10 @@ class Run:
         self.criterion = criterion(self.data)
         self.metrics = metrics(self.data)
         torch.manual_seed(options.seed)
-        outputs = 1 if self.data.class_names is None else len(self.data.class_names)
-        self.model: Sequential = mlp(
-            self.data.inputs,
-            options.hidden,
-            outputs,
-            activation=options.activation,
-            norm=options.norm,
-            dropout=options.dropout,
-        ).to(device)
         self.device = device
+        self.model = self._network()
+        if options.norm == "batch":
+            self._refuse_single_rows()
         self.first = current().first
         # all that may fail stands before this line, for with --overwrite it deletes
         self.folder: Path = open_run_folder(name, options)
@@ -117,11 +111,17 @@ class Run:
         parts = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
         found = {name: self.measure(part) for name, part in parts.items()}
         step = {"steps": self.trainer.step, "best step": self.best_step, "seconds": round(self.trainer.seconds, 2)}
-        save_results(self.folder, {**step, **found})
+        self._results: dict[str, Any] = {**step, **found}
+        save_results(self.folder, self._results)
         names = list(found["test"])
         rows = [[part, *(float(values[name]) for name in names)] for part, values in found.items()]
         self.trainer.write(table(["", *names], rows))
         return found["test"]
+
+    def add_results(self, more: Mapping[str, Any]) -> None:
+        """What the recipe has measured besides, also into `results.json`."""
+        self._results.update(more)
+        save_results(self.folder, self._results)
 
     def plot(self, draw: Callable[[Path], None]) -> None:
         """The loss curve and what `draw(folder)` adds; without matplotlib a line that says so."""
@@ -140,21 +140,49 @@ class Run:
         for path in sorted(self.folder.iterdir()):
             print(f"  {path}")
         ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
-        print(
-            f"\ntry next:\n  {ds} train {self.name} --out {shlex.quote(str(self.folder))} --resume "
-            f"--epochs {2 * self.options.epochs}\n  {ds} check {self.name}",
-            flush=True,
-        )
+        print("\ntry next:")
+        if self.trainer.stopped is None:  # a run that has ended early stays ended when it is resumed
+            out = shlex.quote(str(self.folder))
+            print(f"  {ds} train {self.name} --out {out} --resume --epochs {2 * self.options.epochs}")
+        print(f"  {ds} check {self.name}", flush=True)
+
+    def _network(self) -> Sequential:
+        options, names = self.options, self.data.class_names
+        try:
+            return mlp(
+                self.data.inputs,
+                options.hidden,
+                1 if names is None else len(names),
+                activation=options.activation,
+                norm=options.norm,
+                dropout=options.dropout,
+            ).to(self.device)
+        except (RuntimeError, MemoryError) as error:
+            widths = " ".join(map(str, options.hidden))
+            raise UserError(f"--hidden {widths}: there is no memory for so many weights") from error
+
+    def _refuse_single_rows(self) -> None:
+        """Raise `UserError` where a process would see a batch of one row, of which there is no variance."""
+        rows, processes = len(self.data.train), current().world_size
+        size = self.options.batch_size or rows
+        last = rows % size or size
+        if last // processes < 1:
+            each = "" if processes == 1 else f" for each of {processes} processes"
+            raise UserError(
+                f"--norm batch needs 2 rows in a batch{each}, and of {rows} training rows --batch-size "
+                f"{self.options.batch_size} leaves {last} for the last one: take another size, or --norm layer"
+            )
 
     def _announce(self, loader: Loader) -> None:
         count = sum(tensor.numel() for tensor in self.model.parameters())
+        widths = (self.data.inputs, *self.options.hidden, self.model[-1].out_features)
         rows = ", ".join(
             f"{len(part):,} rows to {purpose}"
             for part, purpose in ((self.data.train, "train on"), (self.data.validation, "validate on"))
         )
         print(
-            f"{count:,} parameters, {self.data.inputs} -> {' -> '.join(map(str, self.options.hidden))} -> "
-            f"{self.model[-1].out_features}, learn {self.data.source}: {rows}, {len(self.data.test):,} to test on; "
+            f"{count:,} parameters, {' -> '.join(map(str, widths))}, learn {self.data.source}: {rows}, "
+            f"{len(self.data.test):,} to test on; "
             f"{loader.steps_per_epoch} steps an epoch, on {self.device}, {torch.get_num_threads()} thread(s)",
             flush=True,
         )

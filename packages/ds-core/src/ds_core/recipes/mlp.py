@@ -14,7 +14,7 @@ from ds_core.options import option
 from ds_core.recipe import Recipe
 from ds_core.recipes.descent import Run
 from ds_core.recipes.network import mlp
-from ds_core.recipes.options import NetworkOptions
+from ds_core.recipes.options import WIDEST, NetworkOptions
 from ds_core.recipes.pictures import decision_boundary
 from ds_core.recipes.summary import table
 from ds_core.recipes.tables import Prepared, rows_of
@@ -30,7 +30,9 @@ class MLPOptions(NetworkOptions):
 
     out: Path = option(Path("runs/mlp"), "the run folder: checkpoint, log, results and plots", may_change=True)
     dataset: str = option("digits", "what to learn", choices=list(DATA_SETS))
-    hidden: tuple[int, ...] = option((256, 128), "width of each hidden layer; none: a linear model", minimum=1)
+    hidden: tuple[int, ...] = option(
+        (256, 128), "width of each hidden layer; none: a linear model", minimum=1, maximum=WIDEST
+    )
     dropout: float = option(0.3, "share of activations dropped in training", minimum=0, maximum=0.99)
     epochs: int = option(30, "how often every row is seen", minimum=1, may_change=True)
     lr: float = option(3e-3, "learning rate", minimum=0)
@@ -60,7 +62,9 @@ def train(options: MLPOptions) -> None:
         [name, *(float(found[metric][number]) for metric in by_class), int(found["confusion"][number].sum())]
         for number, name in enumerate(names)
     ]
-    print("\n" + table(["class", *by_class, "rows"], rows))
+    headings = ["class", *by_class, "rows"]
+    print("\n" + table(headings, rows))
+    run.add_results({"test by class": {row[0]: dict(zip(headings[1:], row[1:], strict=True)) for row in rows}})
 
     def predict(x: Tensor) -> Tensor:
         with no_record():

@@ -11,6 +11,8 @@ from ds_core.training.run_folder import RunOptions
 
 # Seeds of batches, splits and weights are 64-bit numbers made of this one
 LARGEST_SEED = 2**31
+# Of a layer. Where two such follow one another torch says at once that there is no memory
+WIDEST = 10**6
 
 
 @dataclass
@@ -19,11 +21,15 @@ class NetworkOptions(RunOptions):
 
     csv: Path | None = option(None, "a CSV file of your own, in the place of --dataset")
     target: str = option("", "the column to predict, by name (not given: the last one)")
+    encoding: str = option("utf-8-sig", "of the CSV file; many older ones are latin-1")
+    drop_faulty: bool = option(False, "leave out rows of the CSV file with values missing, or too many")
     folder: Path | None = option(None, "where the files of --dataset are that would be downloaded", may_change=True)
     validation: float = option(0.1, "share of the rows that decides when to stop", minimum=0.01, maximum=0.8)
     test: float = option(0.1, "share of the rows for the test, unless one is published", minimum=0.01, maximum=0.8)
 
-    hidden: tuple[int, ...] = option((64,), "width of each hidden layer; none: a linear model", minimum=1)
+    hidden: tuple[int, ...] = option(
+        (64,), "width of each hidden layer; none: a linear model", minimum=1, maximum=WIDEST
+    )
     activation: str = option("relu", "between the layers", choices=list(ACTIVATIONS))
     norm: str = option("none", "normalisation before each activation", choices=list(NORMS))
     dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ds_core.figures import new_figure, save_figure
+from ds_core.figures import new_figure, plain_text, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,8 @@ def draw_decision_boundary(
     mean, plane = _plane(x)
     places = ((x - mean) @ plane).cpu()  # (N, 2)
     low, high = places.amin(0), places.amax(0)
-    margin = 0.08 * (high - low).clamp_min(1e-6)
+    spread = high - low
+    margin = 0.08 * torch.where(spread > 0, spread, 1.0)
     steps = torch.arange(_GRID) / (_GRID - 1)
     sides = [a - m + (b - a + 2 * m) * steps for a, b, m in zip(low, high, margin, strict=True)]
     grid = torch.stack(torch.meshgrid(*sides, indexing="xy"), -1).view(-1, 2).to(x)  # (G G, 2)
@@ -66,17 +67,36 @@ def draw_decision_boundary(
     axes.imshow(there.tolist(), extent=extent, **background, **colours)
     for number, name in enumerate(class_names):
         own = places[classes.cpu() == number]
-        style: dict[str, Any] = {"s": 12, "edgecolors": "black", "linewidths": 0.3, "label": name, **colours}
+        style: dict[str, Any] = {
+            "s": 12,
+            "edgecolors": "black",
+            "linewidths": 0.3,
+            "label": plain_text(name),
+            **colours,
+        }
         axes.scatter(own[:, 0].tolist(), own[:, 1].tolist(), c=[number] * len(own), **style)
-    names = ("first principal component", "second") if axis_names is None else axis_names
-    axes.set(xlabel=names[0], ylabel=names[1])
+    names = axis_names
+    if names is None:
+        names = ("first feature", "second") if _is_plane(x) else ("first principal component", "second")
+    if x.shape[1] == 1:
+        names = ("the feature" if axis_names is None else axis_names[0], "")
+        axes.set_yticks([])
+    axes.set(xlabel=plain_text(names[0]), ylabel=plain_text(names[1]))
     axes.legend(fontsize="small")
 
 
+def _is_plane(x: Tensor) -> bool:
+    """Whether rows are drawn by their first features: there are no more than two, or a single row."""
+    return x.shape[1] <= 2 or len(x) < 2
+
+
 def _plane(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (D,) and the two directions (D, 2) in which rows are spread most; two features are their own plane."""
-    if x.shape[1] == 2:
-        return torch.zeros(2).to(x), torch.eye(2).to(x)
+    """The mean (D,) and the two directions (D, 2) in which rows are spread most.
+
+    One feature or two are as they are, the second direction of one being 0; so are the first two of a single row.
+    """
+    if _is_plane(x):
+        return torch.zeros(x.shape[1]).to(x), torch.eye(x.shape[1], 2).to(x)
     from sklearn.decomposition import PCA  # type: ignore[import-untyped]  # a second to import, so only here
 
     found = PCA(2, random_state=0).fit(x.cpu().double().tolist())
@@ -91,6 +111,6 @@ def predicted_against_true(path: str | Path, predicted: Tensor, true: Tensor, un
     axes.scatter(true[shown].tolist(), predicted[shown].tolist(), s=10, alpha=0.5)
     ends = [float(torch.minimum(true.min(), predicted.min())), float(torch.maximum(true.max(), predicted.max()))]
     axes.plot(ends, ends, color="black", linewidth=0.8)
-    axes.set(xlabel=f"true {unit}", ylabel=f"predicted {unit}")
+    axes.set(xlabel=f"true {plain_text(unit)}", ylabel=f"predicted {plain_text(unit)}")
     axes.grid(alpha=0.3)
     save_figure(figure, path)

@@ -61,8 +61,12 @@ def train(options: RegressionOptions) -> None:
         for metric in metrics:
             metric.update(guess, true)
         lines.append([name, *(metric.compute() for metric in metrics)])
-    print("\n" + table(["test rows", "mean absolute error", "root mean squared error", "R2"], lines))
-    run.plot(lambda folder: predicted_against_true(folder / "predicted.png", predicted, true, run.data.source))
+    headings = ["test rows", "mean absolute error", "root mean squared error", "R2"]
+    print("\n" + table(headings, lines))
+    run.add_results(
+        {"test in the target's unit": {line[0]: dict(zip(headings[1:3], line[1:3], strict=True)) for line in lines}}
+    )
+    run.plot(lambda folder: predicted_against_true(folder / "predicted.png", predicted, true, run.data.target))
     run.farewell()
 
 

@@ -1,6 +1,7 @@
 """What a run of a recipe came to: a table on the screen, `results.json` in its folder."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def save_results(folder: Path, results: Mapping[str, object]) -> None:
-    """Write `results.json`.
+    """Write `results.json`; what is infinite or NaN is null in it, for JSON has no such numbers.
 
     Raises:
         WriteError: it cannot be written.
     """
-    write_atomically(folder / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    write_atomically(folder / RESULTS_FILE, json.dumps(_finite(results), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ds_core.data.columns import read_csv
+from ds_core.data.columns import Table, read_csv
 from ds_core.data.datasets import load
 from ds_core.data.scaling import Standardise
 from ds_core.data.splits import split
@@ -24,6 +25,7 @@ class Prepared:
 
     Attributes:
         source: the data set's name or the file's path.
+        target: the column to predict, or the data set's name again.
         inputs: how many numbers a row has.
         class_names: None for regression.
         targets: what brought the targets of regression to mean 0 and variance 1; None for classes.
@@ -31,6 +33,7 @@ class Prepared:
     """
 
     source: str
+    target: str
     train: TensorDataset
     validation: TensorDataset
     test: TensorDataset
@@ -46,7 +49,7 @@ def prepare(options: NetworkOptions, dataset: str, task: str, device: torch.devi
     Raises:
         UserError: data that cannot be had or read, or is for another task.
     """
-    parts, class_names, images, source = _parts(options, dataset, task)
+    parts, class_names, images, source, target = _parts(options, dataset, task)
     inputs = Standardise().fit(parts[0].tensors[0])
     targets = None if task == "classification" else Standardise().fit(parts[0].tensors[1])
 
@@ -60,13 +63,13 @@ def prepare(options: NetworkOptions, dataset: str, task: str, device: torch.devi
     for tensor in train.tensors:
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = train.tensors[0][0].numel()
-    return Prepared(source, train, validation, test, size, class_names, targets, digest.hexdigest())
+    return Prepared(source, target, train, validation, test, size, class_names, targets, digest.hexdigest())
 
 
 def _parts(
     options: NetworkOptions, dataset: str, task: str
-) -> tuple[tuple[TensorDataset, ...], tuple[str, ...] | None, bool, str]:
-    """Training, validation and test part as read, the names of classes, whether they are images, and the source."""
+) -> tuple[tuple[TensorDataset, ...], tuple[str, ...] | None, bool, str, str]:
+    """Training, validation and test part as read, the names of classes, whether they are images, source and target."""
     if options.csv is None:
         found = load(
             dataset, folder=options.folder, validation=options.validation, test=options.test, seed=options.seed
@@ -74,15 +77,38 @@ def _parts(
         if found.task != task:
             raise UserError(f"--dataset {dataset} is for {found.task}, this recipe for {task}")
         images = not found.feature_names
-        return (found.train, found.validation, found.test), found.class_names, images, dataset
-    table = read_csv(options.csv, options.target or -1, task=_task_of_csv(task))
+        return (found.train, found.validation, found.test), found.class_names, images, dataset, dataset
+    table = read_csv(
+        options.csv,
+        options.target or -1,
+        task=_task_of_csv(task),
+        encoding=options.encoding,
+        drop_faulty=options.drop_faulty,
+    )
+    if table.class_names is not None:
+        _check_members(table, options.csv)
     labels = table.target if task == "classification" else None
     shares = (1 - options.validation - options.test, options.validation, options.test)
     try:
         parts = split(table.dataset(), shares, seed=options.seed, stratify=labels)
     except ValueError as error:  # too few rows, of a class or at all
         raise UserError(f"{options.csv}: {error}") from error
-    return parts, table.class_names, False, str(options.csv)
+    dropped = f" without {table.dropped} faulty row(s)" if table.dropped else ""
+    return parts, table.class_names, False, f"{options.csv}{dropped}", table.target_name
+
+
+def _check_members(table: Table, path: Path) -> None:
+    """Raise `UserError` where there is nothing to tell apart, or a class that cannot be in every part."""
+    names = table.class_names or ()
+    if len(names) < 2:
+        raise UserError(f"{path}: {table.target_name!r} is {names[0]!r} in every row, expected two classes at least")
+    members = torch.bincount(table.target, minlength=len(names))
+    rarest = int(members.argmin())
+    if int(members[rarest]) < 3:
+        raise UserError(
+            f"{path}: of {len(names)} classes of {table.target_name!r}, {names[rarest]!r} has {int(members[rarest])} "
+            "row(s), expected 3 at least, one for each part; is it a number to predict? ds train regression"
+        )
 
 
 def _task_of_csv(task: str) -> Any:
