@@ -47,8 +47,10 @@ def regression(seeds: list[int]) -> str:
         options = RegressionOptions(seed=seed)
         data = prepare(options, "diabetes", "regression", torch.device("cpu"))
         x, y = (torch.cat(pair).numpy() for pair in zip(data.train.tensors, data.validation.tensors, strict=True))
-        twin = MLPRegressor(options.hidden, random_state=seed, early_stopping=True, max_iter=2000).fit(x, y.ravel())
-        plain = MLPRegressor(options.hidden, random_state=seed, max_iter=2000).fit(x, y.ravel())
+        twin = MLPRegressor(
+            hidden_layer_sizes=options.hidden, random_state=seed, early_stopping=True, max_iter=2000
+        ).fit(x, y.ravel())
+        plain = MLPRegressor(hidden_layer_sizes=options.hidden, random_state=seed, max_iter=2000).fit(x, y.ravel())
         x, y = (tensor.numpy() for tensor in data.test.tensors)
         theirs.append([float(((fitted.predict(x) - y.ravel()) ** 2).mean()) for fitted in (twin, plain)])
     stopped, whole = (statistics.mean(column) for column in zip(*theirs, strict=True))

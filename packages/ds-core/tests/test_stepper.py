@@ -87,3 +87,9 @@ def test_only_the_compiled_step_is_not_finite(tmp_path, monkeypatch):
         NonFiniteError, match="step 5: the loss is nan; repeated eagerly from step 3, every step is finite"
     ):
         make(tmp_path).fit(Points(bad=None), 9)
+
+
+def test_batches_that_are_a_list(small):
+    trainer = small.make()
+    with pytest.raises(TypeError, match=r"given a list, expected batches .* ds_core\.data\.Loader"):
+        trainer.fit([small.Points().batch(0)], 1)

@@ -24,6 +24,8 @@ from ds_core.activations.softmin import Softmin
 from ds_core.activations.softplus import Softplus
 from ds_core.activations.softsign import Softsign
 from ds_core.activations.tanh import Tanh
+from ds_core.distributed.data_parallel import DataParallel
+from ds_core.distributed.processes import Processes
 from ds_core.engine.compile_step import compile_step, whole_step
 from ds_core.engine.compiled import compilable, compile_pairs
 from ds_core.engine.composition import Frozen, Parallel, Residual, Sequential
@@ -90,7 +92,10 @@ from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.evaluation import evaluate, predict
+from ds_core.training.gradient_norms import GradientNorms
 from ds_core.training.keep_checkpoints import KeepBest, KeepEvery
+from ds_core.training.learning_rates import LearningRates
+from ds_core.training.tensorboard import TensorBoard
 from ds_core.training.trainer import Trainer
 
 __all__ = [
@@ -120,12 +125,14 @@ __all__ = [
     "CosineAnnealingWarmRestarts",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "EarlyStopping",
     "Embedding",
     "ExponentialLR",
     "Flatten",
     "Frozen",
+    "GradientNorms",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -141,6 +148,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LearningRates",
     "Linear",
     "LinearLR",
     "Lion",
@@ -163,6 +171,7 @@ __all__ = [
     "Parallel",
     "PerceptronLoss",
     "PolynomialLR",
+    "Processes",
     "QuickGELU",
     "RAdam",
     "RMSNorm",
@@ -188,6 +197,7 @@ __all__ = [
     "StepLR",
     "SyncBatchNorm",
     "Tanh",
+    "TensorBoard",
     "Trace",
     "TraceError",
     "Trainer",

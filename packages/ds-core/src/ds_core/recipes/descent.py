@@ -166,7 +166,7 @@ class Run:
         rows, processes = len(self.data.train), current().world_size
         size = self.options.batch_size or rows
         last = rows % size or size
-        if last // processes < 1:
+        if last // processes < 2:
             each = "" if processes == 1 else f" for each of {processes} processes"
             raise UserError(
                 f"--norm batch needs 2 rows in a batch{each}, and of {rows} training rows --batch-size "

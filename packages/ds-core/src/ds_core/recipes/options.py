@@ -38,7 +38,7 @@ class NetworkOptions(RunOptions):
     batch_size: int = option(32, "rows a step: 1 is single-sample descent, 0 all rows, full-batch descent", minimum=0)
     optimizer: str = option("adamw", "how steps are taken", choices=list(OPTIMIZERS))
     lr: float = option(1e-3, "learning rate", minimum=0)
-    weight_decay: float = option(0.0, "of weight matrices", minimum=0)
+    weight_decay: float = option(0.0, "of weight matrices; times the learning rate with adamw", minimum=0)
     schedule: str = option("cosine", "how the learning rate changes", choices=list(SCHEDULES))
     clip_norm: float = option(0.0, "gradient norm that is clipped at; 0: none", minimum=0)
     evaluate_every: int = option(5, "epochs between evaluations", minimum=1)

@@ -32,7 +32,7 @@ class RegressionOptions(NetworkOptions):
     dataset: str = option("diabetes", "what to learn", choices=list(DATA_SETS))
     loss: str = option("mse", "squared error, or one that outliers pull less at", choices=list(LOSSES))
     lr: float = option(3e-3, "learning rate", minimum=0)
-    weight_decay: float = option(1.0, "of weight matrices", minimum=0)
+    weight_decay: float = option(0.1, "of weight matrices; times the learning rate with adamw", minimum=0)
     patience: int = option(10, "evaluations without a better loss before the run stops; 0: never", minimum=0)
 
 

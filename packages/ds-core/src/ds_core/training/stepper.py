@@ -130,6 +130,11 @@ class Stepper:
         return range(index * self.accumulate, (index + 1) * self.accumulate)
 
     def _micro_batches(self, batches: Batches, index: int) -> list[Pair]:
+        if not hasattr(batches, "batch"):
+            raise TypeError(
+                f"Trainer.fit: given a {type(batches).__name__}, expected batches that any step can ask for by number, "
+                "batch(index) -> (inputs, target), such as ds_core.data.Loader(TensorDataset(x, y), 32)"
+            )
         return [batches.batch(number) for number in self._numbers(index)]
 
     def _with_rows(self, batches: Batches, index: int, micro: list[Pair]) -> list[tuple[Pair, float]]:
