@@ -104,5 +104,6 @@ def _positive(x: torch.Tensor) -> torch.Tensor:
 
 def test_no_class_is_left_out(torch_cases: dict[str, Any]) -> None:
     twins = {name for name in ds_core.__all__ if isinstance(getattr(torch.nn, name, None), type)}
+    twins.remove("DataParallel")  # several processes; torch.nn's is several threads, another thing
     assert twins == {*LEAST, *WITHOUT_CASES}
     assert not [name for name in WITHOUT_CASES if f"nn.{name}" in torch_cases]
