@@ -24,6 +24,12 @@ from workspace import ROOT, Package, packages, place
 
 # By file and line: why what survives there is no mistake.
 EQUIVALENT = {
+    ("clipping.py", "alone = tensor.numel() > 2**12 or torch.compiler.is_compiling()"): (
+        "what is joined is speed alone"
+    ),
+    ("sgd.py", 'dampening = 0.0 if first else group["dampening"]  # the first buffer is the gradient itself'): (
+        "minus zero is zero"
+    ),
     ("nll.py", "classes = target.to(torch.int64).masked_fill(ignored, 0)"): ("an ignored target may be any class"),
     ("nll.py", 'count = shares.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
     ("kl_div.py", "log = target if log_target else torch.log(t.masked_fill(nothing, 1))"): (

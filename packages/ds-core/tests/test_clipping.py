@@ -145,3 +145,9 @@ def test_clip_value_like_torch():
     torch.nn.utils.clip_grad_value_(theirs, 0.5)
     for own, its in zip(ours, theirs, strict=True):
         torch.testing.assert_close(own.grad, its.grad, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("norm_type", [1, 2, math.inf])
+def test_a_gradient_of_no_numbers_has_no_norm(norm_type):
+    assert float(get_total_norm([torch.zeros(0)], norm_type)) == 0
+    assert float(get_total_norm([torch.zeros(0, dtype=torch.float64), torch.tensor([-3.0])], norm_type)) == 3
