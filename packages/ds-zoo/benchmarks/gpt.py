@@ -15,8 +15,8 @@ from ds_core.engine.compile_step import compile_step
 from ds_core.engine.compiled import compile_pairs
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.optimizers.parameter_groups import decay_groups
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
-from ds_zoo.minigpt.training import parameter_groups
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def our_step(model, inputs, targets, compiled=False):
-    optimizer = AdamW(parameter_groups(model, 0.1), **SETTINGS)
+    optimizer = AdamW(decay_groups(model, 0.1), **SETTINGS)
     criterion = TokenCrossEntropy()
     if compiled:
         whole = compile_step(model, criterion, optimizer, clip_norm=1.0)

@@ -8,10 +8,10 @@ from ds_core.activations.softmax import softmax
 from ds_core.engine.compile_step import whole_step
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.primitives import primitives_only
 from ds_core.testing import report
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
-from ds_zoo.minigpt.training import parameter_groups
 
 # vocab_size, block_size, layers, heads, width, and the shape (B, T) of the tokens
 SIZES = [
@@ -96,8 +96,8 @@ def test_ten_adamw_steps_follow_pytorch(tmp_path):
     model = MiniGPT(config_of((11, 8, 2, 2, 8)), dtype=torch.float64)
     twin = their_twin(model, tmp_path).train()
     settings = {"lr": 3e-3, "betas": (0.9, 0.99)}
-    ours = AdamW(parameter_groups(model, 0.1), **settings)
-    theirs = torch.optim.AdamW(parameter_groups(twin, 0.1), **settings)
+    ours = AdamW(decay_groups(model, 0.1), **settings)
+    theirs = torch.optim.AdamW(decay_groups(twin, 0.1), **settings)
     for step in range(10):
         tokens, targets = block_of_tokens(model, (4, 8), seed=step)
         _, loss = handwritten_step(model, tokens, targets)
@@ -141,7 +141,7 @@ def test_dropout_gradients_equal_autograd():
 @pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
 def test_a_full_training_step_is_primitive(implementation):
     model = MiniGPT(config_of((9, 6, 2, 2, 8), dropout=0.1), implementation=implementation)
-    optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-3)
+    optimizer = AdamW(decay_groups(model, 0.1), lr=1e-3)
     tokens, targets = block_of_tokens(model, (2, 6))
     with primitives_only() as ops:
         handwritten_step(model, tokens, targets)
@@ -156,7 +156,7 @@ def test_a_whole_training_step_compiled_equals_eager():
     twin = copy.deepcopy(model)
 
     def step_of(own):
-        groups = parameter_groups(own, 0.1)
+        groups = decay_groups(own, 0.1)
         optimizer = AdamW(groups, lr=torch.tensor(1e-2, dtype=torch.float64))
         optimizer.prepare_compile()
         return whole_step(own, TokenCrossEntropy(), optimizer, clip_norm=0.5)

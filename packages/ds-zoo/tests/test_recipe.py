@@ -10,9 +10,10 @@ import pytest
 import torch
 import transformers
 from ds_core.cli import main
+from ds_core.optimizers.parameter_groups import decay_groups
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
 from ds_zoo.minigpt.options import PRESETS, TrainOptions
-from ds_zoo.minigpt.training import parameter_groups, whole_loss
+from ds_zoo.minigpt.training import whole_loss
 
 CPU = torch.device("cpu")
 
@@ -92,7 +93,7 @@ def test_the_same_seed_gives_the_same_weights(run, tmp_path, trained_weights, eq
 def test_weight_decay_is_for_matrices_only():
     model = MiniGPT(MiniGPTConfig(5, 4, 1, 1, 4))
     names = {id(tensor): name for name, tensor in model.named_parameters()}
-    decayed, others = parameter_groups(model, 0.3)
+    decayed, others = decay_groups(model, 0.3)
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert all("norm" in names[id(tensor)] or "bias" in names[id(tensor)] for tensor in others["params"])
     assert {names[id(tensor)].split(".")[-1] for tensor in decayed["params"]} == {"weight", "in_proj_weight"}

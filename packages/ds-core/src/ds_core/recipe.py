@@ -1,5 +1,6 @@
 """A recipe: a dataclass of options and a function, found by `ds` through the entry point group `ds.recipes`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -92,3 +93,8 @@ def find_recipe(name: str) -> Recipe:
         raise UserError(f"unknown recipe {name!r}: no recipes are installed; the package ds-zoo brings some")
     near = did_you_mean(name, recipes)
     raise UserError(f"unknown recipe {name!r}{near or '; installed: ' + ', '.join(recipes)} (see ds list)")
+
+
+def command_here() -> str:
+    """What to type for `ds` in this environment."""
+    return "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"

@@ -106,3 +106,12 @@ def check_learning_rate(value: Any) -> None:
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     check_at_least_zero("learning rate", value)
+
+
+def decay_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: decay for matrices, none for vectors: biases and scales have no reason to be near zero."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [tensor for tensor in parameters if tensor.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [tensor for tensor in parameters if tensor.dim() < 2], "weight_decay": 0.0},
+    ]

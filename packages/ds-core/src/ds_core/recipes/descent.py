@@ -1,6 +1,5 @@
 """The run that the recipes of networks share: from options to a trained model in a folder."""
 
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.distributed.processes import current
 from ds_core.engine.composition import Sequential
 from ds_core.errors import MissingPackageError, UserError
+from ds_core.recipe import command_here
 from ds_core.recipes.network import mlp
 from ds_core.recipes.optimizing import make_optimizer, make_schedule
 from ds_core.recipes.options import NetworkOptions
@@ -139,7 +139,7 @@ class Run:
         print(f"weights of step {self.best_step}, the best of {self.trainer.step}; {seconds}")
         for path in sorted(self.folder.iterdir()):
             print(f"  {path}")
-        ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
+        ds = command_here()
         print("\ntry next:")
         if self.trainer.stopped is None:  # a run that has ended early stays ended when it is resumed
             out = shlex.quote(str(self.folder))

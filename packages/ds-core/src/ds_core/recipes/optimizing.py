@@ -10,6 +10,7 @@ from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.optimizers.adamax import Adamax
 from ds_core.optimizers.lion import Lion
 from ds_core.optimizers.nadam import NAdam
+from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.optimizers.radam import RAdam
 from ds_core.optimizers.rmsprop import RMSprop
 from ds_core.optimizers.sgd import SGD
@@ -42,13 +43,8 @@ SCHEDULES = ("cosine", "constant")
 
 
 def make_optimizer(name: str, model: Module, lr: float, weight_decay: float) -> Any:
-    """An optimizer whose decay is for matrices only: biases and scales have no reason to be near zero."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [tensor for tensor in parameters if tensor.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [tensor for tensor in parameters if tensor.dim() < 2], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[name](groups, lr=lr)
+    """An optimizer whose decay is for matrices only."""
+    return OPTIMIZERS[name](decay_groups(model, weight_decay), lr=lr)
 
 
 def make_schedule(name: str, optimizer: Any, steps: int) -> Any:

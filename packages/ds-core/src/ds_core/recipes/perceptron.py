@@ -1,6 +1,5 @@
 """The recipe `perceptron`: a single one, what it learns, and what it cannot."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ds_core.layers.linear import Linear
 from ds_core.losses.perceptron import PerceptronLoss
 from ds_core.optimizers.sgd import SGD
 from ds_core.options import option
-from ds_core.recipe import Recipe
+from ds_core.recipe import Recipe, command_here
 from ds_core.recipes.options import LARGEST_SEED
 from ds_core.recipes.pictures import decision_boundary
 from ds_core.recipes.summary import save_results, table
@@ -170,7 +169,7 @@ def _report(options: PerceptronOptions, trainer: Trainer, task: Task, folder: Pa
         except MissingPackageError as error:
             print(f"no plots: {error}")
     print("\n" + "\n".join(f"  {path}" for path in sorted(folder.iterdir())))
-    ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
+    ds = command_here()
     other = "and" if options.dataset == "xor" else "xor"
     out = shlex.quote(str(folder.with_name(f"{folder.name}-{other}")))
     print(f"\ntry next:\n  {ds} train perceptron --dataset {other} --out {out}\n  {ds} train mlp", flush=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ds_core.errors import MissingPackageError, WriteError
+from ds_core.figures import new_figure, save_figure
 
 
 def plot_schedule(schedule: Any, steps: int | Sequence[float], path: str | Path) -> None:
@@ -21,16 +21,10 @@ def plot_schedule(schedule: Any, steps: int | Sequence[float], path: str | Path)
         MissingPackageError: matplotlib is not installed.
         WriteError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure  # 2 s to import, so only here; no pyplot, so no display is needed
-    except ImportError as error:
-        raise MissingPackageError(
-            "plotting needs matplotlib, which is not installed: pip install matplotlib (the extra ds-core[plot])"
-        ) from error
     lines: dict[tuple[float, ...], list[str]] = {}
     for number, rates in enumerate(zip(*schedule.trajectory(steps), strict=True)):
         lines.setdefault(rates, []).append(str(number))
-    axes = (figure := Figure(figsize=(7, 4.5), dpi=120, layout="constrained")).add_subplot()
+    axes = (figure := new_figure()).add_subplot()
     for rates, numbers in lines.items():
         axes.plot(rates, drawstyle="steps-post", label=f"group {', '.join(numbers)}")
     axes.set(
@@ -42,7 +36,4 @@ def plot_schedule(schedule: Any, steps: int | Sequence[float], path: str | Path)
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend()
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}") from error
+    save_figure(figure, path)

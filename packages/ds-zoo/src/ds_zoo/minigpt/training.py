@@ -1,6 +1,5 @@
 """`ds train minigpt`: from options to a trained model in a folder."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from ds_core.errors import MissingPackageError
 from ds_core.files import write_atomically
 from ds_core.metrics import Mean
 from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.parameter_groups import decay_groups
+from ds_core.recipe import command_here
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_core.training.callbacks import Callback
 from ds_core.training.devices import choose_device
@@ -80,7 +81,7 @@ def build_trainer(
     """Optimizer, schedule, loss, evaluation, callbacks; without a folder it writes nothing and shows nothing."""
     values: Any = options
     optimizer = AdamW(
-        parameter_groups(model, values.weight_decay), lr=values.lr, betas=(values.beta1, values.beta2), weight_decay=0.0
+        decay_groups(model, values.weight_decay), lr=values.lr, betas=(values.beta1, values.beta2), weight_decay=0.0
     )
     validation = RandomBlocks(
         corpus.validation, values.block_size, values.batch_size, 2 * options.seed + _VALIDATION, device
@@ -103,15 +104,6 @@ def build_trainer(
         callbacks=callbacks,
         progress=folder is not None,
     )
-
-
-def parameter_groups(model: MiniGPT, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay for matrices only: biases and the scales of normalisations have no reason to be near zero."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [tensor for tensor in parameters if tensor.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [tensor for tensor in parameters if tensor.dim() < 2], "weight_decay": 0.0},
-    ]
 
 
 def whole_loss(model: MiniGPT, tokens: Tensor, device: torch.device) -> float:
@@ -188,7 +180,7 @@ def _finish(options: TrainOptions, trainer: Trainer, corpus: Corpus, folder: Pat
         print(f"loss curve  {folder / CURVE_FILE}")
     except MissingPackageError as error:
         print(f"loss curve  not drawn: {error}")
-    ds = "hatch run ds" if os.environ.get("HATCH_ENV_ACTIVE") else "ds"
+    ds = command_here()
     prompt = " --prompt 'def '" if options.text is None else ""
     typed = shlex.quote(str(folder))
     print(
