@@ -5,10 +5,10 @@ import pytest
 import torch
 from ds_core.primitives import primitives_only
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
-from ds_transformers.attention import base2_scores, powers_of_2
+from ds_transformers.attentions.attention import base2_scores, powers_of_2
 
 # the package's attribute of this name is the function
-MODULE = importlib.import_module("ds_transformers.tiled_attention")
+MODULE = importlib.import_module("ds_transformers.attentions.tiled_attention")
 
 
 def long_heads(batch=2, heads=3, queries=20, keys=20, width=4):

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from ds_core.initializers import xavier_normal_, xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.initial import xavier_normal_, xavier_uniform_
-from ds_transformers.lanes import LANES, check_arguments, draw_keep
-from ds_transformers.masks import merge_masks, nothing_is_nan, seen_from_the_start
+from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
+from ds_transformers.attentions.masks import merge_masks, nothing_is_nan, seen_from_the_start
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
 
@@ -72,11 +72,11 @@ class MultiheadAttention(Module):
         # The order of the draws is the twin's: out_proj, projections of query, key and value, bias_k, bias_v.
         out_proj = Linear(embed_dim, embed_dim, bias, device, dtype, generator=generator)
         if self._packed:
-            self.in_proj_weight = parameter(xavier_uniform_(new(3 * embed_dim, embed_dim), generator))
+            self.in_proj_weight = parameter(xavier_uniform_(new(3 * embed_dim, embed_dim), generator=generator))
         else:
-            self.q_proj_weight = parameter(xavier_uniform_(new(embed_dim, embed_dim), generator))
-            self.k_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.kdim), generator))
-            self.v_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.vdim), generator))
+            self.q_proj_weight = parameter(xavier_uniform_(new(embed_dim, embed_dim), generator=generator))
+            self.k_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.kdim), generator=generator))
+            self.v_proj_weight = parameter(xavier_uniform_(new(embed_dim, self.vdim), generator=generator))
         self.in_proj_bias: Tensor | None = None
         self.bias_k: Tensor | None = None
         self.bias_v: Tensor | None = None
@@ -84,8 +84,8 @@ class MultiheadAttention(Module):
             self.in_proj_bias = parameter(new(3 * embed_dim).zero_())
             out_proj.bias = parameter(new(embed_dim).zero_())
         if add_bias_kv:
-            self.bias_k = parameter(xavier_normal_(new(1, 1, embed_dim), generator))
-            self.bias_v = parameter(xavier_normal_(new(1, 1, embed_dim), generator))
+            self.bias_k = parameter(xavier_normal_(new(1, 1, embed_dim), generator=generator))
+            self.bias_v = parameter(xavier_normal_(new(1, 1, embed_dim), generator=generator))
         self.out_proj = out_proj
 
     def forward(

@@ -2,12 +2,12 @@
 
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from ds_core.initializers import xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.cache import KeyValueCache
-from ds_transformers.initial import xavier_uniform_
-from ds_transformers.lanes import LANES, check_arguments, draw_keep
+from ds_transformers.attentions.cache import KeyValueCache
+from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
 
 # B = batch, H = heads, T = time, D = width of a head, E = embed_dim = H D
 
@@ -54,7 +54,7 @@ class SelfAttention(Module):
         self.implementation = implementation
         out_proj = Linear(embed_dim, embed_dim, bias, device, dtype, generator=generator)
         weight = torch.empty(3 * embed_dim, embed_dim, device=device, dtype=dtype)
-        self.in_proj_weight = parameter(xavier_uniform_(weight, generator))
+        self.in_proj_weight = parameter(xavier_uniform_(weight, generator=generator))
         self.in_proj_bias: Tensor | None = None
         if bias:
             self.in_proj_bias = parameter(torch.zeros(3 * embed_dim, device=device, dtype=dtype))

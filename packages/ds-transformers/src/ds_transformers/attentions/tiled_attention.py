@@ -7,7 +7,7 @@ from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.precision import without_autocast
 from torch import Tensor
 
-from ds_transformers.attention import (
+from ds_transformers.attentions.attention import (
     add_mask,
     base2_scores,
     causal_mask,

@@ -7,8 +7,8 @@ from ds_core.engine.recompute import drawn
 from ds_core.layers.dropout import draw_noise
 from torch import Tensor
 
-from ds_transformers.attention import attention, attention_backward
-from ds_transformers.tiled_attention import tiled_attention, tiled_attention_backward
+from ds_transformers.attentions.attention import attention, attention_backward
+from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 

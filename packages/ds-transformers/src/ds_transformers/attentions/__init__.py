@@ -1,0 +1,1 @@
+"""Scaled dot-product attention, and the layers of many heads around it."""

@@ -1,0 +1,1 @@
+"""Where a token stands: vectors added, rotated in or added to the scores."""
