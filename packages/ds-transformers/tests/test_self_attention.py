@@ -235,10 +235,10 @@ def test_impossible_arguments(arguments, message):
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        (torch.zeros(2, 4, 5), {}, r"input of shape \(2, 4, 5\), expected \(B, T, 6\)"),
-        (torch.zeros(4, 6), {}, r"input of shape \(4, 6\)"),
+        (torch.zeros(2, 4, 5), {}, r"input of shape \(2, 4, 5\), expected \(B, T, 6\) or \(T, 6\)"),
+        (torch.zeros(6), {}, r"input of shape \(6,\)"),
         (torch.zeros(2, 4, 6), {"key_padding_mask": torch.zeros(2, 3, dtype=torch.bool)}, r"\(2, 3\).*\(2, 4\)"),
-        (torch.zeros(2, 4, 6), {"key_padding_mask": torch.zeros(2, 4)}, "torch.float32, expected .* torch.bool"),
+        (torch.zeros(2, 4, 6), {"key_padding_mask": torch.zeros(2, 4).long()}, "torch.int64, expected torch.bool"),
         (torch.zeros(2, 4, 6), {"cache": KeyValueCache(3, 2, 9, 3)}, r"KeyValueCache.*B=3"),
         (torch.zeros(2, 4, 6), {"cache": KeyValueCache(2, 3, 9, 2)}, "H=3"),
     ],

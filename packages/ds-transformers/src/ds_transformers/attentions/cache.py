@@ -1,5 +1,7 @@
 """The keys and values of the tokens so far, so that each new token costs one step. Theory: docs/cache.md."""
 
+from typing import Any, NamedTuple
+
 import torch
 from ds_core import ShapeError, recording
 from torch import Tensor
@@ -14,7 +16,7 @@ class KeyValueCache:
     Written under `no_record()` only: a cache takes no part in training.
 
     Args:
-        batch_size, num_heads, max_length, head_dim: B, H, the most tokens it can hold, D.
+        batch_size, num_heads, max_length, head_dim: B, H (of keys and values), the most tokens it can hold, D.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class KeyValueCache:
         self._key = torch.empty(sizes, device=device, dtype=dtype)
         self._value = torch.empty(sizes, device=device, dtype=dtype)
         self._length = 0
+        self._owner: Any = None
 
     @property
     def length(self) -> int:
@@ -43,8 +46,9 @@ class KeyValueCache:
         return self._key.shape[2]
 
     def reset(self) -> None:
-        """Forget all tokens; the memory stays."""
+        """Forget all tokens, and whose they were; the memory stays."""
         self._length = 0
+        self._owner = None
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens, to go on from there another way."""
@@ -52,17 +56,39 @@ class KeyValueCache:
             raise ValueError(f"KeyValueCache: holds {self._length} tokens, cannot go back to {length}")
         self._length = length
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def select(self, rows: Tensor) -> None:
+        """Example i goes on from the tokens of example rows[i], rows (B,) int64: what a beam search asks for.
+
+        Raises:
+            ShapeError: another number of rows.
+        """
+        if tuple(rows.shape) != (self._key.shape[0],):
+            raise ShapeError(f"{self!r}: given rows {tuple(rows.shape)}, expected ({self._key.shape[0]},)")
+        for buffer in (self._key, self._value):
+            filled = buffer[:, :, : self._length]
+            filled.copy_(filled.index_select(0, rows))
+
+    def append(self, key: Tensor, value: Tensor, owner: Any = None) -> tuple[Tensor, Tensor]:
         """Write T new tokens, key and value (B, H, T, D); returns those of all tokens so far, (B, H, L, D).
 
-        The results are views of the buffers: they stay right until `reset` or `truncate`.
+        The results are views of the buffers: they stay right until `reset`, `truncate` or `select`.
+
+        Args:
+            owner: the layer whose keys these are. The first one owns the cache until `reset`: keys of two layers, or
+                of two models, in one cache would be nonsense.
 
         Raises:
             ShapeError: another batch, number of heads, width or dtype; or no room for T more tokens.
             RuntimeError: where the engine records, or autograd is on.
+            ValueError: the cache holds tokens of another layer.
         """
         if recording() or torch.is_grad_enabled():
             raise RuntimeError("KeyValueCache: a cache keeps nothing for a backward; generate under no_record()")
+        if self._owner is not None and owner is not self._owner:
+            raise ValueError(
+                f"{self!r} holds the keys of another layer: every layer needs a cache of its own, and reset() makes it "
+                "free for another model"
+            )
         batch, heads, _, width = self._key.shape
         new = key.shape[2] if key.dim() == 4 else 0
         expected = (batch, heads, new, width)
@@ -81,6 +107,7 @@ class KeyValueCache:
         self._key[:, :, start:end] = key
         self._value[:, :, start:end] = value
         self._length = end
+        self._owner = owner
         return self._key[:, :, :end], self._value[:, :, :end]
 
     def __repr__(self) -> str:
@@ -89,3 +116,16 @@ class KeyValueCache:
             f"KeyValueCache(batch_size={batch}, num_heads={heads}, max_length={length}, head_dim={width}, "
             f"length={self._length})"
         )
+
+
+class ProjectedMemory(NamedTuple):
+    """The keys and values of a memory, which stay the same while a text is written: made by `CrossAttention.project`.
+
+    Args:
+        key, value: (B, G, Tk, D).
+        owner: the layer that made them; no other one takes them.
+    """
+
+    key: Tensor
+    value: Tensor
+    owner: Any

@@ -1,14 +1,20 @@
-"""The implementations of attention by name, and what the layers that choose among them have in common."""
+"""The implementations of attention by name, heads that share keys, and what the layers of attention have in common.
+
+Theory: docs/grouped_heads.md.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from ds_core.engine.recompute import drawn
 from ds_core.layers.dropout import draw_noise
+from einops import rearrange, repeat
 from torch import Tensor
 
 from ds_transformers.attentions.attention import attention, attention_backward
 from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
+
+# B = batch, H = heads, G = heads of keys and values, r = H / G, Tq = queries, Tk = keys, D = width of a head
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -18,12 +24,61 @@ LANES: dict[str, Pair] = {
 }
 
 
-def check_arguments(layer: str, embed_dim: int, num_heads: int, dropout: float, implementation: str) -> None:
+def attend(lane: str, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """`attention` by the implementation of that name, where r heads of queries may share one of keys and values.
+
+    Ainslie et al., "GQA", 2023; with G = 1 it is Shazeer's multi-query attention ("Fast Transformer Decoding", 2019).
+
+    Args:
+        query, key, value: (B, H, Tq, D), (B, G, Tk, D), (B, G, Tk, D), with H = r G.
+        options: `mask`, `causal`, `scale`, `keep`.
+
+    Returns:
+        The output (B, H, Tq, D), and what the implementation keeps for `attend_backward`.
+    """
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1 and query.shape[2] == 1 and options.get("mask") is None and options.get("keep") is None:
+        # One query, as when a text is written: heads that share keys are rows of one product, and nothing is copied.
+        rows = rearrange(query, "b (g r) 1 d -> b g r d", r=shared)
+        output, kept = LANES[lane][0](rows, key, value, scale=options.get("scale"))
+        return rearrange(output, "b g r d -> b (g r) 1 d"), rearrange(kept, "b g r k -> b (g r) 1 k")
+    return LANES[lane][0](query, repeat_heads(key, shared), repeat_heads(value, shared), **options)  # type: ignore[no-any-return]
+
+
+def attend_backward(
+    lane: str, dout: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, kept: Tensor, **options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dout (B, H, Tq, D), inputs and results of `attend` -> dquery, dkey, dvalue, each shaped as its tensor."""
+    shared = query.shape[1] // key.shape[1]
+    repeated = (repeat_heads(key, shared), repeat_heads(value, shared))
+    dquery, dkey, dvalue = LANES[lane][1](dout, query, *repeated, output, kept, **options)
+    return dquery, repeat_heads_backward(dkey, shared), repeat_heads_backward(dvalue, shared)
+
+
+def repeat_heads(x: Tensor, shared: int) -> Tensor:
+    """x (B, G, T, D) -> y_(g r + s) = x_g for s < r, (B, G r, T, D); for r = 1 x itself."""
+    return x if shared == 1 else repeat(x, "b g t d -> b (g r) t d", r=shared)
+
+
+def repeat_heads_backward(dy: Tensor, shared: int) -> Tensor:
+    """dy (B, G r, T, D) -> dx (B, G, T, D)."""
+    # dx_g = sum_s dy_(g r + s)                                                                              (1)
+    return dy if shared == 1 else rearrange(dy, "b (g r) t d -> b g r t d", r=shared).sum(2)
+
+
+def check_arguments(
+    layer: str, embed_dim: int, num_heads: int, dropout: float, implementation: str, num_kv_heads: int | None = None
+) -> None:
     """Raise ValueError for constructor arguments that no attention can have."""
     if num_heads <= 0 or embed_dim <= 0 or embed_dim % num_heads != 0:
         raise ValueError(
             f"{layer}: given embed_dim={embed_dim} and num_heads={num_heads}, "
             "expected embed_dim to be a positive multiple of num_heads"
+        )
+    if num_kv_heads is not None and (num_kv_heads <= 0 or num_heads % num_kv_heads != 0):
+        raise ValueError(
+            f"{layer}: given num_heads={num_heads} and num_kv_heads={num_kv_heads}, "
+            "expected num_heads to be a multiple of num_kv_heads"
         )
     if not 0 <= dropout <= 1:
         raise ValueError(f"{layer}: given dropout={dropout}, expected a probability between 0 and 1")
@@ -37,3 +92,14 @@ def draw_keep(query: Tensor, keys: int, p: float) -> Tensor | None:
         return None
     shape = (*query.shape[:3], keys)
     return query.new_zeros(shape) if p == 1 else drawn(lambda: draw_noise(query.new_empty(()).expand(shape), p))
+
+
+def split_heads(x: Tensor, head_dim: int, batch_first: bool = True) -> Tensor:
+    """x (B, T, H D), or (T, B, H D) without `batch_first` -> (B, H, T, D), contiguous."""
+    layout = "b t" if batch_first else "t b"
+    return rearrange(x, f"{layout} (h d) -> b h t d", d=head_dim).contiguous()
+
+
+def merge_heads(x: Tensor, batch_first: bool = True) -> Tensor:
+    """x (B, H, T, D) -> (B, T, H D), or (T, B, H D) without `batch_first`."""
+    return rearrange(x, "b h t d -> b t (h d)" if batch_first else "b h t d -> t b (h d)")

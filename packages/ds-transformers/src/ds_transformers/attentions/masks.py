@@ -1,6 +1,8 @@
-"""The masks that MultiheadAttention takes, as one that is added to the scores. Theory: docs/multihead_attention.md."""
+"""The masks that the layers take, as the one that attention takes. Theory: docs/masks.md."""
 
 import math
+import weakref
+from typing import Any
 
 import torch
 from ds_core import ShapeError
@@ -10,34 +12,52 @@ from torch import Tensor
 # B = batch, H = heads, Tq = queries, Tk = keys
 
 
-def merge_masks(query: Tensor, key: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
-    """query (B, H, Tq, D), key (B, H, Tk, D), masks as the twin takes them -> their sum, (B or 1, H or 1, Tq or 1, Tk).
+def merge_masks(
+    layer: Any, query: Tensor, keys: int, key_padding_mask: Tensor | None, attn_mask: Tensor | None
+) -> Tensor | None:
+    """Masks as torch.nn takes them -> one as `attention` takes it, (B or 1, H or 1, Tq or 1, Tk).
 
     Args:
+        layer: whose inputs these are, for messages.
+        query: (B, H, Tq, D).
+        keys: Tk.
         key_padding_mask: (B, Tk), boolean with True for keys to ignore, or floating and added.
         attn_mask: (Tq, Tk) or (B H, Tq, Tk), boolean with True for keys not to see, or floating and added.
 
+    Returns:
+        Boolean, True where a query may see a key, where all that is given is boolean; otherwise floating, to be added.
+
     Raises:
-        ShapeError: another shape, or neither boolean nor floating.
+        ShapeError: another shape, another device, or neither boolean nor floating.
     """
     batch, heads, queries, _ = query.shape
-    keys = key.shape[2]
-    merged = None
+    masks = []
     if attn_mask is not None:
-        shapes = [(queries, keys), (batch * heads, queries, keys)]
-        merged = _added("attn_mask", attn_mask, shapes, query.dtype)
-        if attn_mask.dim() == 2:
-            merged = merged.view(1, 1, queries, keys)
-        else:
-            merged = rearrange(merged, "(b h) q k -> b h q k", h=heads)
+        _check_mask(layer, "attn_mask", attn_mask, [(queries, keys), (batch * heads, queries, keys)], query)
+        several = attn_mask.dim() == 3
+        masks.append(rearrange(attn_mask, "(b h) q k -> b h q k", h=heads) if several else attn_mask[None, None])
     if key_padding_mask is not None:
-        padding = _added("key_padding_mask", key_padding_mask, [(batch, keys)], query.dtype).view(batch, 1, 1, keys)
-        merged = padding if merged is None else merged + padding
-    return merged
+        _check_mask(layer, "key_padding_mask", key_padding_mask, [(batch, keys)], query)
+        masks.append(rearrange(key_padding_mask, "b k -> b 1 1 k"))
+    if not masks:
+        return None
+    if all(mask.dtype == torch.bool for mask in masks):
+        hidden = masks[0] if len(masks) == 1 else masks[0] | masks[1]
+        return hidden.logical_not()
+    added = [_added(mask, query.dtype) for mask in masks]
+    return added[0] if len(added) == 1 else added[0] + added[1]
 
 
-def nothing_is_nan(mask: Tensor) -> Tensor:
-    """An equal mask whose rows that hide every key are NaN, so that their softmax is, as in PyTorch."""
+def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """A floating bias of the scores and a mask as `merge_masks` returns it -> one floating mask."""
+    if mask is None:
+        return bias
+    return bias.masked_fill(mask.logical_not(), -math.inf) if mask.dtype == torch.bool else bias + mask
+
+
+def nothing_is_nan(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """An equal mask to be added, whose rows that hide every key are NaN, so that their softmax is, as in PyTorch."""
+    mask = _added(mask.logical_not(), dtype) if mask.dtype == torch.bool else mask
     return mask if mask.shape[-1] == 0 else mask.masked_fill(mask.amax(-1, keepdim=True) == -math.inf, math.nan)
 
 
@@ -46,12 +66,82 @@ def seen_from_the_start(queries: int, keys: int, like: Tensor) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril_()
 
 
-def _added(name: str, mask: Tensor, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
-    expected = " or ".join(str(shape) for shape in shapes)
+def is_causal_mask(mask: Tensor) -> bool:
+    """Whether a mask (..., Tq, Tk) as torch.nn takes it hides the keys j > i and nothing else."""
+    if mask.dim() < 2:
+        return False
+    seen = seen_from_the_start(mask.shape[-2], mask.shape[-1], mask)
+    shown = mask.logical_not() if mask.dtype == torch.bool else mask == 0
+    hidden = mask if mask.dtype == torch.bool else mask == -math.inf
+    return bool(torch.where(seen, shown, hidden).all())
+
+
+def check_causal(layer: Any, attn_mask: Tensor | None, is_causal: bool) -> None:
+    """Hold the promise `is_causal`, that `attn_mask` is the causal mask, against the mask.
+
+    Raises:
+        RuntimeError: there is no mask.
+        ValueError: it is another mask. (Not while compiling, when masks have no values yet.)
+    """
+    if not is_causal:
+        return
+    if attn_mask is None:
+        raise RuntimeError(f"{layer!r}: is_causal says that attn_mask is the causal mask, but none was given")
+    if torch.compiler.is_compiling() or _KNOWN.holds(attn_mask):
+        return
+    if not is_causal_mask(attn_mask):
+        raise ValueError(
+            f"{layer!r}: is_causal=True contradicts attn_mask {tuple(attn_mask.shape)}, which hides other keys than "
+            "those after the query; leave is_causal out, or give the causal mask"
+        )
+    _KNOWN.remember(attn_mask)
+
+
+def resolve_causal(mask: Tensor | None, is_causal: bool | None) -> bool:
+    """The `is_causal` of a stack of layers: None finds out whether the mask is the causal one, as torch.nn's do."""
+    if is_causal is not None:
+        return is_causal
+    if mask is None or mask.dim() != 2 or mask.shape[0] != mask.shape[1] or torch.compiler.is_compiling():
+        return False
+    if _KNOWN.holds(mask):
+        return True
+    found = is_causal_mask(mask)
+    if found:
+        _KNOWN.remember(mask)
+    return found
+
+
+class _KnownCausal:
+    """The mask that was last found to be causal: every layer of a stack is given the same one."""
+
+    def __init__(self) -> None:
+        self.last: tuple[Any, int] | None = None
+
+    def holds(self, mask: Tensor) -> bool:
+        last = self.last
+        return last is not None and last[0]() is mask and last[1] == mask._version
+
+    def remember(self, mask: Tensor) -> None:
+        if not mask.is_inference():  # such a tensor counts no versions
+            self.last = (weakref.ref(mask), mask._version)
+
+
+_KNOWN = _KnownCausal()
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, -math.inf)
+
+
+def _check_mask(layer: Any, name: str, mask: Tensor, shapes: list[tuple[int, ...]], query: Tensor) -> None:
     if tuple(mask.shape) not in shapes:
-        raise ShapeError(f"MultiheadAttention: given {name} {tuple(mask.shape)}, expected {expected}")
-    if mask.dtype == torch.bool:
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, -math.inf)
-    if not mask.is_floating_point():
-        raise ShapeError(f"MultiheadAttention: given {name} of {mask.dtype}, expected torch.bool or a floating dtype")
-    return mask
+        expected = " or ".join(map(str, dict.fromkeys(shapes)))
+        raise ShapeError(f"{layer!r}: given {name} {tuple(mask.shape)}, expected {expected}")
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ShapeError(f"{layer!r}: given {name} of {mask.dtype}, expected torch.bool or a floating dtype")
+    if mask.device != query.device:
+        raise ShapeError(
+            f"{layer!r}: given {name} on {mask.device}, expected it on {query.device}, where the inputs are"
+        )

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
-from ds_transformers.attentions.masks import merge_masks, nothing_is_nan, seen_from_the_start
+from ds_transformers.attentions.masks import check_causal, merge_masks, nothing_is_nan, seen_from_the_start
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
 
@@ -31,7 +31,7 @@ class MultiheadAttention(Module):
         kdim, vdim: widths of key and value; E by default.
         batch_first: whether inputs and output are (B, T, E) instead of (T, B, E).
         implementation: "vectorized" keeps the probabilities, B H Tq Tk; "tiled" keeps O(T) and computes them
-            again, where no weights are asked for.
+            again, where no weights are asked for; "loops" is for reading.
         generator: where the initial weights are drawn from.
 
     Raises:
@@ -108,16 +108,16 @@ class MultiheadAttention(Module):
             need_weights: whether to return the probabilities, after dropout.
             attn_mask: (Tq, Tk) or (B H, Tq, Tk): True for keys not to see, or floating and added.
             average_attn_weights: whether the weights are the mean over heads, or (B, H, Tq, Tk).
-            is_causal: promises that `attn_mask` is the causal mask. It is then not read, unless weights or a
-                padding mask are asked for: a promise that is not kept gives what PyTorch gives.
+            is_causal: promises that `attn_mask` is the causal mask, so that half of the scores need not be computed
+                where neither weights nor a padding mask are asked for.
 
         Raises:
             ShapeError: inputs or masks that do not fit; masks neither boolean nor floating.
             RuntimeError: `is_causal` without an `attn_mask`.
+            ValueError: `is_causal`, but the mask hides other keys.
         """
         self._check(query, key, value)
-        if is_causal and attn_mask is None:
-            raise RuntimeError(f"{self!r}: is_causal says that attn_mask is the causal mask, but none was given")
+        check_causal(self, attn_mask, is_causal)
         batched = query.dim() == 3
         inputs = (query, key, value) if batched else (query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
         layout = "b t" if self.batch_first or not batched else "t b"
@@ -128,15 +128,15 @@ class MultiheadAttention(Module):
         if key_padding_mask is not None and not batched:
             key_padding_mask = key_padding_mask.unsqueeze(0)
         trusted = is_causal and key_padding_mask is None and not need_weights
-        mask = merge_masks(q, k, key_padding_mask, None if trusted else attn_mask)
+        mask = merge_masks(self, q, k.shape[2], key_padding_mask, None if trusted else attn_mask)
         k, v, mask = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_seen(mask)
         if mask is not None and need_weights:
-            mask = nothing_is_nan(mask)
+            mask = nothing_is_nan(mask, q.dtype)
         if trusted and q.shape[2] != k.shape[2]:
             mask = seen_from_the_start(q.shape[2], k.shape[2], q)
         keep = draw_keep(q, k.shape[2], self.dropout if self.training else 0.0)
         causal = trusted and mask is None
-        lane = "vectorized" if need_weights else self.implementation
+        lane = "vectorized" if need_weights and self.implementation == "tiled" else self.implementation
         output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
         merged = rearrange(output, f"b h t d -> {layout} (h d)")
         averaged = average_attn_weights if need_weights else None  # None: no weights are returned
@@ -225,7 +225,8 @@ class MultiheadAttention(Module):
         appended = (self.bias_k is not None) + self.add_zero_attn
         if mask is None or appended == 0:
             return mask
-        return torch.cat([mask, mask.new_zeros(*mask.shape[:-1], appended)], -1)
+        new = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros  # may be seen; adds nothing
+        return torch.cat([mask, new(*mask.shape[:-1], appended)], -1)
 
     @staticmethod
     def _weights(probabilities: Tensor, keep: Tensor | None, averaged: bool) -> Tensor:

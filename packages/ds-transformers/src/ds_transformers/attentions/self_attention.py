@@ -1,15 +1,24 @@
 """Multi-head attention of a sequence to itself: GPT's, BERT's and ViT's. Theory: docs/self_attention.md."""
 
+from typing import Any
+
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
 from ds_core.initializers import xavier_uniform_
-from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.cache import KeyValueCache
-from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
+from ds_transformers.attentions.lanes import (
+    attend,
+    attend_backward,
+    check_arguments,
+    draw_keep,
+    merge_heads,
+    split_heads,
+)
+from ds_transformers.attentions.masks import add_bias, check_causal, merge_masks
 
-# B = batch, H = heads, T = time, D = width of a head, E = embed_dim = H D
+# B = batch, H = heads, G = heads of keys and values, T = time, D = width of a head, E = embed_dim = H D, P = E + 2 G D
 
 
 class SelfAttention(Module):
@@ -17,7 +26,7 @@ class SelfAttention(Module):
 
     Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2. The parameters have the names, shapes and
     initial values of torch.nn.MultiheadAttention's, so that weights load in both directions; here there is one
-    input instead of three, batch first, and no weights to return.
+    input instead of three, batch first by default, and no weights to return.
 
     Args:
         embed_dim: E, the width of x and y.
@@ -25,12 +34,18 @@ class SelfAttention(Module):
         causal: whether a token sees only itself and those before it.
         bias: whether both projections have one.
         dropout: the probability that a probability of attention is dropped in training.
-        implementation: "vectorized" keeps the probabilities, B H T^2; "tiled" keeps O(T) and computes them again.
+        num_kv_heads: G, heads of keys and values, each shared by H / G of the queries' (docs/grouped_heads.md); H by
+            default. `in_proj_weight` is then (E + 2 G D, E).
+        rotary: turns queries and keys by their positions, as `RotaryPositions`.
+        alibi: adds to the scores what depends on the distance, as `AlibiPositions`.
+        batch_first: whether x and y are (B, T, E), or (T, B, E).
+        implementation: "vectorized" keeps the probabilities, B H T^2; "tiled" keeps O(T) and computes them again;
+            "loops" is for reading.
         generator: where the initial weights are drawn from.
 
     Raises:
-        ValueError: E not divisible by H, an unknown implementation, a dropout outside 0 to 1.
-        ShapeError: from `forward`, where x is not (B, T, E) or a padding mask is not (B, T).
+        ValueError: E not divisible by H, H not by G, an unknown implementation, a dropout outside 0 to 1.
+        ShapeError: from `forward`, where x or a mask does not fit.
     """
 
     def __init__(
@@ -41,80 +56,130 @@ class SelfAttention(Module):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        num_kv_heads: int | None = None,
+        rotary: Any = None,
+        alibi: Any = None,
+        batch_first: bool = True,
         implementation: str = "vectorized",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_arguments("SelfAttention", embed_dim, num_heads, dropout, implementation)
+        check_arguments("SelfAttention", embed_dim, num_heads, dropout, implementation, num_kv_heads)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        self.head_dim = embed_dim // num_heads
         self.causal = causal
         self.dropout = dropout
+        self.rotary = rotary
+        self.alibi = alibi
+        self.batch_first = batch_first
         self.implementation = implementation
+        self._sizes = [embed_dim, *[self.num_kv_heads * self.head_dim] * 2]
         out_proj = Linear(embed_dim, embed_dim, bias, device, dtype, generator=generator)
-        weight = torch.empty(3 * embed_dim, embed_dim, device=device, dtype=dtype)
+        weight = torch.empty(sum(self._sizes), embed_dim, device=device, dtype=dtype)
         self.in_proj_weight = parameter(xavier_uniform_(weight, generator=generator))
         self.in_proj_bias: Tensor | None = None
         if bias:
-            self.in_proj_bias = parameter(torch.zeros(3 * embed_dim, device=device, dtype=dtype))
+            self.in_proj_bias = parameter(torch.zeros(sum(self._sizes), device=device, dtype=dtype))
             out_proj.bias = parameter(torch.zeros(embed_dim, device=device, dtype=dtype))
         self.out_proj = out_proj
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, key_padding_mask: Tensor | None = None) -> Tensor:
-        """x (B, T, E) -> y (B, T, E).
+    def forward(
+        self,
+        x: Tensor,
+        cache: KeyValueCache | None = None,
+        key_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """x (B, T, E) -> y (B, T, E); without `batch_first` (T, B, E), and (T, E) -> (T, E) where there is no batch.
 
         Args:
             cache: the tokens before x, which x is appended to; only under `no_record()`, and only where causal.
-            key_padding_mask: (B, T) boolean, True where a token is padding, which no token sees.
+            key_padding_mask: (B, T), True where a token is padding, which no token sees, or floating and added.
+            attn_mask: (T, T) or (B H, T, T), True where a token may not see another, or floating and added.
+            is_causal: promises that `attn_mask` is the causal mask, which then need not be read; with a cache, makes
+                this call causal.
+
+        Raises:
+            ShapeError: inputs or masks that do not fit, a cache of another batch or model.
+            ValueError: `is_causal` though the mask is another; a cache with masks, without `causal`, or another's.
+            RuntimeError: `is_causal` without an `attn_mask`; a cache while recording.
         """
-        self._check(x, cache, key_padding_mask)
-        packed = linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3E)
-        heads = rearrange(packed, "b t (three h d) -> three b h t d", three=3, h=self.num_heads).contiguous()
-        query, key, value = heads.unbind()
-        mask = None if key_padding_mask is None else rearrange(~key_padding_mask, "b t -> b 1 1 t")
+        batched = x.dim() == 3
+        self._check(x, cache, key_padding_mask, attn_mask, is_causal)
+        x = x if batched else x.unsqueeze(0)
+        batch_first = self.batch_first or not batched
+        packed = linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, P)
+        query, key, value = (split_heads(p, self.head_dim, batch_first) for p in torch.split(packed, self._sizes, 2))
+        offset = 0 if cache is None else cache.length
+        if self.rotary is not None:
+            query, key = self.rotary.rotate(query, offset), self.rotary.rotate(key, offset)
+        own = (query, key, value)
         if cache is not None:
-            key, value = cache.append(key, value)
-        keep = draw_keep(query, key.shape[2], self.dropout if self.training else 0.0)
-        forward, _ = LANES[self.implementation]
-        output, kept = forward(query, key, value, mask=mask, causal=self.causal, keep=keep)
-        merged = rearrange(output, "b h t d -> b t (h d)")
-        self.save(x, heads, merged, kept, mask, keep)  # out_proj keeps `merged` as well: no second output is kept
-        return self.out_proj.forward(merged)
+            key, value = cache.append(key, value, owner=self)
+        if key_padding_mask is not None and not batched:
+            key_padding_mask = key_padding_mask.unsqueeze(0)
+        mask = merge_masks(self, query, key.shape[2], key_padding_mask, None if is_causal else attn_mask)
+        if self.alibi is not None:
+            mask = add_bias(self.alibi.bias(query.shape[2], key.shape[2], query), mask)
+        options = {
+            "mask": mask,
+            "causal": self.causal or is_causal,
+            "keep": draw_keep(query, key.shape[2], self.dropout if self.training else 0.0),
+        }
+        output, kept = attend(self.implementation, query, key, value, **options)
+        merged = merge_heads(output, batch_first)
+        # out_proj keeps `merged` as well: no second output is kept
+        self.save(x, own, merged, kept, options, (batched, batch_first, offset))
+        y = self.out_proj.forward(merged)
+        return y if batched else y.squeeze(0)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        dout = self.out_proj.backward(dy)
-        x, heads, merged, kept, mask, keep = self.saved()
+        dmerged = self.out_proj.backward(dy if dy is None or dy.dim() == 3 else dy.unsqueeze(0))
+        x, (query, key, value), merged, kept, options, (batched, batch_first, offset) = self.saved()
         bias = self.in_proj_bias
         needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
-        if dout is None or not any(needs):
+        if dmerged is None or not any(needs):
             return None
-        dout, output = (rearrange(t, "b t (h d) -> b h t d", h=self.num_heads) for t in (dout, merged))
-        _, backward = LANES[self.implementation]
-        query, key, value = heads.unbind()
-        gradients = backward(dout, query, key, value, output, kept, mask=mask, causal=self.causal, keep=keep)
-        dpacked = torch.cat([rearrange(d, "b h t d -> b t h d") for d in gradients], 2).flatten(2)  # (B, T, 3E)
+        dout, output = (split_heads(t, self.head_dim, batch_first) for t in (dmerged, merged))
+        dq, dk, dv = attend_backward(self.implementation, dout, query, key, value, output, kept, **options)
+        if self.rotary is not None:
+            dq, dk = self.rotary.rotate_backward(dq, offset), self.rotary.rotate_backward(dk, offset)
+        dpacked = torch.cat([merge_heads(d, batch_first) for d in (dq, dk, dv)], 2)  # (B, T, P)
         dx, dweight, dbias = linear_backward(dpacked, x, self.in_proj_weight, needs)
         accumulate(self.in_proj_weight, dweight)
         accumulate(bias, dbias)
-        return dx
+        return dx if batched or dx is None else dx.squeeze(0)
 
-    def _check(self, x: Tensor, cache: KeyValueCache | None, key_padding_mask: Tensor | None) -> None:
-        if x.dim() != 3 or x.shape[2] != self.embed_dim:
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (B, T, {self.embed_dim})")
-        if cache is not None and not self.causal:
+    def _check(
+        self,
+        x: Tensor,
+        cache: KeyValueCache | None,
+        key_padding_mask: Tensor | None,
+        attn_mask: Tensor | None,
+        is_causal: bool,
+    ) -> None:
+        if x.dim() not in (2, 3) or x.shape[-1] != self.embed_dim:
+            axes = "B, T" if self.batch_first else "T, B"
+            raise ShapeError(
+                f"{self!r}: given input of shape {tuple(x.shape)}, expected ({axes}, {self.embed_dim}) or "
+                f"(T, {self.embed_dim})"
+            )
+        if cache is None:
+            check_causal(self, attn_mask, is_causal)
+            return
+        if not (self.causal or is_causal):
             raise ValueError(f"{self!r}: a cache needs causal=True: tokens before may not see those that come later")
-        if key_padding_mask is not None:
-            if key_padding_mask.dtype != torch.bool or key_padding_mask.shape != x.shape[:2]:
-                raise ShapeError(
-                    f"{self!r}: given a key_padding_mask {tuple(key_padding_mask.shape)} of {key_padding_mask.dtype}, "
-                    f"expected {tuple(x.shape[:2])} of torch.bool"
-                )
-            if cache is not None:
-                raise ValueError(f"{self!r}: a cache and a key_padding_mask cannot be given together")
+        if key_padding_mask is not None or attn_mask is not None:
+            raise ValueError(f"{self!r}: a cache and a mask cannot be given together")
 
     def extra_repr(self) -> str:
+        grouped = "" if self.num_kv_heads == self.num_heads else f"num_kv_heads={self.num_kv_heads}, "
         return (
-            f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, causal={self.causal}, "
-            f"bias={self.in_proj_bias is not None}, dropout={self.dropout}, implementation={self.implementation!r}"
+            f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, {grouped}causal={self.causal}, "
+            f"bias={self.in_proj_bias is not None}, dropout={self.dropout}, batch_first={self.batch_first}, "
+            f"implementation={self.implementation!r}"
         )
