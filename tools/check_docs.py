@@ -28,11 +28,10 @@ HEADING = re.compile(r"^#+ .*worked.*example.*$", re.MULTILINE | re.IGNORECASE)
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
 WORKED = "test_worked_example"
 # Their pages need no worked example that is held number by number. The first two hand gradients on and have no formula
-# of their own; the tests of the last two assert the results of their examples, not each step on the way.
+# of their own; the tests of the last assert the results of its examples, not each step on the way.
 NO_EXAMPLE = {
     "ds-core/src/ds_core/interop/borrowed.py",
     "ds-core/src/ds_core/engine/recompute.py",
-    "ds-zoo/src/ds_zoo/minigpt/loss.py",
     "ds-zoo/src/ds_zoo/minigpt/model.py",
 }
 

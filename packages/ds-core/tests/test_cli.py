@@ -15,7 +15,7 @@ from ds_core import Linear, Module, __version__
 from ds_core.cli import main
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipe import Recipe
+from ds_core.recipe import Recipe, Use
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 
@@ -104,8 +104,8 @@ def failing():
 
 
 RECIPES = {
-    "tiny": Recipe("tiny", "one weight", TinyOptions, train, SayOptions, say, Checked),
-    "mute": Recipe("mute", "generates nothing", SayOptions, lambda options: None, check=failing),
+    "tiny": Recipe("tiny", "one weight", TinyOptions, train, (Use("generate", "say it", SayOptions, say),), Checked),
+    "mute": Recipe("mute", "has no uses", SayOptions, lambda options: None, check=failing),
     "wrong": Recipe("wrong", "fails", SayOptions, lambda options: None, check=lambda: type("No", (), {"ok": False})()),
 }
 
@@ -145,6 +145,7 @@ def test_help_and_version(capsys):
     status, out, _ = run(capsys, "--help")
     assert status == 0
     assert "ds train RECIPE" in out
+    assert "  ds generate FOLDER [options]   say it\n" in out
     assert run(capsys)[0] == 2
     assert "ds train RECIPE" in run(capsys, "train", "--help")[1]
     assert "ds generate FOLDER" in run(capsys, "generate", "--help")[1]
@@ -223,8 +224,8 @@ def test_mistakes_on_the_command_line(capsys):
     assert "did you mean --steps?" in complaint(capsys, "train", "tiny", "--setps", "3")
     assert "expected at least 1" in complaint(capsys, "train", "tiny", "--steps", "0")
     assert "contradict" in complaint(capsys, "train", "tiny", "--resume", "--overwrite")
-    assert complaint(capsys, "generate").startswith("generate from what?")
-    assert complaint(capsys, "generate", "nothing") == "no run to generate from: looked for recipe.json in nothing"
+    assert complaint(capsys, "generate").startswith("generate with what?")
+    assert complaint(capsys, "generate", "nothing") == "no run to generate with: looked for recipe.json in nothing"
     assert complaint(capsys, "generate", "tiny").endswith("looked for recipe.json in tiny, runs/tiny")
     assert "unexpected argument 'x'" in complaint(capsys, "list", "x")
     assert "no such folder" in complaint(capsys, "info", "nothing")
@@ -244,7 +245,7 @@ def test_mistakes_about_the_folder(capsys):
     assert "did you mean --prompt?" in complaint(capsys, "generate", "runs/tiny", "--promt", "x")
     assert Path("runs/tiny/checkpoint.safetensors").read_bytes() == before
     open_run_folder("mute", RunOptions(out=Path("runs/mute")))
-    assert "which generates nothing" in complaint(capsys, "generate", "runs/mute")
+    assert complaint(capsys, "generate", "runs/mute").endswith("mute, which has no ds generate; it has nothing")
     open_run_folder("gone", RunOptions(out=Path("runs/gone")))
     assert "unknown recipe 'gone'" in complaint(capsys, "generate", "runs/gone")
     assert "no checkpoint yet" in run(capsys, "info", "runs/gone")[1]

@@ -1,20 +1,20 @@
 import pytest
 import torch
-from ds_core import Linear, Recompute, Sequential, no_record, record
+from ds_core import Linear, Recompute, no_record, record
 from ds_core.activations.gelu import GELU
-from ds_core.activations.relu import ReLU
 from ds_core.layers.layer_norm import LayerNorm
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer
 from ds_transformers import FeedForward, KeyValueCache, PreNormBlock, SelfAttention
 
 
-def make_block(width=6, heads=3, hidden=8, causal=True, dropout=0.0, **options):
+def make_block(width=6, heads=3, hidden=8, causal=True, dropout=0.0, stochastic_depth=0.0, **options):
     return PreNormBlock(
         SelfAttention(width, heads, causal=causal, dropout=dropout, **options),
         FeedForward(width, hidden, GELU(), dropout=dropout),
         norm1=LayerNorm(width),
         norm2=LayerNorm(width),
         dropout=dropout,
+        stochastic_depth=stochastic_depth,
     )
 
 
@@ -40,23 +40,16 @@ def translated(state):
     return state
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("activation", [ReLU, GELU])
-def test_feed_forward(activation, bias):
-    layer = FeedForward(4, 7, activation(), bias=bias)
-    twin = torch.nn.Sequential(
-        torch.nn.Linear(4, 7, bias=bias), getattr(torch.nn, activation.__name__)(), torch.nn.Linear(7, 4, bias=bias)
-    )
-    kinks = ["finite differences"] if activation is ReLU else []
-    check_layer(layer, torch.randn(2, 3, 4), skip=kinks)
-    check_layer(FeedForward(4, 7, activation(), bias=bias, dropout=0.3), torch.randn(2, 3, 4), skip=kinks)
-    check_twin(Sequential(layer.linear1, layer.activation, layer.linear2), twin, torch.randn(2, 3, 4))
-
-
 @pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_gradients(dropout, implementation):
     check_layer(make_block(dropout=dropout, implementation=implementation), torch.randn(2, 4, 6))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("stochastic_depth", [0.4, 1.0])
+def test_gradients_with_stochastic_depth(dropout, stochastic_depth):
+    check_layer(make_block(dropout=dropout, stochastic_depth=stochastic_depth), torch.randn(3, 4, 6))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -108,9 +101,10 @@ def test_blocks_in_a_row_with_a_cache_equal_the_whole():
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-12, atol=1e-12)
 
 
-def test_recomputed_blocks_give_the_same_gradients():
-    block = make_block(dropout=0.3).double()
-    x, dy = torch.randn(2, 2, 5, 6, dtype=torch.float64)
+@pytest.mark.parametrize("stochastic_depth", [0.0, 0.5])
+def test_recomputed_blocks_give_the_same_gradients(stochastic_depth):
+    block = make_block(dropout=0.3, stochastic_depth=stochastic_depth).double()
+    x, dy = torch.randn(2, 8, 5, 6, dtype=torch.float64)
     found = []
     for run in (block, Recompute(block)):
         block.zero_grad()
@@ -129,6 +123,34 @@ def test_dropout_stands_on_both_branches():
     with no_record():
         assert torch.equal(block(x), x)
         assert not torch.equal(block.eval()(x), x)
+
+
+def test_an_example_goes_without_either_branch():
+    """An example is x, one of its two branches doubled, or both: four cases, each by its own draw."""
+    torch.manual_seed(0)
+    width, examples, p = 2, 64, 0.5
+    parts = [Linear(width, width, bias=False) for _ in range(4)]
+    for part, factor in zip(parts, (1.0, 2.0, 1.0, 3.0), strict=True):
+        part.load_state_dict({"weight": factor * torch.eye(width)})
+    norm1, attention, norm2, feed_forward = parts
+    block = PreNormBlock(attention, feed_forward, norm1=norm1, norm2=norm2, stochastic_depth=p)
+    x, dz = torch.ones(examples, 3, width), torch.randn(examples, 3, width)
+    with record():
+        z = block(x)
+        dx = block.backward(dz)
+    # y = x or x + 2 (2 x) = 5 x, z = y or y + 2 (3 y) = 7 y
+    assert set(z.flatten().tolist()) == {1.0, 5.0, 7.0, 35.0}
+    assert torch.equal(z, z[:, :1, :1].expand_as(z))
+    torch.testing.assert_close(dx, z * dz)
+    assert torch.equal(block.eval()(x), 12 * x)
+
+
+def test_without_stochastic_depth_nothing_of_it_is_there():
+    block = make_block()
+    assert all("stochastic" not in name for name, _ in block.named_modules())
+    assert list(make_block(stochastic_depth=0.1).state_dict()) == list(block.state_dict())
+    with pytest.raises(ValueError, match=r"given p=1\.1, expected a probability"):
+        make_block(stochastic_depth=1.1)
 
 
 def test_names_of_the_parameters():

@@ -62,6 +62,7 @@ from ds_core.losses.nll import NLLLoss
 from ds_core.losses.perceptron import PerceptronLoss
 from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.losses.soft_margin import SoftMarginLoss
+from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.losses.weighted_sum import WeightedSum
 from ds_core.optimizers.adadelta import Adadelta
 from ds_core.optimizers.adagrad import Adagrad
@@ -198,6 +199,7 @@ __all__ = [
     "SyncBatchNorm",
     "Tanh",
     "TensorBoard",
+    "TokenCrossEntropy",
     "Trace",
     "TraceError",
     "Trainer",

@@ -14,7 +14,7 @@ from ds_core.distributed.processes import TIMEOUT, Processes, current, reported,
 from ds_core.errors import Interrupted, UserError, one_line
 from ds_core.information import environment_table, folder_table
 from ds_core.options import Parser, add_options, build_options, did_you_mean
-from ds_core.recipe import Recipe, find_recipe, installed_recipes
+from ds_core.recipe import Recipe, find_recipe, installed_recipes, installed_uses
 from ds_core.training.dedicated import dedicate_process
 from ds_core.training.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
 
@@ -23,11 +23,11 @@ usage: ds COMMAND ...
 
   ds list                        the recipes that are installed
   ds train RECIPE [options]      train it; ds train RECIPE --help lists its options
-  ds generate FOLDER [options]   let the model in a run folder (or in a recipe's own) make something
-  ds check RECIPE                hold its handwritten gradients against autograd
+{uses}  ds check RECIPE                hold its handwritten gradients against autograd
   ds info [FOLDER]               versions and devices; what a run folder holds
 
-  ds --version, ds --help; ds --debug COMMAND ... (or DS_DEBUG=1) shows where an error comes from
+FOLDER is the run folder of ds train, or a recipe's name for its own.
+ds --version, ds --help; ds --debug COMMAND ... (or DS_DEBUG=1) shows where an error comes from
 """
 
 
@@ -94,19 +94,22 @@ def _run(words: list[str], own_process: bool) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "list": _list,
         "train": lambda words: _train(words, own_process),
-        "generate": _generate,
         "check": _check,
         "info": _info,
     }
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        lines = [f"  {f'ds {name} FOLDER [options]':31}{summary}\n" for name, summary in installed_uses().items()]
+        print(USAGE.format(uses="".join(lines)), end="")
         return 0 if words else 2
     if words[0] == "--version":
         print(f"ds {__version__}")
         return 0
-    if words[0] not in commands:
-        raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], commands)} (see ds --help)")
-    return commands[words[0]](words[1:])
+    if words[0] in commands:
+        return commands[words[0]](words[1:])
+    uses = installed_uses()
+    if words[0] in uses:
+        return _use(words[0], words[1:])
+    raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], [*commands, *uses])} (see ds --help)")
 
 
 def _list(words: list[str]) -> int:
@@ -154,21 +157,27 @@ def _train(words: list[str], own_process: bool) -> int:
     return 0
 
 
-def _generate(words: list[str]) -> int:
+def _use(command: str, words: list[str]) -> int:
+    """`ds COMMAND FOLDER [options]`, a command that the recipe of the folder brings."""
     if words[:1] in (["-h"], ["--help"]):
         print(
-            "usage: ds generate FOLDER [options]\n\nds generate FOLDER --help lists the options of the folder's recipe"
+            f"usage: ds {command} FOLDER [options]\n\n"
+            f"ds {command} FOLDER --help lists the options of the folder's recipe"
         )
         return 0
     if not words or words[0].startswith("-"):
-        raise UserError("generate from what? ds generate FOLDER [options], where FOLDER is the run folder of ds train")
-    folder = _find_run_folder(words[0])
+        raise UserError(
+            f"{command} with what? ds {command} FOLDER [options], where FOLDER is the run folder of ds train"
+        )
+    folder = _find_run_folder(command, words[0])
     recipe = find_recipe(read_run_folder(folder).recipe)
-    if recipe.generate is None or recipe.generate_options is None:
-        raise UserError(f"{folder} holds a run of {recipe.name}, which generates nothing")
-    parser = Parser(prog=f"ds generate {words[0]}", description=f"Generate with the {recipe.name} in {folder}.")
-    add_options(parser, recipe.generate_options)
-    recipe.generate(folder, build_options(recipe.generate_options, parser.parse(words[1:])))
+    use = next((use for use in recipe.uses if use.name == command), None)
+    if use is None:
+        others = ", ".join(f"ds {use.name}" for use in recipe.uses) or "nothing"
+        raise UserError(f"{folder} holds a run of {recipe.name}, which has no ds {command}; it has {others}")
+    parser = Parser(prog=f"ds {command} {words[0]}", description=f"With the {recipe.name} in {folder}: {use.summary}.")
+    add_options(parser, use.options)
+    use.run(folder, build_options(use.options, parser.parse(words[1:])))
     return 0
 
 
@@ -209,7 +218,7 @@ def _recipe(command: str, words: list[str]) -> tuple[Recipe, list[str]]:
     return find_recipe(words[0]), words[1:]
 
 
-def _find_run_folder(name: str) -> Path:
+def _find_run_folder(command: str, name: str) -> Path:
     """The folder of that name, or the one that the recipe of that name trains in by default."""
     looked = [Path(name)]
     if name in installed_recipes():
@@ -220,7 +229,7 @@ def _find_run_folder(name: str) -> Path:
         if (folder / RECIPE_FILE).is_file():
             return folder
     known = "" if len(looked) > 1 else did_you_mean(name, installed_recipes())
-    raise UserError(f"no run to generate from: looked for {RECIPE_FILE} in {', '.join(map(str, looked))}{known}")
+    raise UserError(f"no run to {command} with: looked for {RECIPE_FILE} in {', '.join(map(str, looked))}{known}")
 
 
 def _complain(text: str, status: int) -> int:

@@ -14,6 +14,23 @@ GROUP = "ds.recipes"
 
 
 @dataclass(frozen=True)
+class Use:
+    """A command that uses what a recipe has trained: `ds NAME FOLDER [options]`, as `ds generate`.
+
+    Args:
+        name: of the command; recipes that do the same kind of thing share it.
+        summary: one line for `ds --help`.
+        options: a dataclass of `option(...)` fields with defaults.
+        run: called with the run folder and its options.
+    """
+
+    name: str
+    summary: str
+    options: type
+    run: Callable[[Path, Any], Any]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Something that can be trained (and used, and checked) with one command.
 
@@ -28,7 +45,7 @@ class Recipe:
         options: a dataclass of `option(...)` fields with defaults; it may inherit `run_folder.RunOptions`.
             Its `__post_init__` raises `UserError` where options contradict each other.
         train: `ds train NAME [options]`.
-        generate_options, generate: `ds generate FOLDER [options]`, called with the run folder and its options.
+        uses: the commands that use a run folder of this recipe.
         check: `ds check NAME`; returns what is to be printed, such as a `testing.Report`, whose `ok` decides the exit
             status; an AssertionError is a failure too.
     """
@@ -37,8 +54,7 @@ class Recipe:
     summary: str
     options: type
     train: Callable[[Any], Any]
-    generate_options: type | None = None
-    generate: Callable[[Path, Any], Any] | None = None
+    uses: tuple[Use, ...] = ()
     check: Callable[[], Any] | None = None
 
 
@@ -93,6 +109,19 @@ def find_recipe(name: str) -> Recipe:
         raise UserError(f"unknown recipe {name!r}: no recipes are installed; the package ds-zoo brings some")
     near = did_you_mean(name, recipes)
     raise UserError(f"unknown recipe {name!r}{near or '; installed: ' + ', '.join(recipes)} (see ds list)")
+
+
+def installed_uses() -> dict[str, str]:
+    """The commands that installed recipes bring, each with its summary; recipes that cannot be loaded bring none."""
+    found: dict[str, str] = {}
+    for installed in installed_recipes().values():
+        try:
+            recipe = installed.load()
+        except UserError:
+            continue
+        for use in recipe.uses:
+            found.setdefault(use.name, use.summary)
+    return found
 
 
 def command_here() -> str:

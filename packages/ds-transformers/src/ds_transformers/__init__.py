@@ -2,8 +2,9 @@
 
 from ds_transformers.__about__ import __version__
 from ds_transformers.attentions.attention import attention, attention_backward
-from ds_transformers.attentions.cache import KeyValueCache
+from ds_transformers.attentions.cache import KeyValueCache, ProjectedMemory
 from ds_transformers.attentions.cross_attention import CrossAttention
+from ds_transformers.attentions.loop_attention import loop_attention, loop_attention_backward
 from ds_transformers.attentions.multihead_attention import MultiheadAttention
 from ds_transformers.attentions.self_attention import SelfAttention
 from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
@@ -13,18 +14,43 @@ from ds_transformers.blocks.decoder_layer import DecoderCache, TransformerDecode
 from ds_transformers.blocks.encoder import TransformerEncoder
 from ds_transformers.blocks.encoder_layer import TransformerEncoderLayer
 from ds_transformers.blocks.feed_forward import FeedForward
+from ds_transformers.blocks.gated_feed_forward import GatedFeedForward
+from ds_transformers.blocks.stochastic_depth import StochasticDepth, depth_rates
 from ds_transformers.blocks.transformer import Transformer
+from ds_transformers.positions.alibi import AlibiPositions, alibi_bias, alibi_slopes
 from ds_transformers.positions.learned_positions import LearnedPositions, add_positions, add_positions_backward
+from ds_transformers.positions.patch_embedding import PatchEmbedding
+from ds_transformers.positions.rotary import RotaryPositions, rotary, rotary_backward
+from ds_transformers.positions.sinusoidal import SinusoidalPositions, sinusoidal_encoding
+from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d
+from ds_transformers.seq2seq.averaging import AverageLast, average_weights
+from ds_transformers.seq2seq.beam_search import Hypothesis, beam_search
+from ds_transformers.seq2seq.greedy import greedy
+from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
+from ds_transformers.seq2seq.search import Decodes
 
 __all__ = [
+    "AlibiPositions",
+    "AverageLast",
     "CrossAttention",
     "DecoderCache",
+    "Decodes",
     "FeedForward",
+    "GatedFeedForward",
+    "Hypothesis",
     "KeyValueCache",
     "LearnedPositions",
     "MultiheadAttention",
+    "PatchEmbedding",
     "PreNormBlock",
+    "ProjectedMemory",
+    "RotaryPositions",
     "SelfAttention",
+    "Seq2SeqConfig",
+    "Seq2SeqTransformer",
+    "SinusoidalPositions",
+    "SinusoidalPositions2d",
+    "StochasticDepth",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",
@@ -33,8 +59,19 @@ __all__ = [
     "__version__",
     "add_positions",
     "add_positions_backward",
+    "alibi_bias",
+    "alibi_slopes",
     "attention",
     "attention_backward",
+    "average_weights",
+    "beam_search",
+    "depth_rates",
+    "greedy",
+    "loop_attention",
+    "loop_attention_backward",
+    "rotary",
+    "rotary_backward",
+    "sinusoidal_encoding",
     "tiled_attention",
     "tiled_attention_backward",
 ]

@@ -163,6 +163,25 @@ def load_weights(path: str | Path, model: Any) -> int:
     return int(state["step"])
 
 
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, or in any other safetensors file, by name and on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or newer.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT and "state" not in metadata:  # one damaged mark makes it no other's
+                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        pass  # which `_read` meets too, and says what it is
+    state, tensors = _read(path, "model")
+    weights: dict[str, Tensor] = unpack(state["model"], tensors)
+    return weights
+
+
 def describe_checkpoint(path: str | Path) -> Checkpoint:
     """Step and extra state; weights are read only where the extra state shares them.
 

@@ -33,8 +33,8 @@ def make_activation(layer: str, activation: Any) -> Any:
             raise ValueError(f"{layer}: given activation={activation!r}, expected 'relu', 'gelu' or a layer")
         return _ACTIVATIONS[activation]()
     name = getattr(activation, "__name__", "")
-    module = getattr(activation, "__module__", None) or ""
-    if name in _ACTIVATIONS and (module.startswith("torch") or module == ""):
+    module = getattr(activation, "__module__", None) or "torch"  # torch.tanh and its like name none
+    if name in _ACTIVATIONS and module.split(".")[0] == "torch":
         return _ACTIVATIONS[name]()
     raise TypeError(
         f"{layer}: given activation={activation!r}, which has no backward; expected 'relu', 'gelu', a layer such as "

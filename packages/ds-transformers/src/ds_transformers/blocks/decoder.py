@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from ds_core import Module
+from ds_core import Module, ShapeError
+from ds_core.engine.composition import sum_gradients
 from torch import Tensor
 
 from ds_transformers.attentions.masks import resolve_causal
 from ds_transformers.blocks.decoder_layer import DecoderCache
 from ds_transformers.blocks.encoder import calls_of, copies
-from ds_transformers.blocks.residual import add_gradient, backward_if
+from ds_transformers.blocks.residual import any_trainable, backward_if
 
 
 class TransformerDecoder(Module):
@@ -69,8 +70,9 @@ class TransformerDecoder(Module):
         x = tgt
         for layer in calls:
             x = layer.forward(x, memory, **masks)
+        y = x if self.norm is None else self.norm.forward(x)
         self.save(calls)
-        return x if self.norm is None else self.norm.forward(x)
+        return y
 
     def backward(
         self, dy: Tensor | None, *, input_gradient: bool = True, memory_gradient: bool | None = None
@@ -82,24 +84,34 @@ class TransformerDecoder(Module):
             memory_gradient: whether dmemory is; as `input_gradient` where not given.
         """
         of_memory = input_gradient if memory_gradient is None else memory_gradient
-        if self.norm is not None:
-            dy = backward_if(True, self.norm, dy)
         (calls,) = self.saved()
+
+        def needed(place: int) -> bool:  # whether anything before this place is there to take a gradient
+            return input_gradient or (of_memory and place > 0) or any_trainable(*calls[:place])
+
+        dx = dy if self.norm is None else backward_if(needed(len(calls)), self.norm, dy)
         dmemory: Tensor | None = None
-        for index, layer in reversed(list(enumerate(calls))):
-            below = input_gradient or index > 0
-            dy, more = layer.backward(dy, input_gradient=below, memory_gradient=of_memory) or (None, None)
-            dmemory = add_gradient(more, dmemory)  # dm = sum_k (df_k / dm)^T dx_k                                (1)
-        return dy if input_gradient else None, dmemory
+        for place, layer in reversed(list(enumerate(calls))):
+            # dx_(k-1) = (df_k / dx_(k-1))^T dx_k and dm = sum_k (df_k / dm)^T dx_k                             (1), (2)
+            gradients = layer.backward(dx, input_gradient=needed(place), memory_gradient=of_memory)
+            dx, more = gradients or (None, None)
+            dmemory = sum_gradients(dmemory, more)
+        return dx if input_gradient else None, dmemory
 
     def step(self, x: Tensor, caches: list[DecoderCache], memory_key_padding_mask: Tensor | None = None) -> Tensor:
-        """The next tokens x (N, T, E) of texts in the caches, one for each call of a layer -> y (N, T, E)."""
+        """The next tokens x (N, T, E) of texts in the caches, one for each call of a layer -> y (N, T, E).
+
+        Raises:
+            ShapeError: another number of caches; as `TransformerDecoderLayer.step` otherwise.
+        """
+        if len(caches) != self.num_layers:
+            raise ShapeError(f"{self!r}: given {len(caches)} caches, expected {self.num_layers}, one for each layer")
         for layer, cache in zip(calls_of(self.layers, self.num_layers, False), caches, strict=True):
             x = layer.step(x, cache, memory_key_padding_mask)
         return x if self.norm is None else self.norm.forward(x)
 
     def new_caches(self, memory: Tensor, rows: int, max_length: int) -> list[DecoderCache]:
-        """One `DecoderCache` for each call of a layer: `TransformerDecoderLayer.new_cache`; under `no_record()`."""
+        """One `DecoderCache` for each call of a layer, as `TransformerDecoderLayer.new_cache` makes it."""
         layers = calls_of(self.layers, self.num_layers, False)
         return [layer.new_cache(memory, rows, max_length) for layer in layers]
 

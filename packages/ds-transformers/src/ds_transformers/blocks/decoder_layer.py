@@ -1,4 +1,4 @@
-"""The decoder's layer: attention to itself, to the memory, and a feed-forward network. Theory: docs/decoder_layer.md."""
+"""The decoder's layer: attention to itself and to the memory, then a network. Theory: docs/decoder_layer.md."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -116,19 +116,32 @@ class TransformerDecoderLayer(Module):
         return self._run(tgt, memory, own, other)
 
     def step(self, x: Tensor, cache: DecoderCache, memory_key_padding_mask: Tensor | None = None) -> Tensor:
-        """The next tokens x (N, T, E) of texts in the cache -> z (N, T, E); under `no_record()`, and `batch_first`.
+        """The next tokens x (N, T, E) of N texts in the cache -> z (N, T, E), under `no_record()`.
+
+        Without `batch_first` x and z are (T, N, E).
 
         Args:
             cache: from `new_cache`; its memory may have fewer examples than x, each for equally many rows of x.
+            memory_key_padding_mask: (B, S), True for padding of the memory, or floating and added.
+
+        Raises:
+            ShapeError: an input of another width or number of texts, or no room in the cache for T more tokens.
+            RuntimeError: where the engine records, or autograd is on.
+            ValueError: a cache of another layer.
         """
         other = {"key_padding_mask": memory_key_padding_mask}
         return self._run(x, cache.memory, {"cache": cache.tokens, "is_causal": True}, other)
 
     def new_cache(self, memory: Tensor, rows: int, max_length: int) -> DecoderCache:
-        """Room for `rows` texts of `max_length` tokens, written after a memory (B, S, E); under `no_record()`."""
+        """Room for `rows` texts of `max_length` tokens, written after a memory (B, S, E), under `no_record()`.
+
+        Without `batch_first` the memory is (S, B, E).
+        """
         heads, width = self.self_attn.num_kv_heads, self.self_attn.head_dim
-        tokens = KeyValueCache(rows, heads, max_length, width, device=memory.device, dtype=memory.dtype)
-        return DecoderCache(tokens, self.multihead_attn.project(memory))
+        projected = self.multihead_attn.project(memory)
+        # of the dtype that a projection gives here, which under autocast is not the memory's
+        tokens = KeyValueCache(rows, heads, max_length, width, device=projected.key.device, dtype=projected.key.dtype)
+        return DecoderCache(tokens, projected)
 
     def _run(self, x: Tensor, memory: Any, own: dict[str, Any], other: dict[str, Any]) -> Tensor:
         if self.norm_first:
@@ -182,7 +195,10 @@ class TransformerDecoderLayer(Module):
         """Back through the attention to the memory: the gradients of its query and of the memory, where needed."""
         dattended = self.dropout2.backward(dy)
         dx, dmemory = self.multihead_attn.backward(dattended, input_gradient=input_gradient or memory_gradient)
-        return dx if input_gradient else None, dmemory if memory_gradient else None
+        if dy is None or dmemory is None or not memory_gradient:
+            return dx if input_gradient else None, None
+        # in the residual stream's dtype also under autocast: those of several layers will be added
+        return dx if input_gradient else None, dmemory.to(dy.dtype)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.dropout.forward(self.activation.forward(self.linear1.forward(x)))  # (..., F)

@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 from ds_core import Module, Recompute
+from ds_core.engine.composition import backward_through
 from torch import Tensor
 
 from ds_transformers.attentions.masks import resolve_causal
-from ds_transformers.blocks.residual import backward_if
 
 
 class TransformerEncoder(Module):
@@ -64,17 +64,17 @@ class TransformerEncoder(Module):
         x = src
         for layer in calls:
             x = layer.forward(x, **masks, is_causal=causal)
+        y = x if self.norm is None else self.norm.forward(x)
         self.save(calls)
-        return x if self.norm is None else self.norm.forward(x)
+        return y
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy -> dsrc, of the shape of src."""
-        if self.norm is not None:
-            dy = backward_if(True, self.norm, dy)
         (calls,) = self.saved()
-        for layer in reversed(calls[1:]):
-            dy = layer.backward(dy)  # dx_(k-1) = f_k'^T dx_k                                                     (1)
-        return calls[0].backward(dy, input_gradient=input_gradient) if calls else dy
+        layers = calls if self.norm is None else [*calls, self.norm]
+        # dx_(k-1) = f_k'^T dx_k, none of it below the first layer that is trained where dsrc is not wanted      (1)
+        dsrc: Tensor | None = backward_through(layers, dy, input_gradient=input_gradient)
+        return dsrc
 
     def extra_repr(self) -> str:
         return f"num_layers={self.num_layers}, recompute={self.recompute}"

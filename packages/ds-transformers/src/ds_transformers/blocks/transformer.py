@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import Module, ShapeError
+from ds_core.engine.composition import trainable
 from ds_core.initializers import xavier_uniform_
 from ds_core.layers.layer_norm import LayerNorm
 from torch import Tensor
@@ -26,7 +27,8 @@ class Transformer(Module):
         d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias,
             implementation, generator: as in `TransformerEncoderLayer`.
         num_encoder_layers, num_decoder_layers: the depth of each stack; both end in a norm, as the twin's do.
-        custom_encoder, custom_decoder: built stacks to take instead.
+        custom_encoder, custom_decoder: built stacks to take instead, called and gone back through as ours are. Their
+            matrices are drawn anew, as the twin does.
         share_weights, recompute: as in `TransformerEncoder`.
 
     Raises:
@@ -126,7 +128,8 @@ class Transformer(Module):
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
         """dy -> dsrc, dtgt."""
-        dtgt, dmemory = self.decoder.backward(dy, input_gradient=input_gradient, memory_gradient=True)
+        of_memory = input_gradient or trainable(self.encoder)
+        dtgt, dmemory = self.decoder.backward(dy, input_gradient=input_gradient, memory_gradient=of_memory)
         dsrc = self.encoder.backward(dmemory, input_gradient=input_gradient)  # dsrc = encoder'^T dmemory         (1)
         return dsrc, dtgt
 

@@ -1,12 +1,14 @@
 """What `ds train minigpt` and `ds generate` can be told, and the presets."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from ds_core.errors import UserError
 from ds_core.options import option
+from ds_core.presets import chosen_preset, fill_from_preset, preset_option
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.run_folder import CHECKPOINT_FILE, RunOptions
 
@@ -47,14 +49,7 @@ _BPE_VOCABULARY = 1024
 _LARGEST_SEED = 2**62
 
 
-def _preset(name: str, help: str, **limits: Any) -> Any:
-    """An option whose default is the preset's; the help lists them."""
-    defaults = {preset: values[name] for preset, values in PRESETS.items()}
-    words = {"True": "on", "False": "off"}
-    shown = {preset: words.get(str(value), str(value)) for preset, value in defaults.items()}
-    others = [f"{preset} {value}" for preset, value in shown.items() if value != shown["default"]]
-    listed = ", ".join([shown["default"], *others])
-    return option(None, f"{help} (by preset: {listed})", **limits)
+_preset = partial(preset_option, PRESETS)
 
 
 @dataclass
@@ -111,16 +106,12 @@ class TrainOptions(RunOptions):
             raise UserError("--vocab-size contradicts --tokenizer characters: the text decides how many there are")
         if self.tokenizer == "bpe" and self.vocab_size is None:
             self.vocab_size = _BPE_VOCABULARY
-        preset = PRESETS.get(self.preset)
-        if preset is None:
-            raise UserError(f"--preset: given {self.preset!r}, expected one of {', '.join(PRESETS)}")
+        preset = chosen_preset(PRESETS, self.preset)
         if self.lr is not None and self.min_lr is None:
             self.min_lr = self.lr * preset["min_lr"] / preset["lr"]
         if self.steps is not None and self.warmup_steps is None:
             self.warmup_steps = min(preset["warmup_steps"], self.steps // 10)
-        for field in fields(self):
-            if getattr(self, field.name) is None and field.name in preset:
-                setattr(self, field.name, preset[field.name])
+        fill_from_preset(self, PRESETS)
         self._check()
 
     def _check(self) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 from ds_core.errors import CheckpointError, UserError
+from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.options import build_options, from_json
-from ds_core.recipe import Recipe
+from ds_core.recipe import Recipe, Use
 from ds_core.testing import Report, report
 from ds_core.training.checkpoint import load_weights
 from ds_core.training.devices import choose_device
@@ -14,7 +15,6 @@ from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE
 from ds_zoo.minigpt.generate import generate
-from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
 from ds_zoo.minigpt.training import build_model, train
@@ -102,7 +102,6 @@ recipe = Recipe(
     summary="a GPT that learns a text, Python's standard library or your own, and writes more of it",
     options=TrainOptions,
     train=train,
-    generate_options=GenerateOptions,
-    generate=write,
+    uses=(Use("generate", "let the model go on with a text", GenerateOptions, write),),
     check=check,
 )

@@ -11,6 +11,7 @@ from ds_core.distributed.processes import current
 from ds_core.engine.compiled import compile_pairs
 from ds_core.errors import MissingPackageError
 from ds_core.files import write_atomically
+from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.metrics import Mean
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.parameter_groups import decay_groups
@@ -26,7 +27,6 @@ from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE, Corpus, SameText, read_corpus
 from ds_zoo.minigpt.generate import generate
-from ds_zoo.minigpt.loss import TokenCrossEntropy
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import DTYPES, TrainOptions
 

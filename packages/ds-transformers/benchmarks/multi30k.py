@@ -1,0 +1,81 @@
+"""How long an epoch of `ds train translate --preset multi30k` takes: time per step on files of Multi30k's size.
+
+hatch run bench multi30k -- [--steps 40] [--threads 2]
+
+Writes 29,000 pairs of made-up sentences with Multi30k's distribution of lengths (mean 13 words of English, 12.4 of
+German, deviation 4) and of words (a Zipf law over 10,000 and 18,000 different ones) as train, val and
+test_2016_flickr files, reads them with the recipe's own reader, trains its own model on some batches of an epoch, and
+reports the time of the whole epoch: steps times the median of a step. The numbers say nothing of quality.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from ds_core import TokenCrossEntropy, record
+from ds_core.optimizers.adam import AdamW
+from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_transformers.translation.corpus import read_corpus
+from ds_transformers.translation.options import TranslateOptions
+from ds_transformers.translation.tokenizer import PAD
+from ds_transformers.translation.translating import build_model
+
+SIZES = {"train": 29000, "val": 1014, "test_2016_flickr": 1000}
+LANGUAGES = {"de": (18000, 12.4), "en": (10000, 13.0)}
+
+
+def write_files(folder: Path, seed: int = 0) -> None:
+    draws = np.random.default_rng(seed)
+    letters = list("etaonrishdlfcmugypwbvk")
+    for language, (words, length) in LANGUAGES.items():
+        spelled = sorted({"".join(draws.choice(letters, max(1, draws.poisson(6)))) for _ in range(3 * words)})
+        vocabulary = draws.permutation(spelled)[:words]
+        chances = 1 / (np.arange(len(vocabulary)) + 2.7)
+        chances /= chances.sum()
+        for part, count in SIZES.items():
+            lengths = np.clip(draws.normal(length, 4, count).round(), 4, 40).astype(int)
+            lines = [" ".join(draws.choice(vocabulary, size, p=chances)) + "." for size in lengths]
+            (folder / f"{part}.{language}").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40, help="how many batches of the epoch, spread over it")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    o = parser.parse_args()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as name:
+        write_files(Path(name))
+        options = TranslateOptions(preset="multi30k", multi30k=Path(name), source_language="de", target_language="en")
+        began = time.perf_counter()
+        corpus = read_corpus(options)
+        print(f"read, and learned {corpus.source_tokenizer.vocab_size} tokens in {time.perf_counter() - began:.0f} s")
+    model = build_model(options, corpus.source_tokenizer.vocab_size, corpus.target_tokenizer.vocab_size)
+    batches = corpus.batches(corpus.parts.train, options.max_tokens or 0, torch.device("cpu"))
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    criterion = TokenCrossEntropy(ignore_index=PAD, label_smoothing=0.1)
+    seconds, tokens = [], 0
+    for index in range(o.steps):
+        inputs, following = batches.batch(index)
+        began = time.perf_counter()
+        with record():
+            criterion(model(*inputs), following)
+            model.backward(criterion.backward())
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - began)
+        tokens += int((following != PAD).sum())
+    count = sum(tensor.numel() for tensor in model.parameters())
+    mean, steps = statistics.mean(seconds[2:]), batches.steps_per_epoch
+    print(f"{count:,} parameters, {steps} steps an epoch, {tokens / o.steps:.0f} target tokens a step")
+    print(f"{mean * 1e3:.0f} ms a step (median {statistics.median(seconds) * 1e3:.0f}): {mean * steps / 60:.2f} minutes an epoch")
+
+
+if __name__ == "__main__":
+    main()

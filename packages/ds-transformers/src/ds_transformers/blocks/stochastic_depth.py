@@ -1,0 +1,84 @@
+"""Stochastic depth: in training a whole branch is left out with probability p. Theory: docs/stochastic_depth.md."""
+
+import torch
+from ds_core import Module, ShapeError
+from ds_core.engine.recompute import drawn
+from ds_core.layers.dropout import draw_noise
+from torch import Tensor
+
+# B = batch, the first dimension
+
+
+def stochastic_depth(x: Tensor, noise: Tensor) -> Tensor:
+    """x (B, ...), noise (B, 1, ..., 1) or (1, ..., 1) -> y (B, ...)."""
+    return x * noise
+
+
+def stochastic_depth_backward(dy: Tensor, noise: Tensor) -> Tensor:
+    """dy (B, ...), noise (B, 1, ..., 1) or (1, ..., 1) -> dx (B, ...)."""
+    return dy * noise  # dx = dy noise                                                                      (1)
+
+
+def depth_rates(layers: int, last: float) -> list[float]:
+    """The probabilities of the blocks 1 ... L of a stack by the linear rule p_l = l / L p_L.
+
+    Huang et al., 2016, equation 4, whose probabilities are those of a branch that stays.
+
+    Args:
+        layers: L.
+        last: p_L, that of the last block.
+
+    Raises:
+        ValueError: where there is less than no layer, or `last` is outside 0 ... 1.
+    """
+    if layers < 0:
+        raise ValueError(f"depth_rates: given layers={layers}, expected 0 or more")
+    if not 0 <= last <= 1:
+        raise ValueError(f"depth_rates: given last={last}, expected a probability between 0 and 1")
+    return [last * layer / layers for layer in range(1, layers + 1)]  # p_l = p_L l / L                     (2)
+
+
+class StochasticDepth(Module):
+    """y = x noise, one noise for an example: 0 with probability p and otherwise 1 / (1 - p); y = x in evaluation.
+
+    Huang et al., "Deep Networks with Stochastic Depth", 2016, scaled in training so that evaluation has nothing to do.
+    Stands at the end of a branch, before it is added. Twin of torchvision.ops.StochasticDepth; the draws come from the
+    default generator, but they are not those that PyTorch makes from the same seed.
+
+    Args:
+        p: probability that the branch is left out, 0 ... 1.
+        mode: "row", each example has its own draw, or "batch", one draw for all.
+
+    Raises:
+        ValueError: p outside 0 ... 1, or another mode.
+        ShapeError: from `forward`, where x has no dimensions and the mode is "row".
+    """
+
+    def __init__(self, p: float, mode: str = "row") -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"StochasticDepth: given p={p}, expected a probability between 0 and 1")
+        if mode not in ("row", "batch"):
+            raise ValueError(f'StochasticDepth: given mode={mode!r}, expected "row" or "batch"')
+        self.p = p
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, ...) -> y of the same shape."""
+        if self.mode == "row" and x.dim() == 0:
+            raise ShapeError(f"{self!r}: given input of shape (), expected examples along the first dimension")
+        if not self.training or self.p == 0:
+            self.save(None)
+            return x
+        shape = (x.shape[0] if self.mode == "row" else 1, *[1] * (x.dim() - 1)) if x.dim() > 0 else ()
+        like = x.new_empty(()).expand(shape)
+        noise = torch.zeros_like(like) if self.p == 1 else drawn(lambda: draw_noise(like, self.p))
+        self.save(noise)
+        return stochastic_depth(x, noise)
+
+    def backward(self, dy: Tensor | None) -> Tensor | None:
+        """dy -> dx, both of the shape of x."""
+        (noise,) = self.saved()
+        return dy if dy is None or noise is None else stochastic_depth_backward(dy, noise)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, mode={self.mode!r}"

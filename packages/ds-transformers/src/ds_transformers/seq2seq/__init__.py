@@ -1,0 +1,1 @@
+"""From sequence to sequence: searching for the likeliest output, and averaging checkpoints."""
