@@ -26,7 +26,15 @@ SETTINGS = {"lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.01}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    sizes = [("layers", 3), ("heads", 6), ("width", 384), ("batch", 8), ("source", 128), ("target", 128), ("vocab", 256)]
+    sizes = [
+        ("layers", 3),
+        ("heads", 6),
+        ("width", 384),
+        ("batch", 8),
+        ("source", 128),
+        ("target", 128),
+        ("vocab", 256),
+    ]
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--pairs", type=int, default=10)

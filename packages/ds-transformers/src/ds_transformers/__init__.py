@@ -26,8 +26,8 @@ from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d
 from ds_transformers.seq2seq.averaging import AverageLast, average_weights
 from ds_transformers.seq2seq.beam_search import Hypothesis, beam_search
 from ds_transformers.seq2seq.greedy import greedy
-from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
 from ds_transformers.seq2seq.search import Decodes
+from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
 
 __all__ = [
     "AlibiPositions",
