@@ -106,7 +106,7 @@ def left_out(lane: str, length: int, before: dict[int, Measured], options: argpa
         last = max(before)
         needed = before[last].peak * (length / last) ** 2 / 1e9
         if needed > options.limit_gb:
-            return f"left out, may need {needed:.1f} GB, more than --limit-gb {options.limit_gb:g}"
+            return f"left out, may need {needed:.3g} GB, more than --limit-gb {options.limit_gb:g}"
     return None
 
 

@@ -74,9 +74,8 @@ def main() -> None:
     count = sum(tensor.numel() for tensor in model.parameters())
     mean, steps = statistics.mean(seconds[2:]), batches.steps_per_epoch
     print(f"{count:,} parameters, {steps} steps an epoch, {tokens / o.steps:.0f} target tokens a step")
-    print(
-        f"{mean * 1e3:.0f} ms a step (median {statistics.median(seconds) * 1e3:.0f}): {mean * steps / 60:.2f} minutes an epoch"
-    )
+    middle = statistics.median(seconds)
+    print(f"{mean * 1e3:.0f} ms a step (median {middle * 1e3:.0f}): {mean * steps / 60:.2f} minutes an epoch")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From source tokens to the logits of target tokens: embeddings, Transformer, projection. Theory: docs/seq2seq_transformer.md."""
+"""Source and target tokens to logits: embeddings, Transformer, projection. Theory: docs/seq2seq_transformer.md."""
 
 import math
 from dataclasses import asdict, dataclass
