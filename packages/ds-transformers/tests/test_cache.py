@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ds_core import ShapeError, no_record, record
-from ds_transformers import KeyValueCache
+from ds_transformers import KeyValueCache, SelfAttention
 
 
 def tokens(length, batch=2, heads=3, width=4, dtype=torch.float32):
@@ -128,3 +128,60 @@ def test_repr_says_how_full_it_is():
     with no_record():
         cache.append(*tokens(5))
     assert repr(cache) == "KeyValueCache(batch_size=2, num_heads=3, max_length=8, head_dim=4, length=5)"
+
+
+def test_a_cache_belongs_to_one_layer_until_it_is_reset():
+    first, second = (SelfAttention(6, 2, causal=True) for _ in range(2))
+    x, cache = torch.randn(2, 3, 6), KeyValueCache(2, 2, 9, 3)
+    with no_record():
+        first(x, cache=cache)
+        for another in (second, None):
+            with pytest.raises(ValueError, match=r"length=3\) holds the keys of another layer.*cache of its own"):
+                cache.append(*tokens(1, 2, 2, 3), owner=another)
+        assert cache.length == 3
+        cache.truncate(0)
+        with pytest.raises(ValueError, match="holds the keys of another layer"):
+            second(x, cache=cache)
+        cache.reset()
+        torch.testing.assert_close(second(x, cache=cache), second(x))
+
+
+@pytest.mark.parametrize("rows", [[1, 0, 2], [2, 2, 0], [1], [0, 1, 2, 0, 1]])
+def test_select_goes_on_from_the_tokens_of_others(rows):
+    """As computed afresh, where example i has had the tokens of example rows[i] all along; more or fewer of them."""
+    layer = SelfAttention(6, 2, causal=True, dtype=torch.float64)
+    before, after = (torch.randn(n, 3, 6, dtype=torch.float64) for n in (3, len(rows)))
+    cache = KeyValueCache(3, 2, 9, 3, dtype=torch.float64)
+    with no_record():
+        layer(before, cache=cache)
+        cache.select(torch.tensor(rows))
+        found = layer(after, cache=cache)
+        whole = layer(torch.cat([before[rows], after], 1))
+    torch.testing.assert_close(found, whole[:, 3:], rtol=1e-12, atol=1e-12)
+    assert cache.length == 6
+    assert repr(cache) == f"KeyValueCache(batch_size={len(rows)}, num_heads=2, max_length=9, head_dim=3, length=6)"
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2)])
+def test_rows_to_select_are_a_list_of_numbers(rows):
+    with pytest.raises(ShapeError, match=r"given rows .*, expected \(B,\) of int64"):
+        KeyValueCache(2, 2, 9, 3).select(rows)
+
+
+def test_reserve_makes_room_and_keeps_the_tokens():
+    cache = KeyValueCache(2, 3, 2, 4)
+    (first, second), (third, fourth) = tokens(2), tokens(3)
+    with no_record():
+        cache.append(first, second)
+        cache.reserve(1)
+        assert cache.max_length == 2
+        cache.reserve(5)
+        keys, values = cache.append(third, fourth)
+    assert cache.max_length == cache.length == 5
+    assert torch.equal(keys, torch.cat([first, third], 2))
+    assert torch.equal(values, torch.cat([second, fourth], 2))
+
+
+def test_another_device_is_refused():
+    with no_record(), pytest.raises(ShapeError, match="given keys on meta, expected them on cpu"):
+        KeyValueCache(2, 3, 3, 4).append(*(tensor.to("meta") for tensor in tokens(1)))

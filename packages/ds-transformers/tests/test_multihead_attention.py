@@ -8,6 +8,7 @@ from ds_core.interop import as_torch
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_transformers import MultiheadAttention
+from ds_transformers.attentions.lanes import LANES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ def test_twin_over_all_masks_and_results(mask, padding, appended):
     arguments = {"add_bias_kv": appended, "add_zero_attn": appended, "batch_first": appended}
     inputs = random_inputs(keys=4, batch_first=appended)
     ways = [(True, True), (True, False), (False, True)]
-    for (need_weights, averaged), lane in itertools.product(ways, ["vectorized", "tiled"]):
+    for (need_weights, averaged), lane in itertools.product(ways, LANES):
         check_twin(
             MultiheadAttention(6, 2, **arguments, implementation=lane),
             torch.nn.MultiheadAttention(6, 2, **arguments),
@@ -157,7 +158,7 @@ def test_gradients(averaged, dropout, batch_first):
     )
 
 
-@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+@pytest.mark.parametrize("implementation", list(LANES))
 def test_gradients_without_weights(implementation):
     layer = MultiheadAttention(6, 2, 0.3, kdim=3, vdim=5, implementation=implementation)
     inputs = random_inputs(widths=(6, 3, 5))
@@ -217,7 +218,7 @@ def test_is_causal_is_believed_where_torch_believes_it(keys, appended, padded, n
         options["key_padding_mask"] = torch.arange(keys) > torch.tensor([[1], [keys]])
     arguments = {"add_bias_kv": appended, "add_zero_attn": appended}
     inputs = random_inputs(keys=keys)
-    for lane in ("vectorized", "tiled"):
+    for lane in LANES:
         ours = MultiheadAttention(6, 2, **arguments, implementation=lane)
         check_twin(ours, torch.nn.MultiheadAttention(6, 2, **arguments), *inputs, kwargs=options, modes=["train"])
 
@@ -255,7 +256,7 @@ def test_inside_a_torch_model():
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+@pytest.mark.parametrize("implementation", list(LANES))
 def test_a_gradient_of_weights_that_were_not_returned(implementation):
     layer = MultiheadAttention(6, 2, implementation=implementation, dtype=torch.float64)
     with record():

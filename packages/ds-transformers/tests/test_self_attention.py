@@ -1,4 +1,6 @@
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,26 +8,22 @@ from ds_core import Recompute, ShapeError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import KeyValueCache, SelfAttention
+from ds_transformers.attentions.lanes import LANES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-LANES = ["vectorized", "tiled"]
+# pytest's importlib mode puts no folder on the path
+sys.path.append(str(Path(__file__).parent))
+
+from attention_twins import TorchSelfAttention
+
+COMPILED = ["vectorized", "tiled"]  # "loops" looks at numbers
 
 
-class TorchSelfAttention(torch.nn.MultiheadAttention):
-    """PyTorch's layer with one input, so that it is comparable."""
-
-    def __init__(self, embed_dim, num_heads, causal=False, bias=True):
-        super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
-        self.causal = causal
-
-    def forward(self, x, key_padding_mask=None):
-        length = x.shape[1]
-        mask = torch.ones(length, length, dtype=torch.bool).triu(1) if self.causal else None
-        return super().forward(x, x, x, key_padding_mask, need_weights=False, attn_mask=mask)[0]
+every_lane = pytest.mark.parametrize("implementation", list(LANES))
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 def test_worked_example(implementation):
     def matrix(*rows):
         return torch.tensor(rows, dtype=torch.float64)
@@ -53,7 +51,7 @@ def test_worked_example(implementation):
     same(dx, matrix([8.5599, -3.3521], [-0.2677, 1.0599]), 5e-5)
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 3])
@@ -64,13 +62,13 @@ def test_gradients_and_twin_over_all_arguments(num_heads, bias, causal, implemen
     check_twin(layer, TorchSelfAttention(6, num_heads, causal, bias), x)
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 @pytest.mark.parametrize("dropout", [0.3, 1.0])
 def test_gradients_under_dropout(dropout, implementation):
     check_layer(SelfAttention(6, 2, causal=True, dropout=dropout, implementation=implementation), torch.randn(2, 5, 6))
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 def test_padding_is_not_seen(implementation):
     layer = SelfAttention(6, 2, implementation=implementation)
     x = torch.randn(2, 5, 6)
@@ -81,7 +79,7 @@ def test_padding_is_not_seen(implementation):
         torch.testing.assert_close(layer(x, key_padding_mask=padding)[1, :3], layer(x[1:, :3])[0])
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 @pytest.mark.parametrize("length", [0, 1])
 def test_no_token_and_one(length, implementation):
     check_layer(
@@ -110,7 +108,7 @@ def test_a_generator_leaves_the_default_one_alone():
     assert torch.equal(first.out_proj.weight, second.out_proj.weight)
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 @pytest.mark.parametrize("place", [0, 3, 6])
 def test_causal_means_no_gradient_to_the_future(place, implementation):
     layer = SelfAttention(6, 2, causal=True, implementation=implementation)
@@ -128,7 +126,11 @@ def test_causal_means_no_gradient_to_the_future(place, implementation):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(pieces=st.lists(st.integers(0, 4), min_size=1, max_size=6), room=st.integers(0, 3), lane=st.sampled_from(LANES))
+@given(
+    pieces=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    room=st.integers(0, 3),
+    lane=st.sampled_from(list(LANES)),
+)
 def test_with_a_cache_pieces_equal_the_whole(pieces, room, lane):
     layer = SelfAttention(6, 3, causal=True, implementation=lane).double()
     length = sum(pieces)
@@ -187,7 +189,7 @@ def test_work_not_needed_is_not_done():
     assert all(tensor.grad is None for tensor in layer.parameters())
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@pytest.mark.parametrize("implementation", COMPILED)
 def test_traced_as_one_graph(implementation):
     layer = SelfAttention(6, 2, causal=True, dropout=0.2, implementation=implementation).eval()
     x, dy = torch.randn(2, 2, 5, 6)
@@ -205,7 +207,7 @@ def test_traced_as_one_graph(implementation):
     torch.testing.assert_close([tensor.grad for tensor in layer.parameters()], gradients)
 
 
-@pytest.mark.parametrize("implementation", LANES)
+@every_lane
 def test_bfloat16(implementation):
     layer = SelfAttention(8, 2, causal=True, implementation=implementation, dtype=torch.bfloat16)
     x = torch.randn(2, 5, 8, dtype=torch.bfloat16)

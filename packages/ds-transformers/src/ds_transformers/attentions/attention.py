@@ -91,10 +91,12 @@ def attention_backward(
     return dq.view(query.shape), dk.view(key.shape), dv.view(value.shape)
 
 
-def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None = None) -> Tensor:
+def base2_scores(
+    q: Tensor, k: Tensor, scale: float | None, added: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """log2(e) S with S_ij = scale sum_d Q_id K_jd (1), plus `added`: q (N, Tq, D), k (N, Tk, D) -> (N, Tq, Tk).
 
-    `added` is in base 2 too, and broadcast.
+    `added` is in base 2 too, and broadcast; `out` is where the scores are written, if not into a new tensor.
 
     In base 2, because torch.exp2 takes a third of the time of torch.exp on CPU, and the factor costs nothing here.
     In float32 at least: the exponential of a score rounded to bfloat16 would be off by several per cent.
@@ -102,8 +104,8 @@ def base2_scores(q: Tensor, k: Tensor, scale: float | None, added: Tensor | None
     factor = LOG2_E * (1 / math.sqrt(q.shape[2]) if scale is None else scale)
     q, k = q.to(wide_dtype(q)), k.to(wide_dtype(k))
     if added is None:
-        return torch.bmm(q * factor, k.transpose(1, 2))
-    return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor)
+        return torch.bmm(q * factor, k.transpose(1, 2), out=out)
+    return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor, out=out)
 
 
 def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,12 +150,16 @@ def add_mask(scores: Tensor, mask: Tensor) -> None:
         scores.add_(added, alpha=LOG2_E)
 
 
-def centred_gradients(do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None, scale: float) -> Tensor:
+def centred_gradients(
+    do: Tensor, v: Tensor, delta: Tensor, keep: Tensor | None, scale: float, out: Tensor | None = None
+) -> Tensor:
     """scale (dP_ij - delta_i): do (N, Tq, V), v (N, Tk, V), delta (N, Tq, 1), keep (B, H, Tq, Tk) -> (N, Tq, Tk)."""
     do, v = do.to(delta.dtype), v.to(delta.dtype)
     if keep is None:
-        return torch.baddbmm(delta, do, v.transpose(1, 2), beta=-scale, alpha=scale)  # one pass instead of three
-    dp = torch.bmm(do, v.transpose(1, 2)).mul_(keep.flatten(0, 1))  # dP_ij = keep_ij sum_c dO_ic V_jc         (5)
+        return torch.baddbmm(delta, do, v.transpose(1, 2), beta=-scale, alpha=scale, out=out)  # one pass, not three
+    dp = torch.bmm(do, v.transpose(1, 2), out=out).mul_(
+        keep.flatten(0, 1)
+    )  # dP_ij = keep_ij sum_c dO_ic V_jc         (5)
     return dp.sub_(delta).mul_(scale)
 
 

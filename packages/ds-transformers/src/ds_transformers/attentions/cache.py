@@ -57,16 +57,28 @@ class KeyValueCache:
         self._length = length
 
     def select(self, rows: Tensor) -> None:
-        """Example i goes on from the tokens of example rows[i], rows (B,) int64: what a beam search asks for.
+        """Example i goes on from the tokens of example rows[i], rows (B',) int64: what a beam search asks for.
+
+        The cache then has B' examples: fewer where some are done with.
 
         Raises:
-            ShapeError: another number of rows.
+            ShapeError: rows that are no list of numbers.
         """
-        if tuple(rows.shape) != (self._key.shape[0],):
-            raise ShapeError(f"{self!r}: given rows {tuple(rows.shape)}, expected ({self._key.shape[0]},)")
-        for buffer in (self._key, self._value):
-            filled = buffer[:, :, : self._length]
-            filled.copy_(filled.index_select(0, rows))
+        if rows.dim() != 1 or rows.is_floating_point():
+            raise ShapeError(f"{self!r}: given rows {tuple(rows.shape)} of {rows.dtype}, expected (B,) of int64")
+        self._key, self._value = (self._moved(buffer, rows, self.max_length) for buffer in (self._key, self._value))
+
+    def reserve(self, max_length: int) -> None:
+        """Make room for `max_length` tokens in all, if there is less; those that it holds are copied."""
+        if max_length > self.max_length:
+            self._key, self._value = (self._moved(buffer, None, max_length) for buffer in (self._key, self._value))
+
+    def _moved(self, buffer: Tensor, rows: Tensor | None, max_length: int) -> Tensor:
+        filled = buffer[:, :, : self._length]
+        filled = filled if rows is None else filled.index_select(0, rows)
+        moved = buffer.new_empty(filled.shape[0], buffer.shape[1], max_length, buffer.shape[3])
+        moved[:, :, : self._length] = filled
+        return moved
 
     def append(self, key: Tensor, value: Tensor, owner: Any = None) -> tuple[Tensor, Tensor]:
         """Write T new tokens, key and value (B, H, T, D); returns those of all tokens so far, (B, H, L, D).
@@ -78,7 +90,7 @@ class KeyValueCache:
                 of two models, in one cache would be nonsense.
 
         Raises:
-            ShapeError: another batch, number of heads, width or dtype; or no room for T more tokens.
+            ShapeError: another batch, number of heads, width, dtype or device; or no room for T more tokens.
             RuntimeError: where the engine records, or autograd is on.
             ValueError: the cache holds tokens of another layer.
         """
@@ -99,6 +111,8 @@ class KeyValueCache:
             )
         if key.dtype != self._key.dtype or value.dtype != self._key.dtype:
             raise ShapeError(f"KeyValueCache: given dtypes {key.dtype}, {value.dtype}, expected {self._key.dtype}")
+        if key.device != self._key.device or value.device != self._key.device:
+            raise ShapeError(f"KeyValueCache: given keys on {key.device}, expected them on {self._key.device}")
         start, end = self._length, self._length + new
         if end > self.max_length:
             raise ShapeError(

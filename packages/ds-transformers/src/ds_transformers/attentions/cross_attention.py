@@ -1,7 +1,10 @@
 """Multi-head attention to another sequence: a decoder's to the encoder's output. Theory: docs/cross_attention.md."""
 
+from typing import NamedTuple
+
 import torch
-from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter, recording
+from ds_core.engine.trace import describe
 from ds_core.initializers import xavier_uniform_
 from einops import rearrange
 from torch import Tensor
@@ -15,9 +18,20 @@ from ds_transformers.attentions.lanes import (
     merge_heads,
     split_heads,
 )
-from ds_transformers.attentions.masks import check_causal, merge_masks
+from ds_transformers.attentions.masks import check_masks, merge_masks
 
 # B = batch, H = heads, G = heads of keys and values, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
+
+
+class Kept(NamedTuple):
+    """What a forward under `record()` keeps: `Kept(*entry.saved)` of its entry in the trace."""
+
+    inputs: tuple[Tensor, Tensor]  # x and memory
+    heads: tuple[Tensor, Tensor, Tensor]  # query, key, value
+    merged: Tensor  # the heads' outputs, side by side
+    of_lane: Tensor  # what the implementation keeps: the probabilities (B, H, Tq, Tk), unless it is "tiled"
+    masks: tuple[Tensor | None, Tensor | None]  # of attention, and of dropout
+    layout: tuple[bool, bool]  # whether there is a batch, and whether it comes first
 
 
 class CrossAttention(Module):
@@ -92,32 +106,33 @@ class CrossAttention(Module):
 
         Raises:
             ShapeError: inputs or masks that do not fit, a projected memory of another batch.
-            ValueError: `is_causal` though the mask is another; a memory projected by another layer.
-            RuntimeError: `is_causal` without an `attn_mask`.
+            ValueError: `is_causal` though the mask is another; a memory projected by another layer, or beside an
+                `attn_mask` where x has several rows for each of its.
+            RuntimeError: `is_causal` without an `attn_mask`; a projected memory where autograd is on or the engine
+                records.
         """
         self._check(x, memory)
-        check_causal(self, attn_mask, is_causal)
         if isinstance(memory, ProjectedMemory):
-            return self._forward_projected(x, memory, key_padding_mask, attn_mask)
+            return self._forward_projected(x, memory, key_padding_mask, attn_mask, is_causal)
         batched = x.dim() == 3
         if not batched:
             x, memory = x.unsqueeze(0), memory.unsqueeze(0)
-            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         batch_first = self.batch_first or not batched
         query = self._query(x, batch_first)
         key, value = self._key_and_value(memory, batch_first)
-        mask = merge_masks(self, query, key.shape[2], key_padding_mask, attn_mask)
+        check_masks(self, query, key.shape[2], key_padding_mask, attn_mask, is_causal, batched)
+        mask = merge_masks(query, key_padding_mask, attn_mask)
         keep = draw_keep(query, key.shape[2], self.dropout if self.training else 0.0)
         output, kept = attend(self.implementation, query, key, value, mask=mask, keep=keep)
         merged = merge_heads(output, batch_first)
-        self.save((x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first))
+        self.save(*Kept((x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first)))
         y = self.out_proj.forward(merged)
         return y if batched else y.squeeze(0)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
         """dy -> dx, dmemory, shaped as x and memory."""
         dmerged = self.out_proj.backward(dy if dy is None or dy.dim() == 3 else dy.unsqueeze(0))
-        (x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first) = self.saved()
+        (x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first) = Kept(*self.saved())
         bias = self.in_proj_bias
         needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
         if dmerged is None or not any(needs):
@@ -144,25 +159,48 @@ class CrossAttention(Module):
         """memory (B, Tk, E) -> its keys and values, to be computed once where many x follow; not for training.
 
         Raises:
+            ShapeError: a memory without a batch, or of another width.
             RuntimeError: where autograd is on or the engine records: use it under `no_record()`.
         """
-        if torch.is_grad_enabled():
-            raise RuntimeError(f"{self!r}: a projected memory keeps nothing for a backward; call it under no_record()")
+        self._check_projected_use()
+        if memory.dim() != 3 or memory.shape[2] != self.embed_dim:
+            axes = "B, T" if self.batch_first else "T, B"
+            raise ShapeError(
+                f"{describe(self)}: given memory {tuple(memory.shape)}, expected ({axes}, {self.embed_dim})"
+            )
         return ProjectedMemory(*self._key_and_value(memory, self.batch_first), owner=self)
 
     def _forward_projected(
-        self, x: Tensor, memory: ProjectedMemory, key_padding_mask: Tensor | None, attn_mask: Tensor | None
+        self,
+        x: Tensor,
+        memory: ProjectedMemory,
+        key_padding_mask: Tensor | None,
+        attn_mask: Tensor | None,
+        is_causal: bool,
     ) -> Tensor:
+        self._check_projected_use()
         batch = memory.key.shape[0]
         query = self._query(x, self.batch_first)  # (B w, H, Tq, D)
         width = query.shape[0] // batch if batch else 1
+        if width > 1 and attn_mask is not None:
+            raise ValueError(
+                f"{describe(self)}: given an attn_mask and {width} rows of x for each of the memory's, expected no mask"
+            )
         # the hypotheses of a sentence become queries of one example: its memory is not copied for each
         query = rearrange(query, "(b w) h t d -> b h (w t) d", w=width)
-        mask = merge_masks(self, query, memory.key.shape[2], key_padding_mask, attn_mask)
-        output, _ = attend(self.implementation, query, memory.key, memory.value, mask=mask)
+        check_masks(self, query, memory.key.shape[2], key_padding_mask, attn_mask, is_causal)
+        mask = merge_masks(query, key_padding_mask, attn_mask)
+        keep = draw_keep(query, memory.key.shape[2], self.dropout if self.training else 0.0)
+        output, _ = attend(self.implementation, query, memory.key, memory.value, mask=mask, keep=keep)
         output = rearrange(output, "b h (w t) d -> (b w) h t d", w=width)
         y: Tensor = self.out_proj.forward(merge_heads(output, self.batch_first))
         return y
+
+    def _check_projected_use(self) -> None:
+        if recording() or torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{describe(self)}: a projected memory keeps nothing for a backward; use it under no_record()"
+            )
 
     def _query(self, x: Tensor, batch_first: bool) -> Tensor:
         bias = None if self.in_proj_bias is None else self.in_proj_bias[: self.embed_dim]
@@ -179,12 +217,14 @@ class CrossAttention(Module):
         batch = 0 if self.batch_first else 1
         if isinstance(memory, ProjectedMemory):
             if memory.owner is not self:
-                raise ValueError(f"{self!r}: given a memory that another layer projected; use this layer's project()")
-            rows, given = memory.key.shape[0], tuple(x.shape)
-            whole = x.dim() == 3 and (x.shape[batch] == rows or (rows > 0 and x.shape[batch] % rows == 0))
-            if not whole or x.shape[2] != self.embed_dim:
+                raise ValueError(
+                    f"{describe(self)}: given a memory that another layer projected; use this layer's project()"
+                )
+            rows = memory.key.shape[0]
+            fits = x.dim() == 3 and x.shape[2] == self.embed_dim
+            if not fits or (x.shape[batch] != rows and (x.shape[batch] == 0 or x.shape[batch] % max(1, rows) != 0)):
                 raise ShapeError(
-                    f"{self!r}: given x {given} and a projected memory of {rows} examples, expected "
+                    f"{describe(self)}: given x {tuple(x.shape)} and a projected memory of {rows} examples, expected "
                     f"({axes}, {self.embed_dim}) with B a multiple of {rows}"
                 )
             return
@@ -192,7 +232,7 @@ class CrossAttention(Module):
         fits = fits and x.shape[-1] == memory.shape[-1] == self.embed_dim
         if not fits or (x.dim() == 3 and x.shape[batch] != memory.shape[batch]):
             raise ShapeError(
-                f"{self!r}: given x {tuple(x.shape)} and memory {tuple(memory.shape)}, expected ({axes}, "
+                f"{describe(self)}: given x {tuple(x.shape)} and memory {tuple(memory.shape)}, expected ({axes}, "
                 f"{self.embed_dim}) with one B, or (T, {self.embed_dim}) for both"
             )
 

@@ -12,6 +12,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from ds_transformers.attentions.attention import attention, attention_backward
+from ds_transformers.attentions.loop_attention import loop_attention, loop_attention_backward
 from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
 
 # B = batch, H = heads, G = heads of keys and values, r = H / G, Tq = queries, Tk = keys, D = width of a head
@@ -21,6 +22,7 @@ Pair = tuple[Callable[..., Any], Callable[..., Any]]
 LANES: dict[str, Pair] = {
     "vectorized": (attention, attention_backward),
     "tiled": (tiled_attention, tiled_attention_backward),
+    "loops": (loop_attention, loop_attention_backward),
 }
 
 
@@ -37,11 +39,13 @@ def attend(lane: str, query: Tensor, key: Tensor, value: Tensor, **options: Any)
         The output (B, H, Tq, D), and what the implementation keeps for `attend_backward`.
     """
     shared = query.shape[1] // key.shape[1]
-    if shared > 1 and query.shape[2] == 1 and options.get("mask") is None and options.get("keep") is None:
-        # One query, as when a text is written: heads that share keys are rows of one product, and nothing is copied.
-        rows = rearrange(query, "b (g r) 1 d -> b g r d", r=shared)
-        output, kept = LANES[lane][0](rows, key, value, scale=options.get("scale"))
-        return rearrange(output, "b g r d -> b (g r) 1 d"), rearrange(kept, "b g r k -> b (g r) 1 k")
+    if shared > 1 and _see_the_same(query, **options):
+        # As when a text is written, one token at a time: heads that share keys are rows of one product, and nothing is
+        # copied.
+        rows = rearrange(query, "b (g r) q d -> b g (r q) d", r=shared)
+        output, kept = LANES[lane][0](rows, key, value, mask=options.get("mask"), scale=options.get("scale"))
+        output, kept = (rearrange(t, "b g (r q) x -> b (g r) q x", r=shared) for t in (output, kept))
+        return output, kept
     return LANES[lane][0](query, repeat_heads(key, shared), repeat_heads(value, shared), **options)  # type: ignore[no-any-return]
 
 
@@ -53,6 +57,11 @@ def attend_backward(
     repeated = (repeat_heads(key, shared), repeat_heads(value, shared))
     dquery, dkey, dvalue = LANES[lane][1](dout, query, *repeated, output, kept, **options)
     return dquery, repeat_heads_backward(dkey, shared), repeat_heads_backward(dvalue, shared)
+
+
+def _see_the_same(query: Tensor, mask: Tensor | None = None, causal: bool = False, keep: Any = None, **_: Any) -> bool:
+    """Whether all queries of all heads of an example see the same keys, as at the end of a text, or all but padding."""
+    return (not causal or query.shape[2] == 1) and keep is None and (mask is None or mask.shape[-3:-1] == (1, 1))
 
 
 def repeat_heads(x: Tensor, shared: int) -> Tensor:

@@ -6,39 +6,57 @@ from typing import Any
 
 import torch
 from ds_core import ShapeError
+from ds_core.engine.trace import describe
 from einops import rearrange
 from torch import Tensor
 
 # B = batch, H = heads, Tq = queries, Tk = keys
 
 
-def merge_masks(
-    layer: Any, query: Tensor, keys: int, key_padding_mask: Tensor | None, attn_mask: Tensor | None
-) -> Tensor | None:
-    """Masks as torch.nn takes them -> one as `attention` takes it, (B or 1, H or 1, Tq or 1, Tk).
+def check_masks(
+    layer: Any,
+    query: Tensor,
+    keys: int,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool = False,
+    batched: bool = True,
+) -> None:
+    """Raise where the masks do not fit, or `is_causal` says of `attn_mask` what is not so.
 
     Args:
         layer: whose inputs these are, for messages.
-        query: (B, H, Tq, D).
+        query: (B, H, Tq, D), with B = 1 where the input has no batch.
         keys: Tk.
-        key_padding_mask: (B, Tk), boolean with True for keys to ignore, or floating and added.
+        key_padding_mask: (B, Tk) or, not `batched`, (Tk,), boolean with True for keys to ignore, or floating and added.
         attn_mask: (Tq, Tk) or (B H, Tq, Tk), boolean with True for keys not to see, or floating and added.
+
+    Raises:
+        ShapeError: another shape, another device, or neither boolean nor floating; also where the mask is not read.
+        RuntimeError, ValueError: as `check_causal`.
+    """
+    batch, heads, queries, _ = query.shape
+    if attn_mask is not None:
+        _check_mask(layer, "attn_mask", attn_mask, [(queries, keys), (batch * heads, queries, keys)], query)
+    if key_padding_mask is not None:
+        _check_mask(layer, "key_padding_mask", key_padding_mask, [(batch, keys) if batched else (keys,)], query)
+    check_causal(layer, attn_mask, is_causal)
+
+
+def merge_masks(query: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
+    """Masks that `check_masks` has let pass -> one as `attention` takes it, (B or 1, H or 1, Tq or 1, Tk).
 
     Returns:
         Boolean, True where a query may see a key, where all that is given is boolean; otherwise floating, to be added.
-
-    Raises:
-        ShapeError: another shape, another device, or neither boolean nor floating.
     """
-    batch, heads, queries, _ = query.shape
     masks = []
     if attn_mask is not None:
-        _check_mask(layer, "attn_mask", attn_mask, [(queries, keys), (batch * heads, queries, keys)], query)
         several = attn_mask.dim() == 3
+        heads = query.shape[1]
         masks.append(rearrange(attn_mask, "(b h) q k -> b h q k", h=heads) if several else attn_mask[None, None])
     if key_padding_mask is not None:
-        _check_mask(layer, "key_padding_mask", key_padding_mask, [(batch, keys)], query)
-        masks.append(rearrange(key_padding_mask, "b k -> b 1 1 k"))
+        padding = key_padding_mask if key_padding_mask.dim() == 2 else key_padding_mask.unsqueeze(0)
+        masks.append(rearrange(padding, "b k -> b 1 1 k"))
     if not masks:
         return None
     if all(mask.dtype == torch.bool for mask in masks):
@@ -81,18 +99,19 @@ def check_causal(layer: Any, attn_mask: Tensor | None, is_causal: bool) -> None:
 
     Raises:
         RuntimeError: there is no mask.
-        ValueError: it is another mask. (Not while compiling, when masks have no values yet.)
+        ValueError: it is another mask. (Not while compiling or on the meta device, where it has no values.)
     """
     if not is_causal:
         return
     if attn_mask is None:
-        raise RuntimeError(f"{layer!r}: is_causal says that attn_mask is the causal mask, but none was given")
-    if torch.compiler.is_compiling() or _KNOWN.holds(attn_mask):
+        raise RuntimeError(f"{describe(layer)}: is_causal says that attn_mask is the causal mask, but none was given")
+    if torch.compiler.is_compiling() or attn_mask.is_meta or _KNOWN.holds(attn_mask):
         return
     if not is_causal_mask(attn_mask):
         raise ValueError(
-            f"{layer!r}: is_causal=True contradicts attn_mask {tuple(attn_mask.shape)}, which hides other keys than "
-            "those after the query; leave is_causal out, or give the causal mask"
+            f"{describe(layer)}: is_causal=True contradicts attn_mask {tuple(attn_mask.shape)}, which is not the "
+            "causal mask (True or -inf for the keys after the query, False or 0 for the others); give that one, or "
+            "leave is_causal out"
         )
     _KNOWN.remember(attn_mask)
 
@@ -101,7 +120,9 @@ def resolve_causal(mask: Tensor | None, is_causal: bool | None) -> bool:
     """The `is_causal` of a stack of layers: None finds out whether the mask is the causal one, as torch.nn's do."""
     if is_causal is not None:
         return is_causal
-    if mask is None or mask.dim() != 2 or mask.shape[0] != mask.shape[1] or torch.compiler.is_compiling():
+    if mask is None or mask.dim() != 2 or mask.shape[0] != mask.shape[1]:
+        return False
+    if torch.compiler.is_compiling() or mask.is_meta:
         return False
     if _KNOWN.holds(mask):
         return True
@@ -138,10 +159,10 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _check_mask(layer: Any, name: str, mask: Tensor, shapes: list[tuple[int, ...]], query: Tensor) -> None:
     if tuple(mask.shape) not in shapes:
         expected = " or ".join(map(str, dict.fromkeys(shapes)))
-        raise ShapeError(f"{layer!r}: given {name} {tuple(mask.shape)}, expected {expected}")
+        raise ShapeError(f"{describe(layer)}: given {name} {tuple(mask.shape)}, expected {expected}")
     if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise ShapeError(f"{layer!r}: given {name} of {mask.dtype}, expected torch.bool or a floating dtype")
+        raise ShapeError(f"{describe(layer)}: given {name} of {mask.dtype}, expected torch.bool or a floating dtype")
     if mask.device != query.device:
         raise ShapeError(
-            f"{layer!r}: given {name} on {mask.device}, expected it on {query.device}, where the inputs are"
+            f"{describe(layer)}: given {name} on {mask.device}, expected it on {query.device}, where the inputs are"
         )

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from ds_core.engine.trace import describe
 from ds_core.initializers import xavier_normal_, xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
-from ds_transformers.attentions.masks import check_causal, merge_masks, nothing_is_nan, seen_from_the_start
+from ds_transformers.attentions.masks import check_masks, merge_masks, nothing_is_nan, seen_from_the_start
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
 
@@ -117,7 +118,6 @@ class MultiheadAttention(Module):
             ValueError: `is_causal`, but the mask hides other keys.
         """
         self._check(query, key, value)
-        check_causal(self, attn_mask, is_causal)
         batched = query.dim() == 3
         inputs = (query, key, value) if batched else (query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
         layout = "b t" if self.batch_first or not batched else "t b"
@@ -125,10 +125,9 @@ class MultiheadAttention(Module):
             rearrange(linear(x, weight, bias), f"{layout} (h d) -> b h t d", h=self.num_heads).contiguous()
             for x, weight, bias in zip(inputs, *self._projections(), strict=True)
         )
-        if key_padding_mask is not None and not batched:
-            key_padding_mask = key_padding_mask.unsqueeze(0)
+        check_masks(self, q, k.shape[2], key_padding_mask, attn_mask, is_causal, batched)
         trusted = is_causal and key_padding_mask is None and not need_weights
-        mask = merge_masks(self, q, k.shape[2], key_padding_mask, None if trusted else attn_mask)
+        mask = merge_masks(q, key_padding_mask, None if trusted else attn_mask)
         k, v, mask = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_seen(mask)
         if mask is not None and need_weights:
             mask = nothing_is_nan(mask, q.dtype)
@@ -158,7 +157,7 @@ class MultiheadAttention(Module):
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
         inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
         if dweights is not None and averaged is None:
-            raise ValueError(f"{self!r}: dweights given, but forward returned no weights")
+            raise ValueError(f"{describe(self)}: dweights given, but forward returned no weights")
         own = (*self._projections()[0], self.in_proj_bias, self.bias_k, self.bias_v)
         needed = input_gradient or any(tensor is not None and tensor.requires_grad for tensor in own)
         if (dout is None and dweights is None) or not needed:
@@ -254,8 +253,8 @@ class MultiheadAttention(Module):
         if not fits:
             axes = "B, T" if self.batch_first else "T, B"
             raise ShapeError(
-                f"{self!r}: given query {shapes[0]}, key {shapes[1]}, value {shapes[2]}, expected ({axes}, width) or "
-                f"(T, width) with widths {widths}, one B, and the T of key and value equal"
+                f"{describe(self)}: given query {shapes[0]}, key {shapes[1]}, value {shapes[2]}, expected "
+                f"({axes}, width) or (T, width) with widths {widths}, one B, and the T of key and value equal"
             )
 
     def extra_repr(self) -> str:

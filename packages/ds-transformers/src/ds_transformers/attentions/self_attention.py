@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module, ShapeError, accumulate, linear, linear_backward, parameter
+from ds_core.engine.trace import describe
 from ds_core.initializers import xavier_uniform_
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ds_transformers.attentions.lanes import (
     merge_heads,
     split_heads,
 )
-from ds_transformers.attentions.masks import add_bias, check_causal, merge_masks
+from ds_transformers.attentions.masks import add_bias, check_masks, merge_masks
 
 # B = batch, H = heads, G = heads of keys and values, T = time, D = width of a head, E = embed_dim = H D, P = E + 2 G D
 
@@ -114,15 +115,15 @@ class SelfAttention(Module):
         batch_first = self.batch_first or not batched
         packed = linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, P)
         query, key, value = (split_heads(p, self.head_dim, batch_first) for p in torch.split(packed, self._sizes, 2))
+        if cache is None:
+            check_masks(self, query, key.shape[2], key_padding_mask, attn_mask, is_causal, batched)
         offset = 0 if cache is None else cache.length
         if self.rotary is not None:
             query, key = self.rotary.rotate(query, offset), self.rotary.rotate(key, offset)
         own = (query, key, value)
         if cache is not None:
             key, value = cache.append(key, value, owner=self)
-        if key_padding_mask is not None and not batched:
-            key_padding_mask = key_padding_mask.unsqueeze(0)
-        mask = merge_masks(self, query, key.shape[2], key_padding_mask, None if is_causal else attn_mask)
+        mask = merge_masks(query, key_padding_mask, None if is_causal else attn_mask)
         if self.alibi is not None:
             mask = add_bias(self.alibi.bias(query.shape[2], key.shape[2], query), mask)
         options = {
@@ -165,16 +166,17 @@ class SelfAttention(Module):
         if x.dim() not in (2, 3) or x.shape[-1] != self.embed_dim:
             axes = "B, T" if self.batch_first else "T, B"
             raise ShapeError(
-                f"{self!r}: given input of shape {tuple(x.shape)}, expected ({axes}, {self.embed_dim}) or "
+                f"{describe(self)}: given input of shape {tuple(x.shape)}, expected ({axes}, {self.embed_dim}) or "
                 f"(T, {self.embed_dim})"
             )
         if cache is None:
-            check_causal(self, attn_mask, is_causal)
             return
         if not (self.causal or is_causal):
-            raise ValueError(f"{self!r}: a cache needs causal=True: tokens before may not see those that come later")
+            raise ValueError(
+                f"{describe(self)}: a cache needs causal=True: tokens before may not see those that come later"
+            )
         if key_padding_mask is not None or attn_mask is not None:
-            raise ValueError(f"{self!r}: a cache and a mask cannot be given together")
+            raise ValueError(f"{describe(self)}: a cache and a mask cannot be given together")
 
     def extra_repr(self) -> str:
         grouped = "" if self.num_kv_heads == self.num_heads else f"num_kv_heads={self.num_kv_heads}, "
