@@ -101,11 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     text = table(sentences())
     if options.check:
-        same = FILE.exists() and FILE.read_text(encoding="utf-8") == text
+        same = FILE.exists() and FILE.read_bytes() == text.encode()
         print(f"{FILE.relative_to(ROOT)} is {'what' if same else 'not what'} tools/parallel_corpus.py writes")
         return 0 if same else 1
     FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(text, encoding="utf-8", newline="\n")
+    FILE.write_bytes(text.encode())
     print(f"{FILE.relative_to(ROOT)}: {text.count(chr(10)) - 1} sentences in {len(Four._fields)} languages")
     return 0
 

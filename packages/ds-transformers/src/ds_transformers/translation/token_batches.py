@@ -70,7 +70,7 @@ class TokenBatches:
         self.device = None if device is None else torch.device(device)
         self._source = _Ragged(source, pad, "source")
         self._target = _Ragged(target, pad, "target")
-        self._lengths = torch.maximum(self._source.lengths, self._target.lengths + 1)
+        self._lengths = torch.maximum(self._source.lengths, self._target.lengths + 1)  # (2)
         self._check_lengths()
         self._order: tuple[int, Tensor, Tensor] | None = None
         growing, self._in_order = torch.sort(self._lengths, stable=True)
@@ -122,7 +122,7 @@ class TokenBatches:
         """
         rows = self._rows(index)
         own, every = (int((self._target.lengths[each] + 1).sum()) for each in (self._own(rows), rows))
-        return self.world_size * own / every  # w_r = W n_r / n                                               (2)
+        return self.world_size * own / every  # w_r = W n_r / n                                               (4)
 
     def batch(self, index: int) -> TokenBatch:
         """This process's part of batch `index` >= 0.

@@ -1,6 +1,5 @@
 """Sentences to token numbers and back: byte-level BPE. Theory: docs/translation_data.md."""
 
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def _encodable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"a sentence has no UTF-8 form: {text[error.start]!r} at position {error.start}") from error
-    return unicodedata.normalize("NFC", text)  # here as well, because the library's Unicode is older than Python's
+    return text
 
 
 def _readable(number: int, piece: bytes) -> str:
