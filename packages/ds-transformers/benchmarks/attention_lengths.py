@@ -111,6 +111,7 @@ def left_out(lane: str, length: int, before: dict[int, Measured], options: argpa
 
 
 def plot(found: dict[str, dict[int, Measured]], path: str) -> None:
+    ticks = sorted(set().union(*found.values()))
     figure = new_figure(10, 4.5)
     times, memory = figure.subplots(1, 2)
     for lane, lengths in found.items():
@@ -122,6 +123,7 @@ def plot(found: dict[str, dict[int, Measured]], path: str) -> None:
     for axis in (times, memory):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
+        axis.set_xticks(ticks, [str(length) for length in ticks], rotation=45)
         axis.set_xlabel("length")
         axis.grid(alpha=0.3)
         axis.legend()

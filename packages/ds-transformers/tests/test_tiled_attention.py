@@ -54,6 +54,60 @@ def test_the_same_whatever_the_tiles(cached, rows, causal, monkeypatch):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("queries", "keys"), [(20, 20), (7, 20), (20, 7)])
+@pytest.mark.parametrize("mask", ["none", "boolean", "floating"])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_same_where_keys_are_many(dropped, mask, queries, keys, causal, monkeypatch):
+    """Beyond so many keys the products of backward are one wider, but for a floating mask or dropout."""
+    monkeypatch.setattr(MODULE, "LONG", 5)
+    used = []
+    with_column = MODULE.with_column
+    monkeypatch.setattr(MODULE, "with_column", lambda *given: used.append(given) or with_column(*given))
+    torch.manual_seed(0)
+    inputs = long_heads(queries=queries, keys=keys)
+    kinds = {"none": None, "boolean": torch.rand(queries, keys) < 0.7, "floating": torch.randn(queries, keys).double()}
+    keep = (torch.rand(2, 3, queries, keys, dtype=torch.float64) < 0.5) * 2.0 if dropped else None
+    options = {"mask": kinds[mask], "causal": causal, "keep": keep, "scale": 0.3}
+    for found, expected in zip(tiled(*inputs, rows=6, **options), whole(*inputs, **options), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert (len(used) > 0) == (mask != "floating" and not dropped)
+
+
+def test_few_and_many_keys_compile_in_one_graph(monkeypatch):
+    monkeypatch.setattr(MODULE, "LONG", 10)
+
+    def step(query, key, value, dout):
+        with torch.no_grad():
+            return tiled(query, key, value, dout, causal=True)
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (7, 20):
+        inputs = long_heads(queries=length, keys=length)
+        torch.testing.assert_close(compiled(*inputs), step(*inputs), rtol=1e-12, atol=1e-12)
+
+
+def test_many_keys_in_bfloat16(monkeypatch):
+    """The factors of the wider products are float32: scores of bfloat16 would be off by several per cent."""
+    inputs = [tensor.bfloat16() for tensor in long_heads(queries=70, keys=70, width=16)]
+    inputs[0] *= 4
+    exact = whole(*[tensor.double() for tensor in inputs], causal=True)
+    for limit in (5, 1024):
+        monkeypatch.setattr(MODULE, "LONG", limit)
+        for found, expected in zip(tiled(*inputs, causal=True), exact, strict=True):
+            assert found.dtype == torch.bfloat16
+            assert (found.double() - expected).norm() / expected.norm() < 0.01
+
+
+@pytest.mark.parametrize(("threads", "together"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_a_tile_has_a_head_for_every_thread(threads, together, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    query = torch.empty(2, 3, 4096, 8)
+    tiles = MODULE.head_tiles(query, 4096, 128)
+    assert max((e.stop - e.start) * (h.stop - h.start) for e, h in tiles) == together
+    assert sum((e.stop - e.start) * (h.stop - h.start) for e, h in tiles) == 6
+
+
 @pytest.mark.parametrize("shape", [(20, 20), (2, 1, 1, 20), (1, 3, 20, 20), (2, 3, 20, 20), (3, 1, 1), (20,), ()])
 @pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
 def test_each_tile_takes_its_part_of_the_mask(cached, shape, monkeypatch):
@@ -81,8 +135,8 @@ def test_a_causal_tile_computes_no_score_beyond_its_diagonal(monkeypatch):
     computed = []
     products = MODULE.base2_scores
 
-    def counted(q, k, *rest):
-        scores = products(q, k, *rest)
+    def counted(q, k, *rest, **place):
+        scores = products(q, k, *rest, **place)
         computed.append(scores.numel())
         return scores
 

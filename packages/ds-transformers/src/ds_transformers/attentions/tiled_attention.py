@@ -51,9 +51,10 @@ def tiled_attention(
     diagonal = causal_mask(rows, rows, query) if causal else None
     output = query.new_empty(*query.shape[:3], value.shape[3])
     logs = query.new_empty(*query.shape[:3], 2, dtype=wide_dtype(query))
-    for heads in head_tiles(query, key.shape[2], rows):
+    tiles = head_tiles(query, key.shape[2], rows)
+    space = room(logs, tiles, rows, key.shape[2])
+    for heads in tiles:
         q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
-        space = logs.new_empty(q.shape[0] * rows * key.shape[2])
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             place = beginning(space, q.shape[0], end - start, seen)
@@ -90,12 +91,15 @@ def tiled_attention_backward(
     diagonal = causal_mask(rows, rows, query) if causal else None
     dquery = torch.empty_like(query, memory_format=torch.contiguous_format)
     dkey, dvalue = (torch.zeros(x.shape, dtype=logs.dtype, device=x.device) for x in (key, value))
-    for heads in head_tiles(query, key.shape[2], rows):
+    tiles = head_tiles(query, key.shape[2], rows)
+    space, dspace = (room(logs, tiles, rows, key.shape[2]) for _ in range(2))
+    for heads in tiles:
+        wide = None  # what the last heads had is freed before these have theirs
         q, k, v = query[heads].flatten(0, 1), key[heads].flatten(0, 1), value[heads].flatten(0, 1)  # (n, T, .)
         do, log, delta = dout[heads].flatten(0, 1), logs[heads].flatten(0, 1), deltas[heads].flatten(0, 1)
         dq, dk, dv = dquery[heads].view_as(q), dkey[heads].view_as(k), dvalue[heads].view_as(v)
-        space, dspace = (logs.new_empty(q.shape[0] * rows * key.shape[2]) for _ in range(2))
-        wide = (with_column(k, log.new_ones(())), with_column(v, log.new_ones(()))) if is_long(key, mask, keep) else None
+        if is_long(key, mask, keep):
+            wide = with_column(k, log.new_ones(())), with_column(v, log.new_ones(()))
         for start, end, seen in row_tiles(query.shape[2], key.shape[2], causal, rows):
             tile = (*heads, slice(start, end), slice(0, seen))
             place, dplace = (beginning(each, q.shape[0], end - start, seen) for each in (space, dspace))
@@ -139,9 +143,9 @@ def probabilities(
 
 
 def is_long(key: Tensor, mask: Tensor | None, keep: Tensor | None) -> bool:
-    """Whether products one wider pay. On a GPU the odd width costs more than it spares."""
+    """Whether products one wider pay. On a GPU the odd width costs more than it spares, and a compiler fuses better."""
     plain = keep is None and (mask is None or mask.dtype == torch.bool)
-    return plain and key.shape[2] > LONG and key.device.type == "cpu"
+    return plain and key.shape[2] > LONG and key.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def with_column(x: Tensor, column: Tensor, factor: float = 1.0) -> Tensor:
@@ -150,6 +154,12 @@ def with_column(x: Tensor, column: Tensor, factor: float = 1.0) -> Tensor:
     torch.mul(x.to(column.dtype), factor, out=result[:, :, :-1])
     result[:, :, -1:] = column
     return result
+
+
+def room(logs: Tensor, tiles: list[tuple[slice, slice]], rows: int, keys: int) -> Tensor:
+    """Space for the scores of the largest tile."""
+    example, head = tiles[0] if tiles else (slice(0, 0), slice(0, 0))  # the first, for only the last may be smaller
+    return logs.new_empty((example.stop - example.start) * (head.stop - head.start) * rows * keys)
 
 
 def beginning(space: Tensor, *shape: int) -> Tensor | None:
