@@ -29,7 +29,7 @@ def test_worked_example() -> None:
 
     value, (gradient,) = handwritten(TokenCrossEntropy(label_smoothing=0.2), logits, target)
     terms = [math.log(4) - 0.9 * 1.0986, math.log(5) - 0.1 * 1.3863]
-    assert terms == pytest.approx([0.3976, 1.4708], abs=6e-5)
+    assert terms == pytest.approx([0.3975, 1.4708], abs=6e-5)
     assert float(value) == pytest.approx(0.9342, abs=5e-5)
     torch.testing.assert_close(gradient, torch.tensor([[[0.075, -0.075], [0.35, -0.35]]]), rtol=0, atol=5e-5)
     torch.testing.assert_close(gradient, (p - torch.tensor([0.1, 0.9])).unsqueeze(0) / 2, rtol=0, atol=5e-5)
@@ -104,7 +104,7 @@ def test_token_cross_entropy_compiles_in_one_graph() -> None:
 def test_token_cross_entropy_says_what_is_wrong() -> None:
     with pytest.raises(ShapeError, match=r"TokenCrossEntropy.*\(2, 3, 4\).*\(2, 4\)"):
         TokenCrossEntropy()(torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64))
-    with pytest.raises(ShapeError, match=r"given logits of shape \(\)"):
+    with pytest.raises(ShapeError, match=r"given logits \(\)"):
         TokenCrossEntropy()(torch.tensor(0.0), torch.tensor(0))
     with pytest.raises(ValueError, match=r"label_smoothing=1.5, expected 0 ... 1"):
         TokenCrossEntropy(label_smoothing=1.5)

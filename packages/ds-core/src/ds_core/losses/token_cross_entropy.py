@@ -34,8 +34,8 @@ class TokenCrossEntropy(Module):
         """logits (B, T, V), target (B, T) int64 -> loss ()."""
         if logits.dim() == 0 or logits.shape[:-1] != target.shape:
             raise ShapeError(
-                f"{describe(self)}: given logits of shape {tuple(logits.shape)} and targets of shape {tuple(target.shape)}, "
-                "expected (..., V) and (...)"
+                f"{describe(self)}: given logits {tuple(logits.shape)} and targets {tuple(target.shape)}, expected "
+                "(..., V) and (...)"
             )
         self.save(logits.shape)
         loss: Tensor = self.cross_entropy.forward(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))

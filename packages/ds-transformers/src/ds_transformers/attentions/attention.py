@@ -157,9 +157,8 @@ def centred_gradients(
     do, v = do.to(delta.dtype), v.to(delta.dtype)
     if keep is None:
         return torch.baddbmm(delta, do, v.transpose(1, 2), beta=-scale, alpha=scale, out=out)  # one pass, not three
-    dp = torch.bmm(do, v.transpose(1, 2), out=out).mul_(
-        keep.flatten(0, 1)
-    )  # dP_ij = keep_ij sum_c dO_ic V_jc         (5)
+    dp = torch.bmm(do, v.transpose(1, 2), out=out)
+    dp.mul_(keep.flatten(0, 1))  # dP_ij = keep_ij sum_c dO_ic V_jc                                            (5)
     return dp.sub_(delta).mul_(scale)
 
 

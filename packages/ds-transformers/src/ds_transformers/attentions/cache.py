@@ -64,7 +64,7 @@ class KeyValueCache:
         Raises:
             ShapeError: rows that are no list of numbers.
         """
-        if rows.dim() != 1 or rows.is_floating_point():
+        if rows.dim() != 1 or rows.dtype != torch.int64:
             raise ShapeError(f"{self!r}: given rows {tuple(rows.shape)} of {rows.dtype}, expected (B,) of int64")
         self._key, self._value = (self._moved(buffer, rows, self.max_length) for buffer in (self._key, self._value))
 

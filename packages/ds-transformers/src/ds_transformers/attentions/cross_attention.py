@@ -99,7 +99,7 @@ class CrossAttention(Module):
 
         Args:
             memory: or what `project` made of it. Of a beam search x may then have w rows for each of the memory's,
-                one after the other, (B w, 1, E).
+                one after the other, (B w, Tq, E).
             key_padding_mask: (B, Tk), True where the memory is padding, which is not seen, or floating and added.
             attn_mask: (Tq, Tk) or (B H, Tq, Tk), True where x may not see the memory, or floating and added.
             is_causal: promises that `attn_mask` is the causal mask (there is nothing to gain from it here).
@@ -157,6 +157,8 @@ class CrossAttention(Module):
 
     def project(self, memory: Tensor) -> ProjectedMemory:
         """memory (B, Tk, E) -> its keys and values, to be computed once where many x follow; not for training.
+
+        Without `batch_first` the memory is (Tk, B, E).
 
         Raises:
             ShapeError: a memory without a batch, or of another width.

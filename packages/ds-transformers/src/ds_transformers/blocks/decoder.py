@@ -94,7 +94,7 @@ class TransformerDecoder(Module):
         for place, layer in reversed(list(enumerate(calls))):
             # dx_(k-1) = (df_k / dx_(k-1))^T dx_k and dm = sum_k (df_k / dm)^T dx_k                             (1), (2)
             gradients = layer.backward(dx, input_gradient=needed(place), memory_gradient=of_memory)
-            dx, more = gradients or (None, None)
+            dx, more = gradients or (None, None)  # a `Recompute` answers a gradient of None with one None
             dmemory = sum_gradients(dmemory, more)
         return dx if input_gradient else None, dmemory
 

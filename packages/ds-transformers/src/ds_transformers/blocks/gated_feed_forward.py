@@ -124,6 +124,7 @@ class GatedFeedForward(Module):
     def _down_backward(self, dy: Tensor, gate: Tensor, up: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """dy (..., E) -> dgate, dup (..., F); adds to the gradients of `down_proj`."""
         weight, bias = self.down_proj.weight, self.down_proj.bias
+        # `gate` for its shape alone: `hidden`, which only dW_down reads, is not there yet
         dhidden, _, _ = linear_backward(dy, gate, weight, (True, False, False))  # dhidden = dy W_down      (1)
         assert dhidden is not None
         dhidden = dhidden if noise is None else dropout_backward(dhidden, noise)

@@ -27,9 +27,9 @@ def sinusoidal_2d_encoding(
     dtype = torch.get_default_dtype() if dtype is None else dtype
     seen = mask.logical_not()
     wide = wide_dtype(torch.empty((), dtype=dtype))
-    rows, columns = (seen.cumsum(axis, dtype=wide) for axis in (1, 2))  # y_byx, x_byx                       (1)
+    rows, columns = (seen.cumsum(axis, dtype=wide) for axis in (1, 2))  # r_byx, c_byx                       (1)
     if normalize:
-        rows = rows / (rows[:, -1:] + eps) * scale  # y scale / (y_last + eps)                               (2)
+        rows = rows / (rows[:, -1:] + eps) * scale  # r scale / (r_last + eps)                               (2)
         columns = columns / (columns[:, :, -1:] + eps) * scale
     halves = [_waves(places, embed_dim // 2, temperature) for places in (rows, columns)]
     return torch.cat(halves, -1).to(dtype)

@@ -60,7 +60,7 @@ class Table:
             return kept[start:end]
         if torch.compiler.is_compiling():
             return self._function(count_from(start, end - start, like.device)).to(dtype)
-        # twice as many at least, so that a text that grows token by token does not make each row many times
+        # a power of two, so that a text that grows token by token does not make each row many times
         length = 1 << max(end - 1, 0).bit_length()
         with torch.inference_mode(False), torch.no_grad():  # autograd could not use an inference tensor later
             self._rows = self._function(count_from(0, length, like.device)).to(dtype)

@@ -17,7 +17,7 @@ def average_weights(paths: Iterable[str | Path]) -> dict[str, Tensor]:
     """The mean of the weights in several files: checkpoints of a Trainer, or other safetensors files.
 
     Summed in float64 and rounded once, to the dtype of the files. What is not floating, a counter or a mask, is
-    taken from the last file. One file at a time is in memory.
+    taken from the last file. Two files at most are in memory, and the sum.
 
     Args:
         paths: the oldest first.
