@@ -93,6 +93,8 @@ def test_gradients(tied, shared, recompute):
 
 def test_worked_example():
     """Width 2: W = ((0, 0), (1, 0), (0, 1)). Token 1 becomes sqrt(2) (1, 0) + (0, 1), and (2) compares it with W."""
+    places = torch.tensor([[0.0, 1.0], [0.8415, 0.5403]], dtype=torch.float64)
+    torch.testing.assert_close(sinusoidal_encoding(2, 2, dtype=torch.float64), places, rtol=0, atol=5e-5)
     config = Seq2SeqConfig(3, 3, width=2, heads=1, hidden=1, encoder_layers=1, decoder_layers=1, dropout=0.0)
     model = Seq2SeqTransformer(config, dtype=torch.float64)
     weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)

@@ -50,10 +50,11 @@ class LearnedPositions(Module):
         """x (..., T, E); `offset` is how many tokens came before x (the length of the cache)."""
         if x.dim() < 2 or x.shape[-1] != self.embed_dim:
             raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (..., T, {self.embed_dim})")
-        if offset < 0 or offset + x.shape[-2] > self.max_length:
+        end = offset + x.shape[-2]
+        if offset < 0 or end > self.max_length:
+            why = "offset is negative" if offset < 0 else "the sequence is longer than the learned positions"
             raise ShapeError(
-                f"{self!r}: given positions {offset} to {offset + x.shape[-2]}, expected them within 0 to "
-                f"{self.max_length}: the sequence is longer than the learned positions"
+                f"{self!r}: given positions {offset} to {end}, expected them within 0 to {self.max_length}: {why}"
             )
         self.save(offset)
         return add_positions(x, self.weight, offset)

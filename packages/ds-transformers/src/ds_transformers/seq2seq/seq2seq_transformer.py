@@ -149,7 +149,7 @@ class Seq2SeqTransformer(Module):
         if source.dim() != 2 or target.dim() != 2 or source.shape[0] != target.shape[0]:
             raise ShapeError(
                 f"Seq2SeqTransformer: given source {tuple(source.shape)} and target {tuple(target.shape)}, expected "
-                "(B, S) and (B, T)"
+                "(B, S) and (B, T) with one B"
             )
         memory, padding = self._encode(source)
         x = self._embed(self.target_tokens, self.target_dropout, target)

@@ -1,40 +1,44 @@
 """What each target token looked at in the source: a decoder's attention, seen. Theory: docs/cross_attention.md."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ds_core import record
 from ds_core.figures import new_figure, plain_text, save_figure
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
-from ds_transformers.attentions.cross_attention import CrossAttention
+from ds_transformers.attentions.cross_attention import CrossAttention, Kept
+from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
 from ds_transformers.translation.corpus import source_tokens
 from ds_transformers.translation.tokenizer import BEGIN
 from ds_transformers.translation.translating import Translator
 
-# H = heads, S = source tokens, T = target tokens
+# B = sentences, H = heads, S = source tokens, T = target tokens
+
+_MOST_LABELS = 60  # of an axis; of a longer sentence every second piece is named, or every third, ...
 
 
-def cross_attention_maps(model: Any, source: Tensor, target: Tensor) -> list[Tensor]:
-    """The probabilities of every attention to the memory, (B, H, T, S), one for each decoder layer.
+def cross_attention_maps(model: Seq2SeqTransformer, source: Tensor, target: Tensor) -> list[Tensor]:
+    """The probabilities of every attention to the memory, (B, H, T, S), one for each call of a decoder layer.
 
-    They are what the "vectorized" implementation keeps for its backward, so the trace of a forward pass holds them.
+    They are what attention keeps for its backward, so the trace of a forward pass holds them.
 
     Args:
-        model: called with source (B, S) and target (B, T).
+        model: called with source (B, S) and target (B, T), in evaluation mode.
 
     Raises:
         ValueError: an implementation that keeps no probabilities.
     """
-    with evaluation_mode(model), record() as trace:
+    crosses = [module for module in model.modules() if isinstance(module, CrossAttention)]
+    if any(cross.implementation == "tiled" for cross in crosses):
+        raise ValueError("cross_attention_maps: tiled attention keeps no probabilities; build the model vectorized")
+    with evaluation_mode(model), _all_kept(model), record() as trace:
         model.forward(source, target)
-        crosses = [saved for layer, saved in trace.entries if isinstance(layer, CrossAttention)]
+        kept = [Kept(*entry.saved) for entry in trace.entries if isinstance(entry.layer, CrossAttention)]
         model.backward(None)
-    maps = [saved[3] for saved in crosses]
-    if any(kept.shape[-1] != source.shape[1] for kept in maps):
-        raise ValueError("cross_attention_maps: the model's attention keeps no probabilities; build it vectorized")
-    return maps
+    return [each.of_lane for each in kept]
 
 
 def plot_attention(translator: Translator, sentence: str, translation: str, path: str | Path) -> None:
@@ -53,14 +57,31 @@ def plot_attention(translator: Translator, sentence: str, translation: str, path
     pictures = {"mean over heads": last.mean(0), **{f"head {head + 1}": last[head] for head in range(len(last))}}
     across = min(3, len(pictures))
     down = -(-len(pictures) // across)
-    size = (0.28 * len(columns) + 1.3, 0.28 * len(rows) + 1.3)
-    figure = new_figure(across * max(2.4, size[0]), down * max(2.2, size[1]))
+    width, height = (0.28 * min(len(pieces), _MOST_LABELS) + 1.3 for pieces in (columns, rows))
+    figure = new_figure(across * max(2.4, width), down * max(2.2, height))
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel in panels[len(pictures) :]:
         panel.axis("off")
     for panel, (title, picture) in zip(panels, pictures.items(), strict=False):
         panel.imshow(picture.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         panel.set_title(title, fontsize=9)
-        panel.set_xticks(range(len(columns)), [plain_text(piece) for piece in columns], rotation=90, fontsize=7)
-        panel.set_yticks(range(len(rows)), [plain_text(piece) for piece in rows], fontsize=7)
+        panel.set_xticks(*_ticks(columns), rotation=90, fontsize=7)
+        panel.set_yticks(*_ticks(rows), fontsize=7)
     save_figure(figure, path)
+
+
+def _ticks(pieces: list[str]) -> tuple[range, list[str]]:
+    """Places and labels."""
+    places = range(0, len(pieces), -(-len(pieces) // _MOST_LABELS))
+    return places, [plain_text(pieces[place]) for place in places]
+
+
+@contextmanager
+def _all_kept(model: Seq2SeqTransformer) -> Iterator[None]:
+    """Inside, layers that would keep their input only, to compute the rest again in backward, keep all."""
+    decoder = model.transformer.decoder
+    recompute, decoder.recompute = decoder.recompute, False
+    try:
+        yield
+    finally:
+        decoder.recompute = recompute

@@ -24,8 +24,8 @@ SOURCE_TOKENIZER, TARGET_TOKENIZER = "tokenizer.source.json", "tokenizer.target.
 class Corpus:
     """Pairs of sentences in three parts, and the two tokenizers, which are one where the vocabulary is shared."""
 
-    source: str
-    digest: str
+    source: str  # where the pairs are from, in words
+    digest: str  # of the pairs that training sees, and of their tokens
     parts: Split
     source_tokenizer: TranslationTokenizer
     target_tokenizer: TranslationTokenizer
@@ -34,14 +34,17 @@ class Corpus:
         """Batches of `pairs` for a `Seq2SeqTransformer`; `options` are those of `TokenBatches`.
 
         Raises:
-            UserError: a sentence has more tokens than a batch may have.
+            UserError: a sentence has more tokens than a batch may have, or a batch fewer rows than there are processes.
         """
         source = source_tokens(self.source_tokenizer, pairs.source)
         target = self.target_tokenizer.encode_batch(pairs.target)
         longest = max(max(map(len, source)), 1 + max(map(len, target)))
         if longest > max_tokens:
             raise UserError(f"--max-tokens {max_tokens}: {self.source} has a sentence of {longest} tokens: give more")
-        return TokenBatches(source, target, max_tokens, pad=PAD, begin=BEGIN, end=END, device=device, **options)
+        try:
+            return TokenBatches(source, target, max_tokens, pad=PAD, begin=BEGIN, end=END, device=device, **options)
+        except ValueError as error:  # a batch that cannot be divided among the processes
+            raise UserError(f"--max-tokens {max_tokens}: {error}") from error
 
 
 def read_corpus(options: TranslateOptions) -> Corpus:
@@ -56,12 +59,14 @@ def read_corpus(options: TranslateOptions) -> Corpus:
     for part in (parts.train, parts.validation):
         for sentence in (*part.source, *part.target):
             digest.update(sentence.encode() + b"\n")
+    for tokenizer, sentences in zip(tokenizers, (parts.validation.source, parts.validation.target), strict=True):
+        digest.update(repr(tokenizer.encode_batch(sentences)).encode())
     return Corpus(name, digest.hexdigest(), parts, *tokenizers)
 
 
 def source_tokens(tokenizer: TranslationTokenizer, sentences: list[str]) -> list[list[int]]:
-    """What the encoder reads: the tokens of each sentence, and the token of its end."""
-    return [[*tokens, END] for tokens in tokenizer.encode_batch(sentences)]
+    """What the encoder reads: the tokens of each sentence, without blanks around it, and the token of its end."""
+    return [[*tokens, END] for tokens in tokenizer.encode_batch(sentence.strip() for sentence in sentences)]
 
 
 def load_tokenizers(folder: Path) -> tuple[TranslationTokenizer, TranslationTokenizer]:
@@ -100,7 +105,7 @@ def _learned_tokenizers(options: TranslateOptions, train: Pairs) -> tuple[Transl
 
 
 class SamePairs(Callback):
-    """Keeps the digest of the pairs in the checkpoint, so that a run is not taken up with others.
+    """Keeps the digest of pairs and tokens in the checkpoint, so that a run is not taken up with others.
 
     `load_state_dict` raises `CheckpointError` where the digests differ.
     """
@@ -113,4 +118,6 @@ class SamePairs(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["sha256"] != self.corpus.digest:
-            raise CheckpointError(f"{self.corpus.source}: these are not the pairs that the run began with")
+            raise CheckpointError(
+                f"{self.corpus.source}: these are not the pairs, or not the tokens, that the run began with"
+            )

@@ -23,8 +23,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "norm_first": True,
         "vocab_size": 2000,
-        "max_tokens": 1500,
-        "epochs": 24,
+        "max_tokens": 1200,
+        "epochs": 40,
         "schedule": "cosine",
         "lr": 2e-3,
         "warmup_steps": 100,
@@ -112,9 +112,9 @@ class TranslateOptions(RunOptions):
     max_tokens: int | None = _preset("max_tokens", "tokens of a batch, padding included, on either side", minimum=8)
     accumulate: int = option(1, "batches a step", minimum=1)
     schedule: str | None = _preset(
-        "schedule", "how the learning rate goes: cosine, noam (lr is then its factor) or constant"
+        "schedule", "how the learning rate goes; of noam --lr is the factor", choices=["cosine", "noam", "constant"]
     )
-    lr: float | None = _preset("lr", "learning rate after the warm-up", minimum=0)
+    lr: float | None = _preset("lr", "learning rate after the warm-up, which constant has none of", minimum=0)
     warmup_steps: int | None = _preset("warmup_steps", "steps over which the learning rate rises", minimum=1)
     weight_decay: float | None = _preset("weight_decay", "AdamW's, on matrices only", minimum=0)
     beta2: float = option(0.98, "AdamW's average of the squares of gradients", minimum=0, maximum=0.999999)
@@ -140,7 +140,14 @@ class TranslateOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        needs_rate = self.schedule is not None and self.lr is None
         fill_from_preset(self, PRESETS)
+        usual = PRESETS[self.preset]["schedule"]
+        if needs_rate and (self.schedule == "noam") != (usual == "noam"):
+            raise UserError(
+                f"--schedule {self.schedule} needs --lr: that of the preset {self.preset} is for {usual} (of noam it "
+                "is a factor, the paper's is 1)"
+            )
         values: Any = self  # no field of a preset is None any more
         if self.pairs is not None and self.multi30k is not None:
             raise UserError("--pairs and --multi30k contradict each other: which of the two?")
@@ -150,8 +157,6 @@ class TranslateOptions(RunOptions):
             raise UserError(f"--source-language and --target-language are both {self.source_language!r}")
         if values.width % values.heads:
             raise UserError(f"--heads {self.heads} does not divide --width {self.width}")
-        if self.schedule not in ("cosine", "noam", "constant"):
-            raise UserError(f"--schedule: given {self.schedule!r}, expected cosine, noam or constant")
         if self.validation + self.test >= 1:
             raise UserError(f"--validation {self.validation} and --test {self.test} leave nothing to train on")
 

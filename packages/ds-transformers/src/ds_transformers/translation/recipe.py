@@ -1,10 +1,10 @@
 """The recipe `translate` of the command `ds`: learn to translate from pairs of sentences, and translate."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from ds_core.errors import UserError
 from ds_core.files import write_atomically
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.recipe import Recipe, Use
@@ -14,14 +14,17 @@ from ds_core.training.devices import choose_device
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
 from ds_transformers.translation.attention_maps import plot_attention
 from ds_transformers.translation.options import TranslateOptions, UseOptions
-from ds_transformers.translation.training import check_sentences, train
+from ds_transformers.translation.sentences import check_place, in_one_line, read_sentences, standard_input
+from ds_transformers.translation.training import train
 from ds_transformers.translation.translating import load_translator
 
 
 def translate(folder: Path, options: UseOptions) -> None:
-    """`ds translate FOLDER`: a sentence, the lines of a file, or those of standard input as they come."""
+    """`ds translate FOLDER`: a sentence, the lines of a file or of standard input, or what a person types."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    check_place("--output", options.output)
+    check_place("--maps", options.maps)
     translator = load_translator(folder, options.weights, choose_device(options.device))
 
     def translated(sentences: list[str]) -> list[str]:
@@ -33,12 +36,17 @@ def translate(folder: Path, options: UseOptions) -> None:
             batch_size=options.batch_size,
         )
 
-    sentences = _given(options)
-    if sentences is None:
+    if options.text is not None:
+        sentences = [options.text]
+    elif options.input is not None:
+        sentences = read_sentences(options.input)
+    elif sys.stdin.isatty() and options.output is None and options.maps is None:
         _converse(translated)
         return
+    else:
+        sentences = standard_input()
     results = translated(sentences)
-    text = "\n".join(results) + "\n"
+    text = "".join(in_one_line(result) + "\n" for result in results)
     if options.output is None:
         print(text, end="", flush=True)
     else:
@@ -48,29 +56,12 @@ def translate(folder: Path, options: UseOptions) -> None:
         print(f"attention of the first translation: {options.maps}", file=sys.stderr)
 
 
-def _given(options: UseOptions) -> list[str] | None:
-    """The sentences to translate, or None where a person sits at the terminal."""
-    if options.text is not None:
-        return [options.text]
-    if options.input is not None:
-        try:
-            lines = options.input.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--input: cannot read {options.input}: {reason}") from error
-        return check_sentences(lines, str(options.input))
-    if sys.stdin.isatty():
-        return None
-    return check_sentences(sys.stdin.read().splitlines(), "standard input")
-
-
-def _converse(translated: object) -> None:
+def _converse(translated: Callable[[list[str]], list[str]]) -> None:
     """Sentence by sentence, until the input ends (Ctrl-D)."""
     print("a sentence, then Enter; Ctrl-D ends", file=sys.stderr)
-    assert callable(translated)
     for line in sys.stdin:
         if line.strip():
-            print(translated([line.strip()])[0], flush=True)
+            print(in_one_line(translated([line])[0]), flush=True)
 
 
 def check() -> Report:

@@ -47,6 +47,8 @@ def token_loss(model: Any, batches: Iterable[tuple[tuple[Any, Any], Any]]) -> di
             tokens = int((target != PAD).sum())
             if tokens:
                 mean.update(criterion.forward(model.forward(*inputs), target), tokens)
+    if not mean.weight:
+        raise ValueError("token_loss: given no target token, expected at least one")
     loss = float(mean.compute())
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 

@@ -1,39 +1,33 @@
 """`ds train translate`: from options to a model that translates, in a folder."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
 from ds_core.distributed.processes import current
 from ds_core.engine.compiled import compile_pairs
-from ds_core.errors import MissingPackageError, UserError
+from ds_core.errors import UserError
 from ds_core.files import write_atomically
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.recipe import command_here
-from ds_core.recipes.summary import RESULTS_FILE, save_results, table
+from ds_core.recipes.summary import RESULTS_FILE
 from ds_core.schedules.noam import NoamLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
-from ds_core.training.checkpoint import load_weights
 from ds_core.training.devices import choose_device
 from ds_core.training.keep_checkpoints import BEST_FILE, KeepBest
 from ds_core.training.run_folder import open_run_folder, store_options
 from ds_core.training.trainer import Trainer
-from safetensors.torch import save_file
 
 from ds_transformers.seq2seq.averaging import AverageLast
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
-from ds_transformers.translation.attention_maps import plot_attention
-from ds_transformers.translation.corpus import SOURCE_TOKENIZER, TARGET_TOKENIZER, Corpus, SamePairs, read_corpus
+from ds_transformers.translation.corpus import SOURCE_TOKENIZER, TARGET_TOKENIZER, SamePairs, read_corpus
 from ds_transformers.translation.options import DTYPES, TranslateOptions
-from ds_transformers.translation.scores import corpus_scores, token_loss
+from ds_transformers.translation.reporting import CURVE_FILE, MAPS_FILE, announce, finish
+from ds_transformers.translation.scores import token_loss
 from ds_transformers.translation.token_batches import TokenBatches
 from ds_transformers.translation.tokenizer import PAD
-from ds_transformers.translation.translating import FINAL_FILE, Translator, build_model
-
-CURVE_FILE, MAPS_FILE = "loss.png", "attention.png"
+from ds_transformers.translation.translating import FINAL_FILE, build_model
 
 
 def train(options: TranslateOptions) -> None:
@@ -56,11 +50,15 @@ def train(options: TranslateOptions) -> None:
         world_size=current().world_size,
     )
     validation = corpus.batches(corpus.parts.validation, values.max_tokens, device, shuffle=False)
-    steps = values.epochs * batches.steps_per_epoch // options.accumulate
+    steps = max(1, values.epochs * batches.steps_per_epoch // options.accumulate)
     # all that may fail stands before this line, for with --overwrite it deletes
     folder = open_run_folder("translate", options)
-    trainer = _trainer(options, model, batches, validation, SamePairs(corpus), folder)
+    trainer = _trainer(options, model, batches, validation, SamePairs(corpus), folder, steps)
     resumed = options.resume and trainer.resume()
+    if trainer.step > steps:
+        raise UserError(
+            f"--epochs {options.epochs}: the run is at step {trainer.step} already, beyond the {steps} steps of so many"
+        )
     # and only now is anything written, for a --resume that was refused leaves the run as it is
     if options.resume:
         store_options("translate", options)
@@ -71,10 +69,10 @@ def train(options: TranslateOptions) -> None:
                 (folder / name).unlink(missing_ok=True)  # of a run that was overwritten
         write_atomically(folder / SOURCE_TOKENIZER, corpus.source_tokenizer.to_json())
         write_atomically(folder / TARGET_TOKENIZER, corpus.target_tokenizer.to_json())
-        _announce(options, model, corpus, batches, device)
-    trainer.fit(batches, max(1, steps))
+        announce(options, model, corpus, batches, device)
+    trainer.fit(batches, steps)
     if first:
-        _finish(options, trainer, corpus, validation, folder)
+        finish(options, trainer, corpus, validation, folder)
 
 
 def make_schedule(options: TranslateOptions, optimizer: Any, steps: int) -> Any:
@@ -94,6 +92,7 @@ def _trainer(
     validation: TokenBatches,
     same_pairs: SamePairs,
     folder: Path,
+    steps: int,
 ) -> Trainer:
     values: Any = options
     optimizer = AdamW(
@@ -107,7 +106,7 @@ def _trainer(
         model,
         TokenCrossEntropy(ignore_index=PAD, label_smoothing=options.label_smoothing),
         optimizer,
-        schedule=make_schedule(options, optimizer, values.epochs * epoch),
+        schedule=make_schedule(options, optimizer, steps),
         clip_norm=options.clip_norm or None,
         accumulate=options.accumulate,
         folder=folder,
@@ -116,82 +115,3 @@ def _trainer(
         checkpoint_every=options.checkpoint_every,
         callbacks=callbacks,
     )
-
-
-def _announce(
-    options: TranslateOptions, model: Seq2SeqTransformer, corpus: Corpus, batches: TokenBatches, device: torch.device
-) -> None:
-    count = sum(tensor.numel() for tensor in model.parameters())
-    parts = corpus.parts
-    shared = "one vocabulary" if options.share_vocabulary else "vocabularies"
-    print(
-        f"a Transformer with {count:,} parameters ({options.encoder_layers} + {options.decoder_layers} layers, "
-        f"{options.width} wide) learns {corpus.source}: {len(parts.train):,} pairs to train on, "
-        f"{len(parts.validation):,} to validate on, {len(parts.test):,} to test on; {shared} of "
-        f"{corpus.source_tokenizer.vocab_size} tokens; {batches.steps_per_epoch} batches an epoch; on {device}, "
-        f"{options.dtype}, {torch.get_num_threads()} thread(s)",
-        flush=True,
-    )
-
-
-def _finish(
-    options: TranslateOptions, trainer: Trainer, corpus: Corpus, validation: TokenBatches, folder: Path
-) -> None:
-    model: Seq2SeqTransformer = trainer.model
-    averaging = next((callback for callback in trainer.callbacks if isinstance(callback, AverageLast)), None)
-    if averaging is not None:
-        model.load_state_dict(averaging.mean())
-        origin = "the mean of steps " + ", ".join(map(str, averaging.steps))
-    else:
-        origin = f"step {load_weights(folder / BEST_FILE, model)}"
-    state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    write_atomically(folder / FINAL_FILE, lambda temporary: save_file(state, temporary))
-    translator = Translator(model, corpus.source_tokenizer, corpus.target_tokenizer)
-    test = corpus.parts.test
-    translations = translator.translate(test.source, beam_size=options.beam_size, length_penalty=options.length_penalty)
-    scores = {"validation": token_loss(model, validation.epoch(0)), "test": corpus_scores(translations, test.target)}
-    save_results(folder, {"weights": origin, "seconds": round(trainer.seconds, 2), **scores})
-    trainer.write(_examples(test.source, translations, test.target))
-    print(
-        f"weights of {origin}; {trainer.seconds:.0f} s of training; validation perplexity "
-        f"{scores['validation']['perplexity']:.3f}"
-    )
-    found = scores["test"]
-    print(
-        f"{len(test):,} test sentences: {found['exact']:.2%} translated exactly as their reference, "
-        f"BLEU {found['BLEU']:.2f}, chrF {found['chrF']:.2f}"
-    )
-    if options.plots:
-        try:
-            trainer.history.plot(folder / CURVE_FILE)
-            plot_attention(translator, test.source[0], translations[0], folder / MAPS_FILE)
-        except MissingPackageError as error:
-            print(f"no plots: {error}")
-    for path in sorted(folder.iterdir()):
-        print(f"  {path}")
-    ds, out = command_here(), shlex.quote(str(folder))
-    print(
-        f"\ntry next:\n  {ds} translate {out} --text {shlex.quote(test.source[0])}\n"
-        f"  {ds} train translate --out {out} --resume --epochs {2 * (options.epochs or 1)}",
-        flush=True,
-    )
-
-
-def _examples(sources: list[str], translations: list[str], references: list[str], count: int = 5) -> str:
-    """The first sentences whose translation is another than the reference, then others, as a table."""
-    rows = sorted(zip(sources, translations, references, strict=True), key=lambda row: row[1] == row[2])[:count]
-    return table(["source", "translation", "reference"], [list(row) for row in rows])
-
-
-def check_sentences(sentences: list[str], where: str) -> list[str]:
-    """The sentences of a user, none of them empty.
-
-    Raises:
-        UserError: a line is empty (which), or there is none.
-    """
-    if not sentences:
-        raise UserError(f"{where} holds no sentence to translate")
-    for number, sentence in enumerate(sentences, 1):
-        if not sentence.strip():
-            raise UserError(f"{where}: line {number} is empty, expected a sentence in each line")
-    return sentences

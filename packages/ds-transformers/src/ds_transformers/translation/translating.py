@@ -1,14 +1,14 @@
 """Sentences in, sentences out: a trained model with its tokenizers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.errors import CheckpointError, UserError
+from ds_core.errors import UserError
 from ds_core.options import build_options, from_json
-from ds_core.training.checkpoint import load_weights, read_weights
+from ds_core.training.checkpoint import load_weights
 from ds_core.training.keep_checkpoints import BEST_FILE
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 from torch import Tensor
@@ -79,7 +79,8 @@ class Translator:
         """Rows of tokens as one tensor (B, T) where the model is, filled up with `PAD`."""
         width = max(map(len, rows), default=0)
         filled = [[*row, *[PAD] * (width - len(row))] for row in rows]
-        return torch.tensor(filled, dtype=torch.int64, device=self.model.source_tokens.weight.device)
+        device = self.model.source_tokens.weight.device
+        return torch.tensor(filled, dtype=torch.int64, device=device).reshape(len(rows), width)
 
 
 def build_model(options: TranslateOptions, source_vocab: int, target_vocab: int) -> Seq2SeqTransformer:
@@ -114,17 +115,12 @@ def load_translator(folder: Path, weights: str = "final", device: torch.device |
         raise UserError(f"{folder} holds a run of {record.recipe}, not of translate")
     options = build_options(TranslateOptions, from_json(TranslateOptions, record.options))
     source, target = load_tokenizers(folder)
+    files = {"final": FINAL_FILE, "best": BEST_FILE, "last": CHECKPOINT_FILE}
+    if not (folder / files[weights]).exists():
+        there = [f"--weights {name}" for name, file in files.items() if (folder / file).exists()]
+        known = f"there is {' and '.join(there)}" if there else "there are no weights yet"
+        raise UserError(f"{folder}: no {files[weights]}, the training has not come so far; {known}")
+    options = replace(options, recompute=False)  # nothing is kept for a backward anyway
     model = build_model(options, source.vocab_size, target.vocab_size).to(DTYPES[options.dtype])
-    path = folder / {"final": FINAL_FILE, "best": BEST_FILE, "last": CHECKPOINT_FILE}[weights]
-    if not path.exists():
-        others = [name for name in (BEST_FILE, CHECKPOINT_FILE) if (folder / name).exists()]
-        known = "--weights last takes the last checkpoint" if others else "there is no checkpoint yet"
-        raise UserError(f"{folder}: no {path.name}, the training has not come so far; {known}")
-    if weights == "final":
-        try:
-            model.load_state_dict(read_weights(path))
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-    else:
-        load_weights(path, model)
+    load_weights(folder / files[weights], model)
     return Translator(model.to(device), source, target)

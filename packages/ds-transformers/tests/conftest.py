@@ -1,0 +1,149 @@
+"""Tiny runs of the recipe `translate`, for the tests of it."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from ds_core.cli import main
+from ds_core.training.run_folder import CHECKPOINT_FILE
+
+TINY = {
+    "width": 8,
+    "heads": 2,
+    "hidden": 12,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "vocab_size": 280,
+    "max_tokens": 300,
+    "epochs": 2,
+    "dropout": 0.1,
+    "validation": 0.15,
+    "test": 0.1,
+    "beam_size": 1,
+}
+NOUNS = {"cat": "Katze", "dog": "Hund", "bird": "Vogel", "fish": "Fisch", "cow": "Kuh"}
+VERBS = {"sees": "sieht", "hears": "hört", "likes": "mag"}
+
+
+def words(**options):
+    """These options as words of the command line; of a bool the flag, None leaves an option out."""
+    found = []
+    for name, value in {**TINY, **options}.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            found += [f"--{flag}", str(value)]
+    return found
+
+
+def write_sentences(path):
+    """75 sentences of three words and their translations."""
+    rows = [
+        f"the {one} {verb} the {other}.\t{NOUNS[one]} {VERBS[verb]} {NOUNS[other]}."
+        for one, verb, other in itertools.product(NOUNS, VERBS, NOUNS)
+    ]
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny():
+    """The options of a tiny run, with these changes, as words of the command line."""
+    return words
+
+
+@pytest.fixture
+def sentences(tmp_path):
+    """A file of 75 pairs."""
+    return write_sentences(tmp_path / "sentences.tsv")
+
+
+@pytest.fixture
+def run(sentences, tmp_path, ds):
+    """Train a tiny model into `out`; returns exit status, what was printed, and what was complained about."""
+
+    def train(*more, out=tmp_path / "out", pairs=sentences, **options):
+        given = [] if pairs is None else ["--pairs", pairs]
+        return ds("train", "translate", *given, "--out", out, *words(**{"plots": False, **options}), *more)
+
+    return train
+
+
+@pytest.fixture
+def ds(capsys):
+    """Any other command; what it returned, printed and complained about."""
+
+    def command(*arguments):
+        capsys.readouterr()
+        return main([str(argument) for argument in arguments]), *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def model_run(tmp_path_factory):
+    """A folder with a finished run in it, which has learned its sentences; made once."""
+    folder = tmp_path_factory.mktemp("model")
+    pairs = write_sentences(folder / "sentences.tsv")
+    options = words(width=32, hidden=64, epochs=40, lr=1e-2, average=2, plots=False)
+    assert main(["train", "translate", "--pairs", str(pairs), "--out", f"{folder}/out", *options]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(model_run, tmp_path):
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(model_run / "out", tmp_path / "trained"))
+
+
+@pytest.fixture
+def complaint():
+    """The one line that a failed command ends with; progress and notes may stand before it."""
+
+    def line(result):
+        status, _, complaints = result
+        assert status not in (0, None)
+        lines = [line for line in complaints.splitlines() if line.startswith("ds: error:")]
+        assert len(lines) == 1, complaints
+        assert complaints.rstrip().endswith(lines[0])
+        assert "Traceback" not in complaints
+        return lines[0]
+
+    return line
+
+
+@pytest.fixture
+def trained_weights():
+    """The weights in a run folder's checkpoint, or in another of its files."""
+
+    def read(folder, file=CHECKPOINT_FILE):
+        tensors = safetensors.torch.load_file(folder / file)
+        weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        assert weights
+        return weights
+
+    return read
+
+
+@pytest.fixture
+def equal():
+    """Whether two dictionaries hold the same tensors."""
+
+    def compare(first, second):
+        return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+    return compare
+
+
+@pytest.fixture
+def content():
+    """Every file of a folder, by name."""
+
+    def read(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    return read
