@@ -45,7 +45,9 @@ class SelfAttention(Module):
         generator: where the initial weights are drawn from.
 
     Raises:
-        ValueError: E not divisible by H, H not by G, an unknown implementation, a dropout outside 0 to 1.
+        ValueError: E not divisible by H, H not by G, an unknown implementation, a dropout outside 0 to 1, `alibi` for
+            another number of heads.
+        TypeError: `rotary` or `alibi` that are no such parts.
         ShapeError: from `forward`, where x or a mask does not fit.
     """
 
@@ -67,6 +69,7 @@ class SelfAttention(Module):
         generator: torch.Generator | None = None,
     ) -> None:
         check_arguments("SelfAttention", embed_dim, num_heads, dropout, implementation, num_kv_heads)
+        check_positions(rotary, alibi, num_heads)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -171,6 +174,11 @@ class SelfAttention(Module):
             )
         if cache is None:
             return
+        if not isinstance(cache, KeyValueCache):
+            raise TypeError(
+                f"{describe(self)}: given a {type(cache).__name__} as cache, expected a KeyValueCache; masks are "
+                "given by name, attn_mask= and key_padding_mask="
+            )
         if not (self.causal or is_causal):
             raise ValueError(
                 f"{describe(self)}: a cache needs causal=True: tokens before may not see those that come later"
@@ -185,3 +193,16 @@ class SelfAttention(Module):
             f"bias={self.in_proj_bias is not None}, dropout={self.dropout}, batch_first={self.batch_first}, "
             f"implementation={self.implementation!r}"
         )
+
+
+def check_positions(rotary: Any, alibi: Any, num_heads: int) -> None:
+    """Raise TypeError or ValueError for parts that are no positions, or are for other heads."""
+    for name, part, method, kind in (
+        ("rotary", rotary, "rotate", "RotaryPositions(head_dim)"),
+        ("alibi", alibi, "bias", "AlibiPositions(num_heads)"),
+    ):
+        if part is not None and not callable(getattr(part, method, None)):
+            raise TypeError(f"SelfAttention: given {name}={part!r}, expected {kind}")
+    heads = getattr(alibi, "num_heads", num_heads)
+    if heads != num_heads:
+        raise ValueError(f"SelfAttention: given alibi for {heads} heads and num_heads={num_heads}, expected as many")

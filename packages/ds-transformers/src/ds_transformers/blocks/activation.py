@@ -1,4 +1,4 @@
-"""The activation of a feed-forward layer, given as torch.nn's Transformer layers take it."""
+"""The activation of a feed-forward layer, given as torch.nn's Transformer layers take it, or built."""
 
 from typing import Any
 
@@ -37,6 +37,6 @@ def make_activation(layer: str, activation: Any) -> Any:
     if name in _ACTIVATIONS and module.split(".")[0] == "torch":
         return _ACTIVATIONS[name]()
     raise TypeError(
-        f"{layer}: given activation={activation!r}, which has no backward; expected 'relu', 'gelu', a layer such as "
-        "SiLU(), or ds_core.interop.from_autograd(function), which borrows PyTorch's"
+        f"{layer}: given activation={activation!r}, which has no backward; expected 'relu', 'gelu', a built layer such "
+        "as SiLU(), or ds_core.interop.from_autograd(function), which borrows PyTorch's"
     )

@@ -13,12 +13,13 @@ from ds_transformers.attentions.masks import resolve_causal
 class TransformerEncoder(Module):
     """y = norm(f_n(... f_1(x))) with n copies of one layer (Vaswani et al., 2017, section 3.1).
 
-    Twin of torch.nn.TransformerEncoder, `enable_nested_tensor` and `mask_check` left out.
+    Twin of torch.nn.TransformerEncoder.
 
     Args:
         encoder_layer: what is copied, weights included, as a `TransformerEncoderLayer`.
         num_layers: n.
         norm: a layer over the last dimension, after the last layer: a pre-norm stack wants one. None: none.
+        enable_nested_tensor, mask_check: about PyTorch's own machinery; they change nothing here.
         share_weights: one layer passed n times instead of n copies (Dehghani et al., "Universal Transformers", 2019;
             Lan et al., "ALBERT", 2020). The state_dict then holds `layers.0` alone.
         recompute: keep only each layer's input for backward, and run its forward again there: about a third more
@@ -33,6 +34,8 @@ class TransformerEncoder(Module):
         encoder_layer: Any,
         num_layers: int,
         norm: Any = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
         *,
         share_weights: bool = False,
         recompute: bool = False,

@@ -8,6 +8,8 @@ from ds_core.engine.composition import backward_through
 from ds_core.layers.dropout import Dropout
 from torch import Tensor
 
+from ds_transformers.blocks.activation import make_activation
+
 # E = embed_dim, F = hidden
 
 
@@ -40,7 +42,7 @@ class FeedForward(Module):
         generator: torch.Generator | None = None,
     ) -> None:
         self.linear1 = Linear(embed_dim, hidden, bias, device, dtype, generator=generator)
-        self.activation = activation
+        self.activation = make_activation("FeedForward", activation)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(hidden, embed_dim, bias, device, dtype, generator=generator)
 

@@ -14,6 +14,8 @@ from ds_core.engine.trace import no_record, recording, reuse
 from ds_core.layers.dropout import draw_noise, dropout, dropout_backward
 from torch import Tensor
 
+from ds_transformers.blocks.activation import make_activation
+
 # E = embed_dim, F = hidden, gate = x W_gate^T and up = x W_up^T
 
 
@@ -98,7 +100,7 @@ class GatedFeedForward(Module):
         self.gate_proj = Linear(embed_dim, hidden, bias, device, dtype, generator=generator)
         self.up_proj = Linear(embed_dim, hidden, bias, device, dtype, generator=generator)
         self.down_proj = Linear(hidden, embed_dim, bias, device, dtype, generator=generator)
-        self.activation = activation
+        self.activation = None if activation is None else make_activation("GatedFeedForward", activation)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

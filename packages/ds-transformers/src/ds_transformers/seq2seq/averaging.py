@@ -27,8 +27,11 @@ def average_weights(paths: Iterable[str | Path]) -> dict[str, Tensor]:
 
     Raises:
         ValueError: there is no path.
+        TypeError: one path instead of several.
         CheckpointError: a file is missing or damaged, or its names, shapes or dtypes are not those of the first.
     """
+    if isinstance(paths, (str, Path)):
+        raise TypeError(f"average_weights: given the one path {paths}, expected several, in a list")
     mean = _Mean()
     for path in paths:
         mean.add(read_weights(path), str(path))

@@ -169,7 +169,13 @@ class Seq2SeqTransformer(Module):
         return None, None
 
     def start(self, source: Tensor, width: int) -> DecodingState:
-        """Read the source (B, S), for a search of `width` hypotheses a sentence; under `no_record()`."""
+        """Read the source (B, S), for a search of `width` hypotheses a sentence; under `no_record()`.
+
+        Raises:
+            ShapeError: a source that is not (B, S).
+        """
+        if source.dim() != 2:
+            raise ShapeError(f"Seq2SeqTransformer: given source {tuple(source.shape)}, expected (B, S)")
         memory, padding = self._encode(source)
         rows, room = source.shape[0] * width, source.shape[1] + 16
         return DecodingState(self.transformer.decoder.new_caches(memory, rows, room), padding, width)
