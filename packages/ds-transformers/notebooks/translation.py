@@ -190,8 +190,8 @@ for sentence, verb, mean in zip(chosen, ("▁call", "▁goes", "▁look"), looks
         assert row > column
 
 # %% [markdown]
-# Noun by noun and adjective by adjective there is a diagonal. The verbs leave it: *anrufen*, *geht* and *suchen* stand at
-# the end of their German clause, and their rows look back to the left, at *call*, *goes* and *look*. The article looks at
-# its noun too, for that decides between *der*, *die* and *das*.
+# Noun by noun and adjective by adjective there is a diagonal. The verbs leave it: *anrufen*, *geht* and *suchen* stand
+# at the end of their German clause, and their rows look back to the left, at *call*, *goes* and *look*. The article
+# looks at its noun too, for that decides between *der*, *die* and *das*.
 #
 # `ds translate FOLDER --text ... --maps FILE` draws the same of a trained run, head by head.
