@@ -16,6 +16,11 @@ def draw_noise(x: Tensor, p: float) -> Tensor:
     return noise.uniform_(1 - p, 2 - p).floor_().mul_(1 / (1 - p)).to(x.dtype)
 
 
+def drawn_noise(x: Tensor, p: float) -> Tensor:
+    """`draw_noise`, also for p = 1, and replayed where a forward runs again (`engine.recompute.drawn`)."""
+    return x.new_zeros(x.shape) if p == 1 else drawn(lambda: draw_noise(x, p))
+
+
 def dropout(x: Tensor, noise: Tensor) -> Tensor:
     """x, noise -> y, all of one shape."""
     return x * noise
@@ -50,7 +55,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             self.save(None)
             return x
-        noise = torch.zeros_like(x) if self.p == 1 else drawn(lambda: draw_noise(x, self.p))
+        noise = drawn_noise(x, self.p)
         self.save(noise)
         return dropout(x, noise)
 

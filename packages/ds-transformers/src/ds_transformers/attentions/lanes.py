@@ -6,8 +6,7 @@ Theory: docs/grouped_heads.md.
 from collections.abc import Callable
 from typing import Any
 
-from ds_core.engine.recompute import drawn
-from ds_core.layers.dropout import draw_noise
+from ds_core.layers.dropout import drawn_noise
 from einops import rearrange, repeat
 from torch import Tensor
 
@@ -99,8 +98,7 @@ def draw_keep(query: Tensor, keys: int, p: float) -> Tensor | None:
     """What dropout multiplies the probabilities by: 0 with probability p, else 1 / (1 - p), (B, H, Tq, Tk)."""
     if p == 0:
         return None
-    shape = (*query.shape[:3], keys)
-    return query.new_zeros(shape) if p == 1 else drawn(lambda: draw_noise(query.new_empty(()).expand(shape), p))
+    return drawn_noise(query.new_empty(()).expand(*query.shape[:3], keys), p)
 
 
 def split_heads(x: Tensor, head_dim: int, batch_first: bool = True) -> Tensor:

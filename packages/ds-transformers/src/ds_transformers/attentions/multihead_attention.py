@@ -9,7 +9,7 @@ from ds_core.initializers import xavier_normal_, xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep
+from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep, merge_heads, split_heads
 from ds_transformers.attentions.masks import check_masks, merge_masks, nothing_is_nan, seen_from_the_start
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
@@ -59,6 +59,7 @@ class MultiheadAttention(Module):
         check_arguments("MultiheadAttention", embed_dim, num_heads, dropout, implementation)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
         self.dropout = dropout
         self.add_zero_attn = add_zero_attn
         self.kdim = embed_dim if kdim is None else kdim
@@ -120,9 +121,9 @@ class MultiheadAttention(Module):
         self._check(query, key, value)
         batched = query.dim() == 3
         inputs = (query, key, value) if batched else (query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
-        layout = "b t" if self.batch_first or not batched else "t b"
+        batch_first = self.batch_first or not batched
         q, k, v = (
-            rearrange(linear(x, weight, bias), f"{layout} (h d) -> b h t d", h=self.num_heads).contiguous()
+            split_heads(linear(x, weight, bias), self.head_dim, batch_first)
             for x, weight, bias in zip(inputs, *self._projections(), strict=True)
         )
         check_masks(self, q, k.shape[2], key_padding_mask, attn_mask, is_causal, batched)
@@ -137,9 +138,9 @@ class MultiheadAttention(Module):
         causal = trusted and mask is None
         lane = "vectorized" if need_weights and self.implementation == "tiled" else self.implementation
         output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
-        merged = rearrange(output, f"b h t d -> {layout} (h d)")
+        merged = merge_heads(output, batch_first)
         averaged = average_attn_weights if need_weights else None  # None: no weights are returned
-        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged))
+        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, batch_first, batched, averaged))
         y = self.out_proj.forward(merged)
         weights = None if averaged is None else self._weights(kept, keep, averaged)
         if batched:
@@ -155,7 +156,7 @@ class MultiheadAttention(Module):
             ValueError: `dweights` given, but forward returned no weights.
         """
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
-        inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, layout, batched, averaged) = self.saved()
+        inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, batch_first, batched, averaged) = self.saved()
         if dweights is not None and averaged is None:
             raise ValueError(f"{describe(self)}: dweights given, but forward returned no weights")
         own = (*self._projections()[0], self.in_proj_bias, self.bias_k, self.bias_v)
@@ -163,18 +164,18 @@ class MultiheadAttention(Module):
         if (dout is None and dweights is None) or not needed:
             return None, None, None
         dmerged = torch.zeros_like(merged) if dmerged is None else dmerged
-        dheads, output = (rearrange(t, f"{layout} (h d) -> b h t d", h=self.num_heads) for t in (dmerged, merged))
+        dheads, output = (split_heads(t, self.head_dim, batch_first) for t in (dmerged, merged))
         options = {"mask": mask, "causal": causal, "keep": keep}
         if dweights is not None:
             dweights = dweights if batched else dweights.unsqueeze(0)
             options["dprobabilities"] = self._weights_backward(dweights, keep, averaged)
         dq, dk, dv = LANES[lane][1](dheads, q, k, v, output, kept, **options)
-        keys = inputs[1].shape[layout.split().index("t")]
+        keys = inputs[1].shape[1 if batch_first else 0]
         if self.bias_k is not None and self.bias_v is not None:
             # the appended key is every example's, so that its gradient is their sum                         (3)
             accumulate(self.bias_k, rearrange(dk[:, :, keys].sum(0), "h d -> 1 1 (h d)"))
             accumulate(self.bias_v, rearrange(dv[:, :, keys].sum(0), "h d -> 1 1 (h d)"))
-        gradients = [rearrange(d, f"b h t d -> {layout} (h d)") for d in (dq, dk[:, :, :keys], dv[:, :, :keys])]
+        gradients = [merge_heads(d, batch_first) for d in (dq, dk[:, :, :keys], dv[:, :, :keys])]
         dquery, dkey, dvalue = self._projections_backward(gradients, inputs, input_gradient)
         if batched or dquery is None or dkey is None or dvalue is None:
             return dquery, dkey, dvalue

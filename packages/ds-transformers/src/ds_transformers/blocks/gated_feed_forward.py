@@ -9,9 +9,8 @@ from ds_core.engine.compiled import compilable
 from ds_core.engine.composition import sum_gradients
 from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.exponential import LOG2_E
-from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import no_record, recording, reuse
-from ds_core.layers.dropout import draw_noise, dropout, dropout_backward
+from ds_core.layers.dropout import drawn_noise, dropout, dropout_backward
 from torch import Tensor
 
 from ds_transformers.blocks.activation import make_activation
@@ -160,7 +159,7 @@ class GatedFeedForward(Module):
     def _noise(self, gate: Tensor) -> Tensor | None:
         if not self.training or self.dropout == 0:
             return None
-        return torch.zeros_like(gate) if self.dropout == 1 else drawn(lambda: draw_noise(gate, self.dropout))
+        return drawn_noise(gate, self.dropout)
 
     def extra_repr(self) -> str:
         return f"dropout={self.dropout}"

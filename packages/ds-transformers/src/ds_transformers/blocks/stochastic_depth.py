@@ -1,9 +1,7 @@
 """Stochastic depth: in training a whole branch is left out with probability p. Theory: docs/stochastic_depth.md."""
 
-import torch
 from ds_core import Module, ShapeError
-from ds_core.engine.recompute import drawn
-from ds_core.layers.dropout import draw_noise
+from ds_core.layers.dropout import drawn_noise
 from torch import Tensor
 
 # B = batch, the first dimension
@@ -70,8 +68,7 @@ class StochasticDepth(Module):
             self.save(None)
             return x
         shape = (x.shape[0] if self.mode == "row" else 1, *[1] * (x.dim() - 1)) if x.dim() > 0 else ()
-        like = x.new_empty(()).expand(shape)
-        noise = torch.zeros_like(like) if self.p == 1 else drawn(lambda: draw_noise(like, self.p))
+        noise = drawn_noise(x.new_empty(()).expand(shape), self.p)
         self.save(noise)
         return stochastic_depth(x, noise)
 
