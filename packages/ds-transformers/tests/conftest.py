@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import safetensors.torch
 import torch
 from ds_core.cli import main
 from ds_core.training.run_folder import CHECKPOINT_FILE
+
+# pytest's importlib mode puts no folder on the path, and some tests share helpers (attention_twins.py and others)
+sys.path.append(str(Path(__file__).parent))
 
 TINY = {
     "width": 8,

@@ -1,8 +1,6 @@
 """Beam search against every output there is, against greedy decoding, and by hand."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,6 @@ from ds_transformers.seq2seq.beam_search import Hypothesis, beam_search, length_
 from ds_transformers.seq2seq.greedy import greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
 from prefix_models import PrefixModel, RunningSum, TableModel, every_output, index_by_index
 
 BEGIN, END, PAD = 0, 1, 2

@@ -1,8 +1,6 @@
 """Greedy decoding against a loop over the sentences, and its special cases."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +9,6 @@ from ds_core.primitives import primitives_only
 from ds_transformers.seq2seq.greedy import greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
 from prefix_models import PrefixModel, RunningSum, TableModel
 
 BEGIN, END, PAD = 0, 1, 2

@@ -1,11 +1,10 @@
 """Heads that share keys and values, in every lane, and what the layers of attention have in common."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from attention_twins import causal_mask
 from ds_core import Module, Recompute, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
@@ -22,11 +21,6 @@ from ds_transformers.attentions.lanes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
-from attention_twins import causal_mask
 
 every_lane = pytest.mark.parametrize("lane", list(LANES))
 

@@ -1,11 +1,10 @@
 """How masks merge, what is said of those that do not fit, and `is_causal` held against its mask."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from attention_twins import causal_mask
 from ds_core import ShapeError, no_record
 from ds_transformers import CrossAttention, MultiheadAttention, SelfAttention, attention
 from ds_transformers.attentions.masks import (
@@ -20,11 +19,6 @@ from ds_transformers.attentions.masks import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
-from attention_twins import causal_mask
 
 INF = math.inf
 QUERY = torch.zeros(2, 3, 4, 5)  # two examples, three heads, four queries

@@ -1,9 +1,8 @@
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from attention_twins import TorchSelfAttention
 from ds_core import Recompute, ShapeError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin
@@ -11,11 +10,6 @@ from ds_transformers import KeyValueCache, SelfAttention
 from ds_transformers.attentions.lanes import LANES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
-from attention_twins import TorchSelfAttention
 
 COMPILED = ["vectorized", "tiled"]  # "loops" looks at numbers
 

@@ -2,22 +2,16 @@
 
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from attention_twins import TorchSelfAttention, causal_mask
 from ds_core import no_record, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import SelfAttention
 from ds_transformers.attentions.lanes import LANES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
-from attention_twins import TorchSelfAttention, causal_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched")
 every_lane = pytest.mark.parametrize("lane", list(LANES))

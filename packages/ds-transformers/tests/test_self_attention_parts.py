@@ -1,10 +1,8 @@
 """SelfAttention with heads that share keys, with rotary positions and with linear biases."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from attention_twins import GroupedAttention
 from ds_core import no_record, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import KeyValueCache, SelfAttention
@@ -13,11 +11,6 @@ from ds_transformers.positions.alibi import AlibiPositions
 from ds_transformers.positions.rotary import RotaryPositions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no folder on the path
-sys.path.append(str(Path(__file__).parent))
-
-from attention_twins import GroupedAttention
 
 every_lane = pytest.mark.parametrize("lane", list(LANES))
 X = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

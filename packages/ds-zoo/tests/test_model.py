@@ -27,6 +27,14 @@ def config_of(sizes, **options):
     return MiniGPTConfig(**dict(zip(names, sizes, strict=True)), **{"dropout": 0.0, **options})
 
 
+def without_key_bias(name, tensor):
+    """A parameter without the bias of keys, whose gradient is rounding alone: Adam would make a step of it."""
+    if not name.endswith("in_proj_bias"):
+        return tensor
+    query, _, value = tensor.chunk(3)
+    return torch.cat([query, value])
+
+
 def rough(model, seed=0):
     """Weights of ordinary size in place of the initial 0.02, so that every nonlinearity is felt."""
     generator = torch.Generator().manual_seed(seed)
@@ -112,8 +120,10 @@ def test_ten_adamw_steps_follow_pytorch(tmp_path):
         torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-9, atol=1e-9)
     twin.save_pretrained(tmp_path / "after")
     again = MiniGPT.from_pretrained(tmp_path / "after", dropout=0.0)
+    theirs = dict(again.named_parameters())
     for name, tensor in model.named_parameters():
-        torch.testing.assert_close(tensor, dict(again.named_parameters())[name], rtol=1e-9, atol=1e-9)
+        found, expected = (without_key_bias(name, given) for given in (tensor, theirs[name]))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -167,8 +177,10 @@ def test_a_whole_training_step_compiled_equals_eager():
     for index in range(2):
         batch = [block_of_tokens(model, (2, 6), seed=index)]
         torch.testing.assert_close(compiled(batch), eager(batch), rtol=1e-11, atol=1e-13)
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+    theirs = dict(twin.named_parameters())
+    for name, tensor in model.named_parameters():
+        found, expected = (without_key_bias(name, given) for given in (tensor, theirs[name]))
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
 
 
 def test_overfits_one_batch():

@@ -41,10 +41,13 @@ def joined_moments(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     means, sums, squares, counts = torch.split(moments, [channels, channels, channels, 1], dim=1)
     total = counts.sum()
     share = total.clamp_min(1).reciprocal()
-    mean = (counts * means).sum(0) * share  # mean = sum_k n_k mean_k / n                                    (1)
-    offsets = means - mean  # (K, C)
-    # var = (sum_k squares_k + 2 offset_k sums_k + n_k offset_k^2) / n                                       (2)
-    var = (squares + offsets * (2 * sums + counts * offsets)).sum(0) * share
+    # Any centre near the mean will do; the mean of the differences from it, `rest`, makes good what rounding did to it.
+    centre = (counts * means).sum(0) * share  # c = sum_k n_k mean_k / n, rounded                            (1)
+    offsets = means - centre  # o_k, (K, C)
+    rest = (sums + counts * offsets).sum(0) * share  # rest = sum_k (sums_k + n_k o_k) / n                   (2)
+    # var = sum_k (squares_k + 2 o_k sums_k + n_k o_k^2) / n - rest^2                                        (3)
+    var = (squares + offsets * (2 * sums + counts * offsets)).sum(0) * share - rest * rest
+    mean = centre + rest  # mean = c + rest                                                                  (2)
     return mean, var.clamp_min(0), total  # rounding alone would make it negative
 
 
@@ -141,7 +144,7 @@ class SyncBatchNorm(BatchNorm):
         accumulate(self.bias, dbias if needs_bias else None)
         if not input_gradient or dweight is None or dbias is None:
             return None
-        # dw_c and db_c of all processes together                                                            (3)
+        # dw_c and db_c of all processes together                                                            (4)
         totals = torch.split(summed(torch.cat([dweight, dbias]), self.process_group), self.num_features)
         options = ((True, False, False), (totals[0], totals[1]))
         dx, _, _ = batch_norm_backward(dy, x, mean, rstd, self.weight, share, *options)
