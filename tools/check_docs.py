@@ -30,7 +30,7 @@ WORKED = "test_worked_example"
 # Their pages need no worked example that is held number by number. The first two hand gradients on and have no formula
 # of their own; the tests of the last assert the results of its examples, not each step on the way.
 NO_EXAMPLE = {
-    "ds-core/src/ds_core/interop/borrowed.py",
+    "ds-core/src/ds_core/interop/from_torch.py",
     "ds-core/src/ds_core/engine/recompute.py",
     "ds-zoo/src/ds_zoo/minigpt/model.py",
 }

@@ -36,7 +36,7 @@ found = [other for other in absent if importlib.util.find_spec(other)]
 assert not found, f"{found} are there, though {name} does not declare them"
 """
 
-CONSTRAINTS = "constraints.txt"
+CONSTRAINTS = "tools/constraints.txt"
 
 
 class CommandError(Exception):

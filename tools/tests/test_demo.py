@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from ds_core.cli import main
+from ds_core.cli.main import main
 from workspace import ROOT, tomllib
 
 

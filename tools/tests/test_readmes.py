@@ -7,9 +7,9 @@ import shlex
 import subprocess
 import sys
 
-import ds_core.cli
+import ds_core.cli.main
 import pytest
-from ds_core.recipe import find_recipe
+from ds_core.recipes.recipe import find_recipe
 from ds_core.training.run_folder import open_run_folder
 from workspace import ROOT, packages, place, tomllib
 
@@ -59,14 +59,14 @@ def test_ds_takes_its_commands(name, tmp_path, monkeypatch):
             check=lambda: done.append(found.name),
         )
 
-    monkeypatch.setattr(ds_core.cli, "find_recipe", find)
+    monkeypatch.setattr(ds_core.cli.main, "find_recipe", find)
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ds .+", "\n".join(blocks(READMES[name], "sh")), re.MULTILINE)
     assert lines or name != "README.md"
     for line in lines:
         done = []
         words = shlex.split(line, comments=True)[1:]
-        assert ds_core.cli.main(words) == 0, line
+        assert ds_core.cli.main.main(words) == 0, line
         assert len(done) == (words[0] not in ("list", "info")), line
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.cli import main as ds
+from ds_core.cli.main import main as ds
+from ds_core.recipes.prepare import prepare
 from ds_core.recipes.regression import RegressionOptions
-from ds_core.recipes.tables import prepare
 from sklearn.neural_network import MLPRegressor
 
 

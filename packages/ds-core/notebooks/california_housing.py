@@ -25,7 +25,7 @@ from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.errors import UserError
 from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.metrics import MeanAbsoluteError, R2Score
-from ds_core.recipes.network import mlp
+from ds_core.recipes.mlp_model import mlp
 from ds_core.training.evaluation import predict
 from matplotlib import pyplot as plt
 

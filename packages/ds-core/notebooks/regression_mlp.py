@@ -15,7 +15,7 @@ from ds_core.data.scaling import Standardise
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.losses.mse import MSELoss
 from ds_core.metrics import MeanAbsoluteError, R2Score
-from ds_core.recipes.network import mlp
+from ds_core.recipes.mlp_model import mlp
 from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.evaluation import evaluate, predict
 from matplotlib import pyplot as plt

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.trace import record
+from ds_core.speed.elementwise import PIECE
 from hypothesis import strategies as st
 from torch import Tensor
 

@@ -5,9 +5,9 @@ import os
 import torch
 from ds_core import Linear, Module, Sequential, no_record, record
 from ds_core.activations.relu import ReLU
+from ds_core.distributed.batch_shard import BatchShard
 from ds_core.distributed.data_parallel import DataParallel
 from ds_core.distributed.processes import OneProcess, Processes
-from ds_core.distributed.shares import Shares
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.layers.dropout import Dropout
 from ds_core.optimizers.adam import AdamW
@@ -164,7 +164,7 @@ def loop(sizes=SMALL, first=0, world_size=None):
     if world_size is not None:
         model, optimizer = build(Switch)
         for index in range(first, first + 8):
-            shares = [Shares(Points(), rank, world_size) for rank in range(world_size)]
+            shares = [BatchShard(Points(), rank, world_size) for rank in range(world_size)]
             add_gradients(model, Squares(), [share.batch(index) for share in shares], [1 / world_size] * world_size)
             optimizer.step()
             optimizer.zero_grad()

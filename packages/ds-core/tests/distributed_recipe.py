@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
-import ds_core.recipe
+import ds_core.recipes.recipe
 import numpy as np
 import torch
 from distributed_models import Points, Tied, build, trainer
 from ds_core import no_record
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.distributed.processes import current
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipe import Recipe
+from ds_core.recipes.recipe import Recipe
 from ds_core.training.callbacks import Callback
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 
@@ -110,7 +110,7 @@ def ds(*words):
         def load(self):
             return recipe
 
-    ds_core.recipe.entry_points = lambda group: EntryPoints([Here("points", "here:recipe", "ds.recipes")])
+    ds_core.recipes.recipe.entry_points = lambda group: EntryPoints([Here("points", "here:recipe", "ds.recipes")])
     if words:
         sys.argv = ["ds", *words]
     sys.exit(main())

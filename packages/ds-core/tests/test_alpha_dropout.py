@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.recompute import Recompute
 from ds_core.engine.trace import record
 from ds_core.layers.alpha_dropout import (
@@ -15,6 +14,7 @@ from ds_core.layers.alpha_dropout import (
     draw_kept,
     factor,
 )
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

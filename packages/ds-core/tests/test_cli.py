@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
-import ds_core.recipe
+import ds_core.recipes.recipe
 import pytest
 import torch
 from ds_core import Linear, Module, __version__
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipe import Recipe, Use
+from ds_core.recipes.recipe import Recipe, Use
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 
@@ -120,7 +120,7 @@ class Here(EntryPoint):
 @pytest.fixture(autouse=True)
 def in_a_folder_with_recipes(monkeypatch, tmp_path):
     points = EntryPoints(Here(name, "here:recipe", "ds.recipes") for name in RECIPES)
-    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: points)
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: points)
     monkeypatch.delenv("DS_DEBUG", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -160,7 +160,7 @@ def test_list(capsys, monkeypatch):
     status, out, _ = run(capsys, "list")
     assert status == 0
     assert out.splitlines()[1] == "tiny   one weight  [? ?]"
-    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: EntryPoints())
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: EntryPoints())
     assert run(capsys, "list")[1] == "no recipes are installed; the package ds-zoo brings some\n"
 
 

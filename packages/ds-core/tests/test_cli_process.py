@@ -6,13 +6,13 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 
-import ds_core.cli
-import ds_core.recipe
+import ds_core.cli.main
+import ds_core.recipes.recipe
 import pytest
 from ds_core import __version__
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.options import option
-from ds_core.recipe import Recipe
+from ds_core.recipes.recipe import Recipe
 
 
 @dataclass
@@ -34,8 +34,8 @@ def events(monkeypatch):
             return stub
 
     points = EntryPoints([Here("stub", "here:recipe", "ds.recipes")])
-    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: points)
-    monkeypatch.setattr(ds_core.cli, "dedicate_process", lambda: happened.append("dedicated"))
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: points)
+    monkeypatch.setattr(ds_core.cli.main, "dedicate_process", lambda: happened.append("dedicated"))
     monkeypatch.delenv("DS_DEBUG", raising=False)
     return happened
 
@@ -63,7 +63,7 @@ def test_ctrl_c_anywhere_else(capsys, monkeypatch):
     def stopped(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ds_core.cli.installed_recipes", stopped)
+    monkeypatch.setattr("ds_core.cli.main.installed_recipes", stopped)
     assert main(["list"]) == 130
     assert capsys.readouterr() == ("", "ds: stopped\n")
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from ds_core import Linear, Sequential
 from ds_core.activations.gelu import GELU
-from ds_core.engine.compile_step import compile_step, whole_step
-from ds_core.engine.compiled import has_compiler
 from ds_core.layers.dropout import Dropout
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.optimizers.adam import AdamW
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.speed.compiled import has_compiler
+from ds_core.training.compile_step import compile_step, whole_step
 from torch._dynamo.utils import counters
 
 
@@ -53,7 +53,7 @@ def test_whole_step_is_the_step_written_out():
 
 def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr("ds_core.engine.compiled._Switch.warned", False)
+    monkeypatch.setattr("ds_core.speed.compiled._Switch.warned", False)
     model, criterion, optimizer = build()
     with pytest.warns(UserWarning, match="no C\\+\\+ compiler found"):
         step = compile_step(model, criterion, optimizer)

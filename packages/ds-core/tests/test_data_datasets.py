@@ -270,7 +270,7 @@ def test_without_a_network(server, monkeypatch):
 
 def test_libraries_are_imported_when_they_are_needed():
     program = (
-        "import sys, ds_core.data.datasets, ds_core.data.loader, ds_core.data.columns; "
+        "import sys, ds_core.data.datasets, ds_core.data.loader, ds_core.data.tables; "
         "print([name for name in ('sklearn', 'pooch', 'requests', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

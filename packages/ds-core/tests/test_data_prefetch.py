@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
+from ds_core.data.batches import Batches
 from ds_core.data.loader import Loader
 from ds_core.data.prefetch import Prefetch
-from ds_core.training.batches import Batches
 
 
 class Counted:

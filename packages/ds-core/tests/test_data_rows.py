@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ds_core.data.stacked import Rows, Stacked, as_rows, stack
+from ds_core.data.samples import Rows, Stacked, as_rows, stack
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.errors import ShapeError
 from torch.utils.data import Subset

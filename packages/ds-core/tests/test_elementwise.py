@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 import ds_core
 import pytest
 import torch
-from ds_core.engine.elementwise import PIECE, Out, elementwise
 from ds_core.engine.trace import record
+from ds_core.speed.elementwise import PIECE, Out, elementwise
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 

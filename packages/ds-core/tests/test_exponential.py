@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.exponential import exponential
+from ds_core.speed.exponential import exponential
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 2**-23), (torch.float64, 2**-52)])

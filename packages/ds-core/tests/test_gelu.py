@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from ds_core.activations.gelu import GELU, gelu, gelu_backward, gelu_with_slope
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.trace import record
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_layer, check_twin_grid
 
 FORMS = ["none", "tanh"]

@@ -12,8 +12,8 @@ from activation_checks import (
     tensors,
 )
 from ds_core.activations.glu import GLU, glu_backward, glu_with_slopes
-from ds_core.engine.elementwise import PIECE
 from ds_core.errors import ShapeError
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 

@@ -131,6 +131,6 @@ def test_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_training_without_plotting_imports_no_matplotlib():
-    code = "import sys, ds_core.training.trainer, ds_core.cli; print('matplotlib' in sys.modules)"
+    code = "import sys, ds_core.training.trainer, ds_core.cli.main; print('matplotlib' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

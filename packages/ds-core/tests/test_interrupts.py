@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from ds_core.training.interrupts import Interrupts
+from ds_core.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -16,7 +16,7 @@ SESSIONS = '''
 import json, os, random, resource, shutil, signal, sys, time, traceback
 import numpy as np, torch
 torch.set_num_threads(1)
-import ds_core.files
+import ds_core.atomic_files
 from ds_core.training import checkpoint
 from ds_core.training.history import JsonLines
 from ds_core import Linear, Module, Sequential, no_record

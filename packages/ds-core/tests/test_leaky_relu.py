@@ -3,8 +3,8 @@
 import pytest
 import torch
 from ds_core.activations.leaky_relu import LeakyReLU, leaky_relu, leaky_relu_backward
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.trace import record
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.losses.margin_ranking import MarginRankingLoss, margin_ranking, margin_ranking_backward
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

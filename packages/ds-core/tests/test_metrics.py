@@ -6,7 +6,6 @@ import warnings
 import pytest
 import torch
 from ds_core.errors import ShapeError
-from ds_core.figures import new_figure
 from ds_core.metrics import (
     F1,
     ROCAUC,
@@ -22,6 +21,7 @@ from ds_core.metrics import (
     Recall,
     perplexity,
 )
+from ds_core.plotting import new_figure
 
 
 def test_weighted_mean():

@@ -4,13 +4,13 @@ import pytest
 import torch
 from ds_core import Linear, Optimizer, Sequential, record
 from ds_core.activations.relu import ReLU
-from ds_core.engine.compiled import has_compiler
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.sgd import SGD
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.speed.compiled import has_compiler
 from torch._dynamo.utils import counters
 
 

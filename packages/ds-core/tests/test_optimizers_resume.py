@@ -13,7 +13,6 @@ import ds_core.schedules
 import pytest
 import torch
 from ds_core import GELU, CrossEntropyLoss, LayerNorm, Linear, Sequential
-from ds_core.engine.compile_step import whole_step
 from ds_core.optimizers.adadelta import Adadelta
 from ds_core.optimizers.adagrad import Adagrad
 from ds_core.optimizers.adam import Adam, AdamW
@@ -36,6 +35,7 @@ from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
 from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_core.training.checkpoint import load_checkpoint, save_checkpoint
+from ds_core.training.compile_step import whole_step
 
 STEPS, SAVED = 12, 5
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from ds_core.engine.elementwise import PIECE
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.interop import as_torch
@@ -19,6 +18,7 @@ from ds_core.losses.mse import MSELoss
 from ds_core.losses.pointwise import PointwiseLoss, common_shape, summed_to
 from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.losses.soft_margin import SoftMarginLoss
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st

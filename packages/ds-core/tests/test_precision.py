@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.precision import floating, widened, without_autocast
+from ds_core.speed.precision import to_floating, widened, without_autocast
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -17,9 +17,9 @@ def test_full_precision_is_left_alone(dtype: torch.dtype) -> None:
 
 
 def test_integers_become_numbers_of_the_default_dtype() -> None:
-    assert floating(torch.tensor([1, 2])).dtype == floating(torch.tensor([True])).dtype == torch.float32
+    assert to_floating(torch.tensor([1, 2])).dtype == to_floating(torch.tensor([True])).dtype == torch.float32
     x = torch.ones(2, dtype=torch.bfloat16)
-    assert floating(x) is x
+    assert to_floating(x) is x
 
 
 def test_a_function_without_autocast_chooses_its_precision() -> None:

@@ -6,14 +6,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from ds_core.engine.nested import Packer, unpack
-from ds_core.training.random_state import (
+from ds_core.engine.random_state import (
     random_state,
     restore_random_state,
     restore_torch_random_state,
     torch_random_state,
     unchanged_random_state,
 )
+from ds_core.training.state_json import Packer, unpack
 
 
 def draws():

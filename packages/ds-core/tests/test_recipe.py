@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 
-import ds_core.recipe
+import ds_core.recipes.recipe
 import pytest
 from ds_core.errors import UserError
-from ds_core.recipe import Recipe, find_recipe, installed_recipes
+from ds_core.recipes.recipe import Recipe, find_recipe, installed_recipes
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Here(EntryPoint):
 def entry_points(monkeypatch):
     points = {"tiny": "here:tiny", "odd": "here:no_recipe", "broken": "no_such_module:recipe", "half": "json:no_recipe"}
     found = EntryPoints(Here(name, value, "ds.recipes") for name, value in points.items())
-    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: found.select(group=group))
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: found.select(group=group))
 
 
 def test_found_by_name():
@@ -57,6 +57,6 @@ def test_mistakes(name, message):
 
 
 def test_nothing_installed(monkeypatch):
-    monkeypatch.setattr(ds_core.recipe, "entry_points", lambda group: EntryPoints())
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: EntryPoints())
     with pytest.raises(UserError, match="no recipes are installed; the package ds-zoo brings some"):
         find_recipe("minigpt")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.recipes.perceptron import GATES, gate, iris, mistakes, perceptron
 
 

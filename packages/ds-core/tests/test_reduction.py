@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from ds_core.engine.elementwise import PIECE
 from ds_core.losses.reduction import (
     check_reduction,
     reduce,
     reduce_backward,
     reduce_elementwise,
 )
+from ds_core.speed.elementwise import PIECE
 
 
 def test_worked_example() -> None:

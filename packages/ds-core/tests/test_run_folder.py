@@ -89,7 +89,7 @@ def test_full_disk(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ds_core.files.os.fsync", full)
+    monkeypatch.setattr("ds_core.atomic_files.os.fsync", full)
     with pytest.raises(WriteError, match=r"cannot write .*recipe\.json: No space left on device"):
         open_run_folder("tiny", Options(out=tmp_path))
 

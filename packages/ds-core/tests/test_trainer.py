@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
+from ds_core.data.batches import Batches
 from ds_core.errors import Interrupted, NonFiniteError
-from ds_core.training.batches import Batches
 from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.early_stopping import EarlyStopping

@@ -27,11 +27,13 @@ CASES = [
 ]
 
 
-def passes(sizes: tuple[int, ...], lane: str, causal: bool) -> tuple[Callable[[], object], Callable[[], object]]:
+def passes(
+    sizes: tuple[int, ...], implementation: str, causal: bool
+) -> tuple[Callable[[], object], Callable[[], object]]:
     """One forward and backward of ours and of PyTorch's on the same numbers."""
     query, key, value, dout = torch.randn(4, *sizes)
     leaves = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
-    forward, backward = PAIRS[lane]
+    forward, backward = PAIRS[implementation]
 
     def ours() -> object:
         with no_record():
@@ -53,9 +55,11 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     for causal in (False, True) if options.full else (True,):
         for sizes, pairs in CASES:
             if sizes[2] in options.lengths:
-                for lane in PAIRS:
-                    name = f"{'causal' if causal else 'full'} T={sizes[2]}, B H = {sizes[0] * sizes[1]}, {lane}"
-                    yield compare(name, *passes(sizes, lane, causal), options.pairs or pairs)
+                for implementation in PAIRS:
+                    name = (
+                        f"{'causal' if causal else 'full'} T={sizes[2]}, B H = {sizes[0] * sizes[1]}, {implementation}"
+                    )
+                    yield compare(name, *passes(sizes, implementation, causal), options.pairs or pairs)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Attention over the length: time and peak memory of our three lanes and of PyTorch's, forward and backward, causal.
+"""Attention over the length: time and peak memory of our three implementations and of PyTorch's, forward and backward, causal.
 
     python benchmarks/attention_lengths.py --plot lengths.png
 
-Each measurement is made in a process of its own, so that none finds another's memory or caches. A lane that would need
+Each measurement is made in a process of its own, so that none finds another's memory or caches. A implementation that would need
 more memory than `--limit-gb`, judged by what it needed before, is left out, and so are `loops` beyond `--loops-up-to`.
 """
 
@@ -19,20 +19,20 @@ from typing import NamedTuple
 
 import torch
 from ds_core import no_record
-from ds_core.figures import new_figure, save_figure
+from ds_core.plotting import new_figure, save_figure
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
-from ds_transformers.attentions.loop_attention import loop_attention, loop_attention_backward
+from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
 from torch.nn.functional import scaled_dot_product_attention, softmax
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import peak_bytes
 
 OURS = {
-    "loops": (loop_attention, loop_attention_backward),
+    "loops": (plain_attention, plain_attention_backward),
     "vectorized": (attention, attention_backward),
     "tiled": (tiled_attention, tiled_attention_backward),
 }
-LANES = [*OURS, "plain", "fused"]
+IMPLEMENTATIONS = [*OURS, "plain", "fused"]
 SECONDS = 2.0  # how long a measurement is repeated, once it has been made
 LENGTHS = [64 * 2**power for power in range(9)]
 
@@ -44,11 +44,11 @@ class Measured(NamedTuple):
     peak: int
 
 
-def passes(lane: str, length: int, heads: int, width: int) -> Callable[[], object]:
+def passes(implementation: str, length: int, heads: int, width: int) -> Callable[[], object]:
     """A forward and backward pass over one example."""
     query, key, value, dout = torch.randn(4, 1, heads, length, width)
-    if lane in OURS:
-        forward, backward = OURS[lane]
+    if implementation in OURS:
+        forward, backward = OURS[implementation]
 
         def ours() -> object:
             with no_record():
@@ -57,7 +57,7 @@ def passes(lane: str, length: int, heads: int, width: int) -> Callable[[], objec
 
         return ours
     leaves = [tensor.requires_grad_() for tensor in (query, key, value)]
-    call = scaled_dot_product_attention if lane == "fused" else plain_attention
+    call = scaled_dot_product_attention if implementation == "fused" else plain_attention
 
     def theirs() -> object:
         for leaf in leaves:
@@ -77,10 +77,10 @@ def plain_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     return softmax(scores, -1) @ value
 
 
-def measure(lane: str, length: int, heads: int, width: int) -> Measured:
+def measure(implementation: str, length: int, heads: int, width: int) -> Measured:
     """In this process."""
     torch.manual_seed(0)
-    call = passes(lane, length, heads, width)
+    call = passes(implementation, length, heads, width)
     peak = peak_bytes(call)  # and a warm-up
     times: list[float] = []
     while not times or sum(times) < SECONDS:
@@ -90,17 +90,17 @@ def measure(lane: str, length: int, heads: int, width: int) -> Measured:
     return Measured(statistics.median(times), peak)
 
 
-def measure_apart(lane: str, length: int, options: argparse.Namespace) -> Measured:
+def measure_apart(implementation: str, length: int, options: argparse.Namespace) -> Measured:
     """In a process of its own."""
     sizes = [f"--{name}={getattr(options, name)}" for name in ("heads", "width", "threads")]
-    command = [sys.executable, __file__, "--one", lane, str(length), *sizes]
+    command = [sys.executable, __file__, "--one", implementation, str(length), *sizes]
     finished = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return Measured(*json.loads(finished.stdout))
 
 
-def left_out(lane: str, length: int, before: dict[int, Measured], options: argparse.Namespace) -> str | None:
-    """Why a measurement is not made, if it is not: no lane needs more than quadratically growing memory."""
-    if lane == "loops" and length > options.loops_up_to:
+def left_out(implementation: str, length: int, before: dict[int, Measured], options: argparse.Namespace) -> str | None:
+    """Why a measurement is not made, if it is not: no implementation needs more than quadratically growing memory."""
+    if implementation == "loops" and length > options.loops_up_to:
         return f"left out, beyond --loops-up-to {options.loops_up_to}"
     if before:
         last = max(before)
@@ -114,8 +114,8 @@ def plot(found: dict[str, dict[int, Measured]], path: str) -> None:
     ticks = sorted(set().union(*found.values()))
     figure = new_figure(10, 4.5)
     times, memory = figure.subplots(1, 2)
-    for lane, lengths in found.items():
-        style = {"label": lane, "marker": "o", "linestyle": "-" if lane in OURS else "--"}
+    for implementation, lengths in found.items():
+        style = {"label": implementation, "marker": "o", "linestyle": "-" if implementation in OURS else "--"}
         times.plot(list(lengths), [each.seconds * 1e3 for each in lengths.values()], **style)
         memory.plot(list(lengths), [each.peak / 1e6 for each in lengths.values()], **style)
     times.set(ylabel="ms, forward and backward", title="time")
@@ -135,30 +135,32 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--width", type=int, default=64, help="of a head")
-    parser.add_argument("--lanes", nargs="+", choices=LANES, default=LANES)
+    parser.add_argument("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=IMPLEMENTATIONS)
     parser.add_argument("--plot", metavar="FILE", help="write a PNG")
-    parser.add_argument("--limit-gb", type=float, default=8.0, help="memory that a lane may need")
-    parser.add_argument("--loops-up-to", type=int, default=1024, help="the greatest length for the lane of loops")
+    parser.add_argument("--limit-gb", type=float, default=8.0, help="memory that a implementation may need")
+    parser.add_argument(
+        "--loops-up-to", type=int, default=1024, help="the greatest length for the implementation of loops"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--one", nargs=2, metavar=("LANE", "LENGTH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.one:
-        lane, length = options.one
-        print(json.dumps(measure(lane, int(length), options.heads, options.width)))
+        implementation, length = options.one
+        print(json.dumps(measure(implementation, int(length), options.heads, options.width)))
         return
     print(f"float32, {options.threads} thread(s), 1 example, {options.heads} heads of width {options.width}, causal")
-    print(f"{'lane':<12}{'length':>8}{'ms':>12}{'peak MB':>12}")
-    found: dict[str, dict[int, Measured]] = {lane: {} for lane in options.lanes}
+    print(f"{'implementation':<12}{'length':>8}{'ms':>12}{'peak MB':>12}")
+    found: dict[str, dict[int, Measured]] = {implementation: {} for implementation in options.implementations}
     for length in sorted(options.lengths):
-        for lane, before in found.items():
-            reason = left_out(lane, length, before, options)
+        for implementation, before in found.items():
+            reason = left_out(implementation, length, before, options)
             if reason is not None:
-                print(f"{lane:<12}{length:>8}  {reason}")
+                print(f"{implementation:<12}{length:>8}  {reason}")
                 continue
-            before[length] = measure_apart(lane, length, options)
+            before[length] = measure_apart(implementation, length, options)
             seconds, peak = before[length]
-            print(f"{lane:<12}{length:>8}{seconds * 1e3:>12.2f}{peak / 1e6:>12.2f}", flush=True)
+            print(f"{implementation:<12}{length:>8}{seconds * 1e3:>12.2f}{peak / 1e6:>12.2f}", flush=True)
     if options.plot:
         plot(found, options.plot)
 

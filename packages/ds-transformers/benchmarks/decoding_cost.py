@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from ds_core import no_record
-from ds_core.figures import new_figure, save_figure
+from ds_core.plotting import new_figure, save_figure
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer
 from torch_seq2seq import TorchSeq2Seq
 

@@ -20,9 +20,9 @@ import torch
 from ds_core import TokenCrossEntropy, record
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.text.translation_tokenizer import PAD
 from ds_transformers.translation.corpus import read_corpus
 from ds_transformers.translation.options import TranslateOptions
-from ds_transformers.translation.tokenizer import PAD
 from ds_transformers.translation.translating import build_model
 
 SIZES = {"train": 29000, "val": 1014, "test_2016_flickr": 1000}

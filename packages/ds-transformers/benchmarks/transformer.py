@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from ds_core import TokenCrossEntropy, record
-from ds_core.engine.compile_step import compile_step
-from ds_core.engine.compiled import compile_pairs
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.speed.compiled import compile_pairs
+from ds_core.training.compile_step import compile_step
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--post-norm", action="store_true")
-    parser.add_argument("--lanes", nargs="*", default=["vectorized", "tiled"])
+    parser.add_argument("--implementations", nargs="*", default=["vectorized", "tiled"])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     o = parser.parse_args()
@@ -54,17 +54,17 @@ def main() -> None:
     twin = TorchSeq2Seq(config).to(o.device)
     twin.load_state_dict(Seq2SeqTransformer(config).state_dict())
     theirs = torch_step(twin, *data)
-    for lane in o.lanes:
-        model = Seq2SeqTransformer(config, implementation=lane).to(o.device)
-        print_table([compare(f"{name}, {lane}", our_step(model, *data), theirs, o.pairs)])
+    for implementation in o.implementations:
+        model = Seq2SeqTransformer(config, implementation=implementation).to(o.device)
+        print_table([compare(f"{name}, {implementation}", our_step(model, *data), theirs, o.pairs)])
     compile_pairs(True)
-    model = Seq2SeqTransformer(config, implementation=o.lanes[0]).to(o.device)
-    print_table([compare(f"{name}, {o.lanes[0]}, pairs compiled", our_step(model, *data), theirs, o.pairs)])
+    model = Seq2SeqTransformer(config, implementation=o.implementations[0]).to(o.device)
+    print_table([compare(f"{name}, {o.implementations[0]}, pairs compiled", our_step(model, *data), theirs, o.pairs)])
     compile_pairs(False)
     if o.compile:
-        model = Seq2SeqTransformer(config, implementation=o.lanes[0]).to(o.device)
+        model = Seq2SeqTransformer(config, implementation=o.implementations[0]).to(o.device)
         ours = our_step(model, *data, compiled=True)
-        print_table([compare(f"{name}, {o.lanes[0]}, step compiled", ours, theirs, o.pairs)])
+        print_table([compare(f"{name}, {o.implementations[0]}, step compiled", ours, theirs, o.pairs)])
 
 
 def our_step(model, source, target, following, compiled=False):

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ds_core.cli import main as ds
+from ds_core.cli.main import main as ds
 
 
 def train(pair: str, seed: int, threads: int | None) -> dict[str, float]:

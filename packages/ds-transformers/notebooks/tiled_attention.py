@@ -85,22 +85,25 @@ for name, one, other in zip("QKV", whole, tiles, strict=True):
 # %% [markdown]
 # ## What is kept
 #
-# A layer in both lanes, over the length. The trace tells the bytes kept between forward and backward. The lanes differ
+# A layer in both implementations, over the length. The trace tells the bytes kept between forward and backward. The implementations differ
 # by the probabilities of two heads, 4 bytes each, against two numbers for each row.
 
 # %%
-lanes = ("vectorized", "tiled")
+implementations = ("vectorized", "tiled")
 lengths = [64, 128, 256, 512, 1024, 2048]
-layers = {lane: SelfAttention(64, num_heads=2, causal=True, implementation=lane) for lane in lanes}
+layers = {
+    implementation: SelfAttention(64, num_heads=2, causal=True, implementation=implementation)
+    for implementation in implementations
+}
 layers["tiled"].load_state_dict(layers["vectorized"].state_dict())
-kept = {lane: [] for lane in lanes}
+kept = {implementation: [] for implementation in implementations}
 for length in lengths:
     x, dy = torch.randn(2, 1, length, 64)
     gradients = []
-    for lane, layer in layers.items():
+    for implementation, layer in layers.items():
         with record() as trace:
             layer(x)
-            kept[lane].append(sum(line.bytes for line in trace.kept()))
+            kept[implementation].append(sum(line.bytes for line in trace.kept()))
             gradients.append(layer.backward(dy))
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5)
     print(f"{length:5} tokens: {kept['vectorized'][-1]:12,} bytes whole, {kept['tiled'][-1]:10,} in tiles")
@@ -122,9 +125,9 @@ pairs = {
 }
 
 
-def milliseconds(lane, length):
+def milliseconds(implementation, length):
     """The least of a few runs of one forward and backward over two heads of width 32: others may use the machine."""
-    forward, backward = pairs[lane]
+    forward, backward = pairs[implementation]
     inputs = torch.randn(3, 1, 2, length, 32)
     dout = torch.randn(1, 2, length, 32)
     times = []
@@ -137,15 +140,17 @@ def milliseconds(lane, length):
     return 1e3 * min(times)
 
 
-took = {lane: [milliseconds(lane, length) for length in lengths] for lane in lanes}
+took = {
+    implementation: [milliseconds(implementation, length) for length in lengths] for implementation in implementations
+}
 for index, length in enumerate(lengths):
     print(f"{length:5} tokens: {took['vectorized'][index]:8.2f} ms whole, {took['tiled'][index]:8.2f} ms in tiles")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-for lane in lanes:
-    axes[0].loglog(lengths, [size / 1e6 for size in kept[lane]], marker="o", label=lane)
-    axes[1].loglog(lengths, took[lane], marker="o", label=lane)
+for implementation in implementations:
+    axes[0].loglog(lengths, [size / 1e6 for size in kept[implementation]], marker="o", label=implementation)
+    axes[1].loglog(lengths, took[implementation], marker="o", label=implementation)
 axes[0].set(xlabel="tokens", ylabel="MB kept by a layer")
 axes[1].set(xlabel="tokens", ylabel="ms, forward and backward")
 for axis in axes:
@@ -153,5 +158,5 @@ for axis in axes:
 figure.tight_layout()
 
 # %% [markdown]
-# `python benchmarks/attention_lengths.py` goes on to 16,384 tokens, with PyTorch's fused kernel beside the lanes.
+# `python benchmarks/attention_lengths.py` goes on to 16,384 tokens, with PyTorch's fused kernel beside the implementations.
 # Dropout spoils it: its factors, one for each probability, have to be kept, and memory is quadratic again.

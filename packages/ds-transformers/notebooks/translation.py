@@ -10,14 +10,14 @@ import os
 
 import torch
 from ds_core import AdamW, TokenCrossEntropy, Trainer, WarmupCosineLR
+from ds_core.text.example_pairs import shipped_pairs
+from ds_core.text.pairs import split_by_hash
+from ds_core.text.scores import corpus_scores, token_loss
+from ds_core.text.token_batches import TokenBatches
+from ds_core.text.translation_tokenizer import BEGIN, END, PAD, TranslationTokenizer
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer, beam_search
 from ds_transformers.translation.attention_maps import cross_attention_maps
 from ds_transformers.translation.corpus import source_tokens
-from ds_transformers.translation.pairs import split_by_hash
-from ds_transformers.translation.scores import corpus_scores, token_loss
-from ds_transformers.translation.shipped import shipped_pairs
-from ds_transformers.translation.token_batches import TokenBatches
-from ds_transformers.translation.tokenizer import BEGIN, END, PAD, TranslationTokenizer
 from ds_transformers.translation.translating import Translator
 from matplotlib import pyplot as plt
 

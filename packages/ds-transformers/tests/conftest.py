@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
 # pytest's importlib mode puts no folder on the path, and some tests share helpers (attention_twins.py and others)

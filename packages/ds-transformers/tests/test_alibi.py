@@ -77,10 +77,10 @@ def by_hand(query, key, value, slopes, causal):
     return torch.stack(heads, 1)
 
 
-@pytest.mark.parametrize("lane", list(PAIRS))
+@pytest.mark.parametrize("implementation", list(PAIRS))
 @pytest.mark.parametrize(("causal", "one_row"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("queries", [5, 2, 1])
-def test_as_a_mask_of_attention(lane, causal, one_row, queries):
+def test_as_a_mask_of_attention(implementation, causal, one_row, queries):
     torch.manual_seed(0)
     inputs = [torch.randn(2, 3, length, 4, dtype=torch.float64, requires_grad=True) for length in (queries, 5, 5)]
     dout = torch.randn(2, 3, queries, 4, dtype=torch.float64)
@@ -88,8 +88,8 @@ def test_as_a_mask_of_attention(lane, causal, one_row, queries):
     expected.backward(dout)
     mask = AlibiPositions(3).bias(1 if one_row else queries, 5, inputs[0])
     assert mask.shape == (1, 3, 1 if one_row else queries, 5)
-    options = {"mask": mask, "causal": causal} | ({"rows": 2} if lane == "tiled" else {})
-    forward, backward = PAIRS[lane]
+    options = {"mask": mask, "causal": causal} | ({"rows": 2} if implementation == "tiled" else {})
+    forward, backward = PAIRS[implementation]
     with torch.no_grad():
         output, kept = forward(*inputs, **options)
         gradients = backward(dout, *inputs, output, kept, **options)

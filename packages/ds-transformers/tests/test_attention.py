@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 PAIRS = {"vectorized": (attention, attention_backward), "tiled": (tiled_attention, tiled_attention_backward)}
-both_lanes = pytest.mark.parametrize("lane", list(PAIRS))
+both_lanes = pytest.mark.parametrize("implementation", list(PAIRS))
 
 
 class AttentionOf(Module):
     """A pair as a layer without parameters, so that `check_layer` can look at it."""
 
-    def __init__(self, lane, **options):
-        self.pair, self.options = PAIRS[lane], options
+    def __init__(self, implementation, **options):
+        self.pair, self.options = PAIRS[implementation], options
 
     def forward(self, query, key, value):
         output, kept = self.pair[0](query, key, value, **self.options)
@@ -73,17 +73,17 @@ def gradients_of(function, inputs, dout):
 
 
 @both_lanes
-def test_worked_example(lane):
+def test_worked_example(implementation):
     ln3 = math.log(3)
     query = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
     key = torch.tensor([[[[0.0, ln3], [ln3, 0.0]]]], dtype=torch.float64)
     value = torch.tensor([[[[1.0, 2.0], [3.0, -1.0]]]], dtype=torch.float64)
     dout = torch.tensor([[[[1.0, 2.0], [-1.0, 4.0]]]], dtype=torch.float64)
-    forward, backward = PAIRS[lane]
+    forward, backward = PAIRS[implementation]
     output, kept = forward(query, key, value, scale=1.0)
     expected = torch.tensor([[2.5, -0.25], [1.5, 1.25]], dtype=torch.float64)
     torch.testing.assert_close(output[0, 0], expected, rtol=1e-14, atol=1e-14)
-    if lane == "vectorized":
+    if implementation == "vectorized":
         expected = torch.tensor([[0.25, 0.75], [0.75, 0.25]], dtype=torch.float64)
         torch.testing.assert_close(kept[0, 0], expected, rtol=1e-14, atol=0)
     else:
@@ -98,9 +98,9 @@ def test_worked_example(lane):
 
 
 @both_lanes
-def test_index_by_index(lane):
+def test_index_by_index(implementation):
     query, key, value = random_heads(batch=1, heads=2, queries=3, keys=4, width=2, value_width=3)
-    output, _ = PAIRS[lane][0](query, key, value, causal=True)
+    output, _ = PAIRS[implementation][0](query, key, value, causal=True)
     for h in range(2):
         for i in range(3):
             seen = range(i + 4 - 3 + 1)
@@ -126,7 +126,7 @@ MASKS = {
 @both_lanes
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("mask", list(MASKS))
-def test_like_torch_with_every_kind_of_mask(mask, scale, lane):
+def test_like_torch_with_every_kind_of_mask(mask, scale, implementation):
     torch.manual_seed(1)
     inputs = random_heads(batch=3, queries=4, keys=6)
     dout = torch.randn(3, 3, 4, 5, dtype=torch.float64)
@@ -134,8 +134,8 @@ def test_like_torch_with_every_kind_of_mask(mask, scale, lane):
     expected = gradients_of(
         lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=given_mask, scale=scale), inputs, dout
     )
-    options = {"mask": given_mask, "scale": scale} | ({"rows": 3} if lane == "tiled" else {})
-    forward, backward = PAIRS[lane]
+    options = {"mask": given_mask, "scale": scale} | ({"rows": 3} if implementation == "tiled" else {})
+    forward, backward = PAIRS[implementation]
     output, kept = forward(*inputs, **options)
     torch.testing.assert_close(output, expected[0], rtol=1e-12, atol=1e-12)
     for found, gradient in zip(backward(dout, *inputs, output, kept, **options), expected[1], strict=True):
@@ -147,18 +147,18 @@ def test_like_torch_with_every_kind_of_mask(mask, scale, lane):
 @pytest.mark.parametrize(
     ("queries", "keys"), [(4, 4), (1, 1), (2, 5), (5, 2), (1, 4), (3, 1)], ids=lambda length: str(length)
 )
-def test_gradients(queries, keys, causal, lane):
-    options = {"causal": causal} | ({"rows": 2} if lane == "tiled" else {})
-    check_layer(AttentionOf(lane, **options), *random_heads(queries=queries, keys=keys, value_width=3))
+def test_gradients(queries, keys, causal, implementation):
+    options = {"causal": causal} | ({"rows": 2} if implementation == "tiled" else {})
+    check_layer(AttentionOf(implementation, **options), *random_heads(queries=queries, keys=keys, value_width=3))
 
 
 @both_lanes
-def test_gradients_with_mask_and_dropout(lane):
+def test_gradients_with_mask_and_dropout(implementation):
     torch.manual_seed(2)
     mask = torch.rand(3, 4, 4) < 0.7
     keep = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6
-    options = {"mask": mask, "causal": True, "keep": keep} | ({"rows": 3} if lane == "tiled" else {})
-    check_layer(AttentionOf(lane, **options), *random_heads(), batch_dim=None)
+    options = {"mask": mask, "causal": True, "keep": keep} | ({"rows": 3} if implementation == "tiled" else {})
+    check_layer(AttentionOf(implementation, **options), *random_heads(), batch_dim=None)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -169,20 +169,20 @@ def test_gradient_of_the_probabilities(dropped):
 
 
 @both_lanes
-def test_dropout_multiplies_the_probabilities(lane):
+def test_dropout_multiplies_the_probabilities(implementation):
     inputs = random_heads()
     keep = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     keep[..., 1] = 4.0
     _, probabilities = attention(*inputs)
-    output, _ = PAIRS[lane][0](*inputs, keep=keep)
+    output, _ = PAIRS[implementation][0](*inputs, keep=keep)
     torch.testing.assert_close(output, 4 * probabilities[..., 1:2] * inputs[2][:, :, 1:2])
 
 
 @both_lanes
 @pytest.mark.parametrize("keys", [6, 4, 3])
-def test_causal_is_aligned_with_the_end_of_the_keys(keys, lane):
+def test_causal_is_aligned_with_the_end_of_the_keys(keys, implementation):
     query, key, value = random_heads(queries=4, keys=keys)
-    output, _ = PAIRS[lane][0](query, key, value, causal=True)
+    output, _ = PAIRS[implementation][0](query, key, value, causal=True)
     for i in range(4):
         seen = max(0, i + keys - 4 + 1)
         alone, _ = attention(query[:, :, i : i + 1], key[:, :, :seen], value[:, :, :seen])
@@ -240,8 +240,8 @@ def test_the_lanes_agree(sizes, masked, causal, rows, seed):
         ({"keep": torch.ones(4, 4)}, r"keep \(4, 4\), expected \(2, 3, 4, 4\)"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(change, message, lane):
+def test_shapes_that_do_not_fit_are_named(change, message, implementation):
     arguments = dict(zip(("query", "key", "value"), random_heads(), strict=True))
     arguments |= {name: torch.zeros(given) if isinstance(given, tuple) else given for name, given in change.items()}
     with pytest.raises(ShapeError, match=message):
-        PAIRS[lane][0](**arguments)
+        PAIRS[implementation][0](**arguments)

@@ -17,12 +17,12 @@ from ds_transformers import (
 from torch.nn.functional import scaled_dot_product_attention
 
 PAIRS = {"vectorized": (attention, attention_backward), "tiled": (tiled_attention, tiled_attention_backward)}
-both_lanes = pytest.mark.parametrize("lane", list(PAIRS))
+both_lanes = pytest.mark.parametrize("implementation", list(PAIRS))
 
 
 class AttentionOf(Module):
-    def __init__(self, lane, mask):
-        self.pair, self.options = PAIRS[lane], {"mask": mask}
+    def __init__(self, implementation, mask):
+        self.pair, self.options = PAIRS[implementation], {"mask": mask}
 
     def forward(self, query, key, value):
         output, kept = self.pair[0](query, key, value, **self.options)
@@ -48,7 +48,7 @@ def gradients_of(function, inputs, dout):
 @both_lanes
 @pytest.mark.parametrize("engine", ["handwritten", "autograd"])
 @pytest.mark.parametrize("floating", [False, True])
-def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, lane):
+def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, implementation):
     mask = torch.ones(4, 4, dtype=torch.bool)
     mask[2] = False
     if floating:
@@ -56,9 +56,9 @@ def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, l
     inputs = random_heads(4, 5, torch.float64)
     dout = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     if engine == "autograd":
-        output, gradients = gradients_of(lambda *x: PAIRS[lane][0](*x, mask=mask)[0], inputs, dout)
+        output, gradients = gradients_of(lambda *x: PAIRS[implementation][0](*x, mask=mask)[0], inputs, dout)
     else:
-        layer = AttentionOf(lane, mask)
+        layer = AttentionOf(implementation, mask)
         with record():
             output = layer(*inputs)
             gradients = layer.backward(dout)
@@ -74,15 +74,15 @@ def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, l
 
 @both_lanes
 @pytest.mark.parametrize("engine", ["handwritten", "autograd"])
-def test_huge_scores_in_float32(engine, lane):
+def test_huge_scores_in_float32(engine, implementation):
     query = torch.tensor([[[[1e4], [-1e4], [0.0]]]])
     key = torch.tensor([[[[1.0], [-1.0], [0.5]]]])
     value = torch.tensor([[[[1.0], [2.0], [3.0]]]])
     dout = torch.tensor([[[[1.0], [1.0], [1.0]]]])
     if engine == "autograd":
-        output, gradients = gradients_of(lambda *x: PAIRS[lane][0](*x)[0], (query, key, value), dout)
+        output, gradients = gradients_of(lambda *x: PAIRS[implementation][0](*x)[0], (query, key, value), dout)
     else:
-        layer = AttentionOf(lane, None)
+        layer = AttentionOf(implementation, None)
         with record():
             output = layer(query, key, value)
             gradients = layer.backward(dout)
@@ -95,13 +95,13 @@ def test_huge_scores_in_float32(engine, lane):
 
 @both_lanes
 @pytest.mark.parametrize("dropped", [False, True])
-def test_bfloat16_rounds_results_and_not_exponents(dropped, lane):
+def test_bfloat16_rounds_results_and_not_exponents(dropped, implementation):
     """The error is that of a few roundings to 8 bits, also where a score has too many digits for 8 bits."""
     query, key, value = random_heads(70, 16)
     dout = torch.randn(2, 3, 70, 16)
     keep = (torch.rand(2, 3, 70, 70) < 0.5) * 2.0 if dropped else None
     low = [tensor.bfloat16() for tensor in (4 * query, key, value, dout)]
-    forward, backward = PAIRS[lane]
+    forward, backward = PAIRS[implementation]
     results = []
     for *inputs, gradient in (low, [tensor.float() for tensor in low]):
         options = {"causal": True, "keep": keep if keep is None else keep.to(gradient.dtype)}
@@ -114,7 +114,7 @@ def test_bfloat16_rounds_results_and_not_exponents(dropped, lane):
 
 
 @both_lanes
-def test_the_most_negative_number_hides_less_than_minus_infinity(lane):
+def test_the_most_negative_number_hides_less_than_minus_infinity(implementation):
     """Where it masks all keys, scores are lost beside it and every key has the same weight, as in torch.
 
     The gradients are those of the formula: torch's fused kernel loses the logarithm of the sum beside such a number.
@@ -125,7 +125,7 @@ def test_the_most_negative_number_hides_less_than_minus_infinity(lane):
     mask[1] = torch.finfo(torch.float32).min
     mask[2, :3] = torch.finfo(torch.float32).min
     mask[3, 0] = -math.inf
-    layer = AttentionOf(lane, mask)
+    layer = AttentionOf(implementation, mask)
     with record():
         output = layer(query, key, value)
         gradients = layer.backward(dout)
@@ -152,9 +152,9 @@ def test_such_a_mask_in_multihead_attention(need_weights):
 
 
 @both_lanes
-def test_autocast_rounds_results_and_not_scores(lane):
+def test_autocast_rounds_results_and_not_scores(implementation):
     torch.manual_seed(0)
-    layer = SelfAttention(32, 2, causal=True, implementation=lane)
+    layer = SelfAttention(32, 2, causal=True, implementation=implementation)
     for tensor in layer.parameters():
         tensor.data.mul_(4)  # scores of twenty and more, of which bfloat16 keeps no digit behind the point
     x = torch.randn(2, 40, 32)

@@ -10,12 +10,12 @@ from ds_core import ShapeError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import CrossAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched")
-every_lane = pytest.mark.parametrize("lane", list(LANES))
+every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 DRAWS = torch.Generator().manual_seed(0)
 X, MEMORY = torch.randn(2, 3, 6, generator=DRAWS), torch.randn(2, 5, 6, generator=DRAWS)
 PADDING = {
@@ -38,7 +38,7 @@ def constants(**masks):
 
 
 @every_lane
-def test_worked_example(lane):
+def test_worked_example(implementation):
     """The matrices of the page: V and half the output gradient are those of the example in attention.md."""
 
     def matrix(*rows):
@@ -46,7 +46,7 @@ def test_worked_example(lane):
 
     ln3, eye = math.log(3), matrix([1.0, 0.0], [0.0, 1.0])
     w_q, w_k, w_v = math.sqrt(2) * eye, ln3 * eye.flip(0), matrix([1.0, 3.0], [2.0, -1.0])
-    layer = CrossAttention(2, 1, bias=False, implementation=lane, dtype=torch.float64)
+    layer = CrossAttention(2, 1, bias=False, implementation=implementation, dtype=torch.float64)
     layer.load_state_dict({"in_proj_weight": torch.cat([w_q, w_k, w_v]), "out_proj.weight": 2 * eye})
     with record():
         y = layer(eye[None], eye[None])[0]
@@ -64,8 +64,8 @@ def test_worked_example(lane):
 @every_lane
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 3])
-def test_gradients_and_twin(num_heads, bias, lane):
-    layer = CrossAttention(6, num_heads, bias=bias, implementation=lane)
+def test_gradients_and_twin(num_heads, bias, implementation):
+    layer = CrossAttention(6, num_heads, bias=bias, implementation=implementation)
     check_layer(layer, X, MEMORY)
     check_twin(layer, TorchCrossAttention(6, num_heads, bias), X, MEMORY)
 
@@ -73,10 +73,10 @@ def test_gradients_and_twin(num_heads, bias, lane):
 @every_lane
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("mask", ATTENDED)
-def test_twin_over_all_masks_and_layouts(mask, padding, lane):
+def test_twin_over_all_masks_and_layouts(mask, padding, implementation):
     masks = {"attn_mask": ATTENDED[mask], "key_padding_mask": PADDING[padding]}
     for batch_first in (True, False):
-        ours = CrossAttention(6, 3, batch_first=batch_first, implementation=lane)
+        ours = CrossAttention(6, 3, batch_first=batch_first, implementation=implementation)
         theirs = TorchCrossAttention(6, 3, batch_first=batch_first)
         inputs = (X, MEMORY) if batch_first else (X.transpose(0, 1), MEMORY.transpose(0, 1))
         check_twin(ours, theirs, *inputs, kwargs=masks, constants=constants(**masks), modes=["train"])
@@ -84,11 +84,11 @@ def test_twin_over_all_masks_and_layouts(mask, padding, lane):
 
 @every_lane
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_unbatched_inputs(batch_first, lane):
+def test_unbatched_inputs(batch_first, implementation):
     masks = [None, causal_mask(3, 5), ATTENDED["boolean, each head"][:3], ATTENDED["floating"]]
     for mask, padded in itertools.product(masks, (None, PADDING["boolean"][0])):
         given_masks = {"attn_mask": mask, "key_padding_mask": padded}
-        ours = CrossAttention(6, 3, batch_first=batch_first, implementation=lane)
+        ours = CrossAttention(6, 3, batch_first=batch_first, implementation=implementation)
         theirs = TorchCrossAttention(6, 3, batch_first=batch_first)
         options = {"kwargs": given_masks, "constants": constants(**given_masks), "modes": ["train"]}
         check_twin(ours, theirs, X[0], MEMORY[0], **options)
@@ -104,9 +104,9 @@ def test_twin_where_the_mask_is_causal(padding):
 
 @every_lane
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_grouped_twin(groups, lane):
+def test_grouped_twin(groups, implementation):
     inputs = [torch.randn(2, length, 12, generator=torch.Generator().manual_seed(0)) for length in (3, 5)]
-    ours = CrossAttention(12, 4, num_kv_heads=groups, implementation=lane)
+    ours = CrossAttention(12, 4, num_kv_heads=groups, implementation=implementation)
     for padding in (None, PADDING["boolean"]):
         check_twin(
             ours, GroupedAttention(12, 4, groups), *inputs, kwargs={"key_padding_mask": padding}, modes=["train"]
@@ -116,9 +116,9 @@ def test_grouped_twin(groups, lane):
 
 @every_lane
 @pytest.mark.parametrize("dropout", [0.4, 1.0])
-def test_gradients_under_dropout(dropout, lane):
+def test_gradients_under_dropout(dropout, implementation):
     kwargs = {"key_padding_mask": PADDING["boolean"]}
-    layer = CrossAttention(6, 3, dropout=dropout, implementation=lane)
+    layer = CrossAttention(6, 3, dropout=dropout, implementation=implementation)
     check_layer(layer, X, MEMORY, kwargs=kwargs, batch_dim=None)
     check_twin(layer, TorchCrossAttention(6, 3, dropout=dropout), X, MEMORY, kwargs=kwargs, modes=["eval"])
 
@@ -158,8 +158,8 @@ def test_the_lanes_agree(batch, queries, keys, groups, shared, masked, seed):
         "padding": {"key_padding_mask": draw(batch, keys) < 0},
     }[masked]
     results = []
-    for lane in LANES:
-        options_of = {"num_kv_heads": groups, "implementation": lane, "dtype": torch.float64}
+    for implementation in IMPLEMENTATIONS:
+        options_of = {"num_kv_heads": groups, "implementation": implementation, "dtype": torch.float64}
         layer = CrossAttention(2 * heads, heads, generator=torch.Generator().manual_seed(seed), **options_of)
         with record():
             y = layer(x, memory, **options)
@@ -189,9 +189,9 @@ def test_memory_kept_is_what_the_page_says():
     assert kept == 4 * (3 * 2 * 3 * 6 + 3 * 2 * 5 * 6 + 2 * 2 * 3 * 5)
 
 
-@pytest.mark.parametrize("lane", ["vectorized", "tiled"])
-def test_traced_as_one_graph(lane):
-    layer = CrossAttention(6, 2, num_kv_heads=1, implementation=lane)
+@pytest.mark.parametrize("implementation", ["vectorized", "tiled"])
+def test_traced_as_one_graph(implementation):
+    layer = CrossAttention(6, 2, num_kv_heads=1, implementation=implementation)
 
     def step(x, memory):
         with record():
@@ -203,14 +203,14 @@ def test_traced_as_one_graph(lane):
 
 
 @every_lane
-def test_bfloat16(lane):
-    layer = CrossAttention(6, 2, implementation=lane, dtype=torch.bfloat16)
+def test_bfloat16(implementation):
+    layer = CrossAttention(6, 2, implementation=implementation, dtype=torch.bfloat16)
     x, memory = X.bfloat16(), MEMORY.bfloat16()
     with record():
         y = layer(x, memory)
         gradients = layer.backward(x)
     assert {tensor.dtype for tensor in (y, *gradients)} == {torch.bfloat16}
-    wide = CrossAttention(6, 2, implementation=lane)
+    wide = CrossAttention(6, 2, implementation=implementation)
     wide.load_state_dict(layer.float().state_dict())
     with no_record():
         torch.testing.assert_close(y.float(), wide(x.float(), memory.float()), rtol=0.03, atol=0.03)

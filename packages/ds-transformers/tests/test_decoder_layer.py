@@ -172,11 +172,11 @@ def test_twin_over_all_masks(norm_first):
     target=st.integers(0, 4),
     memory=st.integers(1, 4),
     norm_first=st.booleans(),
-    lane=st.sampled_from(["vectorized", "tiled"]),
+    implementation=st.sampled_from(["vectorized", "tiled"]),
     pieces=st.integers(0, 3),
 )
-def test_any_sizes_and_a_step_is_the_causal_forward(batch, target, memory, norm_first, lane, pieces):
-    layer = make(norm_first=norm_first, batch_first=True, implementation=lane).double()
+def test_any_sizes_and_a_step_is_the_causal_forward(batch, target, memory, norm_first, implementation, pieces):
+    layer = make(norm_first=norm_first, batch_first=True, implementation=implementation).double()
     x, m = make_inputs(True, batch, target, memory)
     dz = torch.randn_like(x)
     mask = torch.ones(target, target, dtype=torch.bool).triu(1)

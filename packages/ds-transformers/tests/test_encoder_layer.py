@@ -188,13 +188,13 @@ def test_a_floating_mask_beside_boolean_padding(norm_first):
     width=st.integers(1, 3),
     hidden=st.integers(1, 4),
     norm_first=st.booleans(),
-    lane=st.sampled_from(["vectorized", "tiled"]),
+    implementation=st.sampled_from(["vectorized", "tiled"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_any_sizes(batch, length, heads, width, hidden, norm_first, lane, dtype):
+def test_any_sizes(batch, length, heads, width, hidden, norm_first, implementation, dtype):
     options = {"norm_first": norm_first, "batch_first": True, "dtype": dtype}
     theirs = torch.nn.TransformerEncoderLayer(heads * width, heads, hidden, 0.0, **options)
-    ours = TransformerEncoderLayer(heads * width, heads, hidden, 0.0, **options, implementation=lane)
+    ours = TransformerEncoderLayer(heads * width, heads, hidden, 0.0, **options, implementation=implementation)
     ours.load_state_dict(theirs.state_dict())
     x, dy = torch.randn(2, batch, length, heads * width, dtype=dtype)
     leaf = x.clone().requires_grad_()

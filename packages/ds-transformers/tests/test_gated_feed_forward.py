@@ -10,10 +10,10 @@ from ds_core.activations.prelu import PReLU
 from ds_core.activations.relu import ReLU
 from ds_core.activations.sigmoid import Sigmoid
 from ds_core.activations.silu import SiLU
-from ds_core.engine.elementwise import PIECE
 from ds_core.errors import ShapeError
 from ds_core.layers.identity import Identity
 from ds_core.primitives import primitives_only
+from ds_core.speed.elementwise import PIECE
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_transformers.blocks.gated_feed_forward import (
     GatedFeedForward,

@@ -11,11 +11,11 @@ from ds_transformers.attentions.masks import (
     add_bias,
     check_causal,
     check_masks,
+    first_aligned_causal,
     is_causal_mask,
     merge_masks,
-    nothing_is_nan,
+    nan_where_nothing_visible,
     resolve_causal,
-    seen_from_the_start,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,18 +105,18 @@ def test_a_bias_and_a_mask():
 @pytest.mark.parametrize("kind", ["boolean", "floating"])
 def test_only_rows_that_hide_everything_become_nan(kind):
     hidden = torch.tensor([[True, True], [True, False], [False, False]])
-    found = nothing_is_nan(~hidden if kind == "boolean" else floating(hidden), torch.float32)
+    found = nan_where_nothing_visible(~hidden if kind == "boolean" else floating(hidden), torch.float32)
     torch.testing.assert_close(
         found, torch.tensor([[math.nan, math.nan], [-INF, 0.0], [0.0, 0.0]]), equal_nan=True, rtol=0, atol=0
     )
-    assert nothing_is_nan(torch.zeros(3, 0), torch.float32).shape == (3, 0)
+    assert nan_where_nothing_visible(torch.zeros(3, 0), torch.float32).shape == (3, 0)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(queries=st.integers(0, 5), keys=st.integers(0, 5), several=st.booleans(), place=st.integers(0, 99))
 def test_a_causal_mask_is_found_and_no_other(queries, keys, several, place):
     mask = causal_mask(queries, keys)
-    assert torch.equal(seen_from_the_start(queries, keys, QUERY), ~mask)
+    assert torch.equal(first_aligned_causal(queries, keys, QUERY), ~mask)
     mask = mask.expand(3, queries, keys).clone() if several else mask
     assert is_causal_mask(mask)
     assert is_causal_mask(floating(mask))

@@ -8,7 +8,7 @@ from ds_core.interop import as_torch
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from ds_transformers import MultiheadAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,9 +110,9 @@ def test_twin_over_all_masks_and_results(mask, padding, appended):
     arguments = {"add_bias_kv": appended, "add_zero_attn": appended, "batch_first": appended}
     inputs = random_inputs(keys=4, batch_first=appended)
     ways = [(True, True), (True, False), (False, True)]
-    for (need_weights, averaged), lane in itertools.product(ways, LANES):
+    for (need_weights, averaged), implementation in itertools.product(ways, IMPLEMENTATIONS):
         check_twin(
-            MultiheadAttention(6, 2, **arguments, implementation=lane),
+            MultiheadAttention(6, 2, **arguments, implementation=implementation),
             torch.nn.MultiheadAttention(6, 2, **arguments),
             *inputs,
             kwargs={
@@ -158,7 +158,7 @@ def test_gradients(averaged, dropout, batch_first):
     )
 
 
-@pytest.mark.parametrize("implementation", list(LANES))
+@pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 def test_gradients_without_weights(implementation):
     layer = MultiheadAttention(6, 2, 0.3, kdim=3, vdim=5, implementation=implementation)
     inputs = random_inputs(widths=(6, 3, 5))
@@ -218,8 +218,8 @@ def test_is_causal_is_believed_where_torch_believes_it(keys, appended, padded, n
         options["key_padding_mask"] = torch.arange(keys) > torch.tensor([[1], [keys]])
     arguments = {"add_bias_kv": appended, "add_zero_attn": appended}
     inputs = random_inputs(keys=keys)
-    for lane in LANES:
-        ours = MultiheadAttention(6, 2, **arguments, implementation=lane)
+    for implementation in IMPLEMENTATIONS:
+        ours = MultiheadAttention(6, 2, **arguments, implementation=implementation)
         check_twin(ours, torch.nn.MultiheadAttention(6, 2, **arguments), *inputs, kwargs=options, modes=["train"])
 
 
@@ -256,7 +256,7 @@ def test_inside_a_torch_model():
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("implementation", list(LANES))
+@pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 def test_a_gradient_of_weights_that_were_not_returned(implementation):
     layer = MultiheadAttention(6, 2, implementation=implementation, dtype=torch.float64)
     with record():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import MultiheadAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def draw_mask(kind, shape, generator):
             "batch_first": st.booleans(),
         }
     ),
-    lane=st.sampled_from(list(LANES)),
+    implementation=st.sampled_from(list(IMPLEMENTATIONS)),
     batched=st.booleans(),
     masked=st.sampled_from([None, "boolean", "floating"]),
     several=st.booleans(),
@@ -53,7 +53,7 @@ def draw_mask(kind, shape, generator):
 )
 def test_twin_over_every_argument(
     constructor,
-    lane,
+    implementation,
     batched,
     masked,
     several,
@@ -81,7 +81,7 @@ def test_twin_over_every_argument(
     elif not constructor["batch_first"]:
         inputs = [tensor.transpose(0, 1) for tensor in inputs]
     check_twin(
-        MultiheadAttention(6, HEADS, dropout, **constructor, implementation=lane),
+        MultiheadAttention(6, HEADS, dropout, **constructor, implementation=implementation),
         torch.nn.MultiheadAttention(6, HEADS, dropout, **constructor),
         *inputs,
         kwargs={
@@ -100,11 +100,19 @@ def test_twin_over_every_argument(
     )
 
 
-@pytest.mark.parametrize("lane", list(LANES))
+@pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_gradients_with_everything(need_weights, lane):
+def test_gradients_with_everything(need_weights, implementation):
     layer = MultiheadAttention(
-        6, HEADS, 0.3, add_bias_kv=True, add_zero_attn=True, kdim=3, vdim=5, batch_first=True, implementation=lane
+        6,
+        HEADS,
+        0.3,
+        add_bias_kv=True,
+        add_zero_attn=True,
+        kdim=3,
+        vdim=5,
+        batch_first=True,
+        implementation=implementation,
     )
     inputs = [torch.randn(2, length, width) for length, width in ((QUERIES, 6), (KEYS, 3), (KEYS, 5))]
     masks = {

@@ -5,7 +5,7 @@ import torch
 from ds_core import ShapeError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_transformers import CrossAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 
 DRAWS = torch.Generator().manual_seed(0)
 MEMORY = torch.randn(2, 5, 12, generator=DRAWS, dtype=torch.float64)
@@ -17,27 +17,27 @@ PADDING = {
 BATCH_AND_TIME = [(True, 1), (True, 3), (False, 1), (False, 3)]
 
 
-def make(lane="vectorized", groups=None, batch_first=True, dropout=0.0):
+def make(implementation="vectorized", groups=None, batch_first=True, dropout=0.0):
     return CrossAttention(
         12,
         4,
         dropout=dropout,
         num_kv_heads=groups,
         batch_first=batch_first,
-        implementation=lane,
+        implementation=implementation,
         dtype=torch.float64,
         generator=torch.Generator().manual_seed(0),
     )
 
 
-@pytest.mark.parametrize("lane", list(LANES))
+@pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("groups", [None, 2, 1])
 @pytest.mark.parametrize("width", [1, 3])
-def test_equals_the_plain_forward(width, groups, padding, lane):
+def test_equals_the_plain_forward(width, groups, padding, implementation):
     """Row w b + i of x belongs to example b of the memory, which the plain forward wants w times."""
     for batch_first, length in BATCH_AND_TIME:
-        layer = make(lane, groups, batch_first)
+        layer = make(implementation, groups, batch_first)
         x = torch.randn(2 * width, length, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         repeated = MEMORY.repeat_interleave(width, 0)
         mask = PADDING[padding]

@@ -12,11 +12,11 @@ import torch
 from ds_core import no_record
 from ds_core.schedules.noam import NoamLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.text.token_batches import TokenBatches
 from ds_core.training.checkpoint import describe_checkpoint, read_weights
 from ds_transformers.translation import shipped, training
 from ds_transformers.translation.corpus import read_corpus
 from ds_transformers.translation.options import PRESETS, TranslateOptions
-from ds_transformers.translation.token_batches import TokenBatches
 from ds_transformers.translation.training import make_schedule
 from ds_transformers.translation.translating import load_translator
 

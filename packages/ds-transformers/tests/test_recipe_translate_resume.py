@@ -18,7 +18,7 @@ from ds_transformers.translation.translating import load_translator
 STOPPED = """
 import os, signal, sys
 import ds_core.optimizers.adam
-from ds_core.cli import main
+from ds_core.cli.main import main
 
 place, number, count = sys.argv[1], getattr(signal, sys.argv[2]), int(sys.argv[3])
 owner, name = (ds_core.optimizers.adam.AdamW, "step") if place == "step" else (os, "replace")

@@ -7,14 +7,14 @@ from ds_core import Recompute, ShapeError, no_record, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import KeyValueCache, SelfAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 COMPILED = ["vectorized", "tiled"]  # "loops" looks at numbers
 
 
-every_lane = pytest.mark.parametrize("implementation", list(LANES))
+every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 
 
 @every_lane
@@ -123,10 +123,10 @@ def test_causal_means_no_gradient_to_the_future(place, implementation):
 @given(
     pieces=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     room=st.integers(0, 3),
-    lane=st.sampled_from(list(LANES)),
+    implementation=st.sampled_from(list(IMPLEMENTATIONS)),
 )
-def test_with_a_cache_pieces_equal_the_whole(pieces, room, lane):
-    layer = SelfAttention(6, 3, causal=True, implementation=lane).double()
+def test_with_a_cache_pieces_equal_the_whole(pieces, room, implementation):
+    layer = SelfAttention(6, 3, causal=True, implementation=implementation).double()
     length = sum(pieces)
     x = torch.randn(2, length, 6, dtype=torch.float64)
     cache = KeyValueCache(2, 3, length + room, 2, dtype=torch.float64)

@@ -9,12 +9,12 @@ from attention_twins import TorchSelfAttention, causal_mask
 from ds_core import no_record, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import SelfAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched")
-every_lane = pytest.mark.parametrize("lane", list(LANES))
+every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(2, 4, 6, generator=DRAWS)
 PADDING = {
@@ -39,11 +39,11 @@ def constants(**masks):
 @every_lane
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("mask", ATTENDED)
-def test_twin_over_all_masks(mask, padding, lane):
+def test_twin_over_all_masks(mask, padding, implementation):
     masks = {"attn_mask": ATTENDED[mask], "key_padding_mask": PADDING[padding]}
     for batch_first in (True, False):
         layers = [
-            SelfAttention(6, 3, batch_first=batch_first, implementation=lane),
+            SelfAttention(6, 3, batch_first=batch_first, implementation=implementation),
             TorchSelfAttention(6, 3, batch_first=batch_first),
         ]
         x = X if batch_first else X.transpose(0, 1)
@@ -52,12 +52,12 @@ def test_twin_over_all_masks(mask, padding, lane):
 
 @every_lane
 @pytest.mark.parametrize("causal", [False, True])
-def test_twin_over_the_promise_that_the_mask_is_causal(causal, lane):
+def test_twin_over_the_promise_that_the_mask_is_causal(causal, implementation):
     """Beside a padding mask or none, boolean or floating, for all heads or each; no change to a causal layer."""
     added = torch.zeros(4, 4, dtype=torch.float64).masked_fill(causal_mask(4), -math.inf)
     for mask, padding in itertools.product((causal_mask(4), added, added.expand(6, 4, 4)), PADDING.values()):
         masks = {"attn_mask": mask, "key_padding_mask": padding}
-        ours = SelfAttention(6, 3, causal=causal, implementation=lane)
+        ours = SelfAttention(6, 3, causal=causal, implementation=implementation)
         check_twin(
             ours,
             TorchSelfAttention(6, 3),
@@ -70,20 +70,20 @@ def test_twin_over_the_promise_that_the_mask_is_causal(causal, lane):
 
 @every_lane
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_unbatched_input(batch_first, lane):
+def test_unbatched_input(batch_first, implementation):
     padding = torch.tensor([False, True, False, False])
     masks = [None, causal_mask(4), ATTENDED["boolean, each head"][:3], ATTENDED["floating"]]
     for mask, padded in itertools.product(masks, (None, padding)):
         given_masks = {"attn_mask": mask, "key_padding_mask": padded}
-        ours = SelfAttention(6, 3, batch_first=batch_first, implementation=lane)
+        ours = SelfAttention(6, 3, batch_first=batch_first, implementation=implementation)
         theirs = TorchSelfAttention(6, 3, batch_first=batch_first)
         check_twin(ours, theirs, X[0], kwargs=given_masks, constants=constants(**given_masks), modes=["train"])
 
 
 @every_lane
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_gradients(batch_first, lane):
-    layer = SelfAttention(6, 3, batch_first=batch_first, implementation=lane)
+def test_gradients(batch_first, implementation):
+    layer = SelfAttention(6, 3, batch_first=batch_first, implementation=implementation)
     x = X if batch_first else X.transpose(0, 1)
     kwargs = {"attn_mask": ATTENDED["boolean"], "is_causal": True}
     check_layer(layer, x, kwargs=kwargs, batch_dim=[0 if batch_first else 1, None, None])
@@ -93,13 +93,13 @@ def test_gradients(batch_first, lane):
 @every_lane
 @pytest.mark.parametrize("kind", ["boolean", "floating"])
 @pytest.mark.parametrize("hidden", ["padding", "mask"])
-def test_a_token_that_sees_nothing_attends_to_nothing(hidden, kind, lane):
+def test_a_token_that_sees_nothing_attends_to_nothing(hidden, kind, implementation):
     """Zeros before out_proj, and so its bias alone; finite gradients, as in the twin."""
     mask = torch.zeros(2, 4, dtype=torch.bool) if hidden == "padding" else torch.zeros(4, 4, dtype=torch.bool)
     mask[1] = True
     given_mask = mask if kind == "boolean" else torch.zeros(mask.shape).double().masked_fill(mask, -math.inf)
     name = "key_padding_mask" if hidden == "padding" else "attn_mask"
-    layer = SelfAttention(6, 3, implementation=lane)
+    layer = SelfAttention(6, 3, implementation=implementation)
     options = {"kwargs": {name: given_mask}, "constants": [name] if kind == "floating" else []}
     check_twin(layer, TorchSelfAttention(6, 3), X, **options, modes=["train"])
     layer.out_proj.bias.data.normal_()
@@ -112,9 +112,9 @@ def test_a_token_that_sees_nothing_attends_to_nothing(hidden, kind, lane):
 
 
 @every_lane
-def test_dropout_beside_masks(lane):
+def test_dropout_beside_masks(implementation):
     masks = {"attn_mask": ATTENDED["floating"], "key_padding_mask": PADDING["boolean"]}
-    layer = SelfAttention(6, 3, dropout=0.4, batch_first=False, implementation=lane)
+    layer = SelfAttention(6, 3, dropout=0.4, batch_first=False, implementation=implementation)
     check_layer(layer, X.transpose(0, 1), kwargs=masks, constants=["attn_mask"], batch_dim=None)
     twin = TorchSelfAttention(6, 3, dropout=0.4)
     check_twin(SelfAttention(6, 3, dropout=0.4), twin, X, kwargs=masks, constants=["attn_mask"], modes=["eval"])
@@ -145,14 +145,14 @@ def test_the_lanes_agree(batch, length, groups, shared, causal, padded, masked, 
     masks = {"none": None, "floating": draw(*shape), "boolean": draw(*shape) < 0, "each head": draw(*shape) < 0}
     options = {"key_padding_mask": paddings[padded], "attn_mask": masks[masked]}
     dy, results = draw(*x.shape), []
-    for lane in LANES:
+    for implementation in IMPLEMENTATIONS:
         layer = SelfAttention(
             2 * heads,
             heads,
             causal=causal,
             num_kv_heads=groups,
             batch_first=batch_first,
-            implementation=lane,
+            implementation=implementation,
             dtype=torch.float64,
             generator=torch.Generator().manual_seed(seed),
         )

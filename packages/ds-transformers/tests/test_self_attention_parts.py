@@ -6,18 +6,18 @@ from attention_twins import GroupedAttention
 from ds_core import no_record, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import KeyValueCache, SelfAttention
-from ds_transformers.attentions.lanes import LANES
+from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from ds_transformers.positions.alibi import AlibiPositions
 from ds_transformers.positions.rotary import RotaryPositions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-every_lane = pytest.mark.parametrize("lane", list(LANES))
+every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 X = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 PADDING = torch.tensor([[False, False, False, True], [False, True, False, False]])
 
 
-def make(lane="vectorized", num_kv_heads=None, positions="none", causal=True, batch_first=True, heads=4):
+def make(implementation="vectorized", num_kv_heads=None, positions="none", causal=True, batch_first=True, heads=4):
     """E = 12, H = 4, D = 3 without rotary positions; H = 3, D = 4 with them, which come in pairs."""
     parts = {}
     if positions == "rotary":
@@ -30,7 +30,7 @@ def make(lane="vectorized", num_kv_heads=None, positions="none", causal=True, ba
         causal=causal,
         num_kv_heads=num_kv_heads,
         batch_first=batch_first,
-        implementation=lane,
+        implementation=implementation,
         dtype=torch.float64,
         generator=torch.Generator().manual_seed(0),
         **parts,
@@ -43,8 +43,8 @@ def make(lane="vectorized", num_kv_heads=None, positions="none", causal=True, ba
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_grouped_twin(groups, causal, bias, lane):
-    ours = SelfAttention(12, 4, causal=causal, bias=bias, num_kv_heads=groups, implementation=lane)
+def test_grouped_twin(groups, causal, bias, implementation):
+    ours = SelfAttention(12, 4, causal=causal, bias=bias, num_kv_heads=groups, implementation=implementation)
     theirs = GroupedAttention(12, 4, groups, causal, bias)
     check_twin(ours, theirs, X, modes=["train"])
     check_twin(ours, theirs, X, kwargs={"key_padding_mask": PADDING}, modes=["train"])
@@ -75,16 +75,16 @@ def test_grouped_heads_repeat_the_rows_of_the_weight(groups):
 @pytest.mark.parametrize(
     ("positions", "groups"), [("none", 2), ("none", 1), ("rotary", None), ("rotary", 1), ("alibi", None), ("alibi", 2)]
 )
-def test_gradients(positions, groups, batch_first, lane):
-    layer = make(lane, groups, positions, batch_first=batch_first)
+def test_gradients(positions, groups, batch_first, implementation):
+    layer = make(implementation, groups, positions, batch_first=batch_first)
     x = X if batch_first else X.transpose(0, 1)
     check_layer(layer, x, batch_dim=0 if batch_first else 1)
 
 
 @every_lane
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
-def test_gradients_beside_padding_and_dropout(positions, lane):
-    layer = make(lane, 1, positions, causal=False)
+def test_gradients_beside_padding_and_dropout(positions, implementation):
+    layer = make(implementation, 1, positions, causal=False)
     layer.dropout = 0.3
     check_layer(layer, X, kwargs={"key_padding_mask": PADDING}, batch_dim=None)
 
@@ -125,13 +125,13 @@ def test_positions_are_no_state(positions):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     pieces=st.lists(st.integers(0, 3), min_size=1, max_size=5),
-    lane=st.sampled_from(list(LANES)),
+    implementation=st.sampled_from(list(IMPLEMENTATIONS)),
     positions=st.sampled_from(["none", "rotary", "alibi"]),
     shared=st.booleans(),
     batch_first=st.booleans(),
 )
-def test_with_a_cache_pieces_equal_the_whole(pieces, lane, positions, shared, batch_first):
-    layer = make(lane, 1 if shared else None, positions, batch_first=batch_first)
+def test_with_a_cache_pieces_equal_the_whole(pieces, implementation, positions, shared, batch_first):
+    layer = make(implementation, 1 if shared else None, positions, batch_first=batch_first)
     length = sum(pieces)
     x = torch.randn(2, length, 12, generator=torch.Generator().manual_seed(length), dtype=torch.float64)
     x, axis = (x, 1) if batch_first else (x.transpose(0, 1), 0)
@@ -142,14 +142,14 @@ def test_with_a_cache_pieces_equal_the_whole(pieces, lane, positions, shared, ba
 
 
 @every_lane
-def test_a_call_with_a_cache_may_be_causal_by_itself(lane):
+def test_a_call_with_a_cache_may_be_causal_by_itself(implementation):
     """The decoder's layer has no fixed mask: `is_causal` says it for the call."""
-    layer, whole = make(lane, causal=False), make(lane, causal=True)
+    layer, whole = make(implementation, causal=False), make(implementation, causal=True)
     cache = KeyValueCache(2, 4, 4, 3, dtype=torch.float64)
     with no_record():
         parts = [layer(piece, cache=cache, is_causal=True) for piece in X.split([1, 2, 1], 1)]
         torch.testing.assert_close(torch.cat(parts, 1), whole(X), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(make(lane, causal=False)(X[0]), layer(X)[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(make(implementation, causal=False)(X[0]), layer(X)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("num_kv_heads", [0, -1, 3, 8])

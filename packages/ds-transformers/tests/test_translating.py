@@ -5,9 +5,9 @@ import json
 
 import pytest
 import torch
+from ds_core.text.decoding.beam_search import beam_search
+from ds_core.text.decoding.greedy import greedy
 from ds_core.training.checkpoint import read_weights
-from ds_transformers.seq2seq.beam_search import beam_search
-from ds_transformers.seq2seq.greedy import greedy
 from ds_transformers.translation import recipe, translating
 from ds_transformers.translation.corpus import source_tokens
 from ds_transformers.translation.translating import load_translator

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from ds_core import record
-from ds_core.engine.compile_step import compile_step
-from ds_core.engine.compiled import compile_pairs
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.parameter_groups import decay_groups
+from ds_core.speed.compiled import compile_pairs
+from ds_core.training.compile_step import compile_step
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
@@ -31,7 +31,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--lanes", nargs="*", default=["vectorized", "tiled"])
+    parser.add_argument("--implementations", nargs="*", default=["vectorized", "tiled"])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     o = parser.parse_args()
@@ -40,18 +40,18 @@ def main() -> None:
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     name = f"GPT {o.layers} x {o.width}, batch {o.batch}, {o.block} tokens"
     theirs = torch_step(TorchGPT(config).to(o.device), inputs, targets)
-    for lane in o.lanes:
-        ours = our_step(MiniGPT(config, implementation=lane).to(o.device), inputs, targets)
-        print_table([compare(f"{name}, {lane}", ours, theirs, o.pairs)])
+    for implementation in o.implementations:
+        ours = our_step(MiniGPT(config, implementation=implementation).to(o.device), inputs, targets)
+        print_table([compare(f"{name}, {implementation}", ours, theirs, o.pairs)])
     compile_pairs(True)
-    lane = o.lanes[-1]
-    ours = our_step(MiniGPT(config, implementation=lane).to(o.device), inputs, targets)
-    print_table([compare(f"{name}, {lane}, pairs compiled", ours, theirs, o.pairs)])
+    implementation = o.implementations[-1]
+    ours = our_step(MiniGPT(config, implementation=implementation).to(o.device), inputs, targets)
+    print_table([compare(f"{name}, {implementation}, pairs compiled", ours, theirs, o.pairs)])
     compile_pairs(False)
     if o.compile:
-        for lane in o.lanes:
-            ours = our_step(MiniGPT(config, implementation=lane).to(o.device), inputs, targets, compiled=True)
-            print_table([compare(f"{name}, {lane}, step compiled", ours, theirs, o.pairs)])
+        for implementation in o.implementations:
+            ours = our_step(MiniGPT(config, implementation=implementation).to(o.device), inputs, targets, compiled=True)
+            print_table([compare(f"{name}, {implementation}, step compiled", ours, theirs, o.pairs)])
 
 
 def our_step(model, inputs, targets, compiled=False):

@@ -3,7 +3,7 @@
 python benchmarks/nanogpt.py --text FILE [--steps 100] [--seeds 0 1 2] [--preset demo] [--compile step] [--plain]
 
 Both sides get the same initial weights, batches, learning rates and evaluations, in the same order, each in a process
-of its own, set up as `ds train` sets itself up (docs/dedicated.md of ds-core); with `--plain` torch.nn's is a plain
+of its own, set up as `ds train` sets itself up (docs/process_settings.md of ds-core); with `--plain` torch.nn's is a plain
 script's. They advance in turn, fifty steps each, so that whatever else the machine does slows both. Ours writes
 neither checkpoints nor a log, as the other side does not.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from ds_core.engine.compiled import compile_pairs
 from ds_core.options import build_options
-from ds_core.training.dedicated import dedicate_process
+from ds_core.speed.compiled import compile_pairs
+from ds_core.training.process_settings import dedicate_process
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.corpus import read_corpus
 from ds_zoo.minigpt.options import PRESETS, TrainOptions

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from ds_core.cli import main
+from ds_core.cli.main import main
+from ds_core.text.tokenizers import load_tokenizer
 from ds_core.training.run_folder import CHECKPOINT_FILE
-from ds_zoo.text_tokenizers import load_tokenizer
 
 TINY = {
     "layers": 1,

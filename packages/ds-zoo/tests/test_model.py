@@ -5,12 +5,12 @@ import torch
 import transformers
 from ds_core import Recompute, ShapeError, TraceError, no_record, record
 from ds_core.activations.softmax import softmax
-from ds_core.engine.compile_step import whole_step
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.primitives import primitives_only
 from ds_core.testing import report
+from ds_core.training.compile_step import whole_step
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 # vocab_size, block_size, layers, heads, width, and the shape (B, T) of the tokens

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import transformers
-from ds_core.cli import main
+from ds_core.cli.main import main
 from ds_core.optimizers.parameter_groups import decay_groups
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
 from ds_zoo.minigpt.options import PRESETS, TrainOptions

@@ -7,15 +7,15 @@ import sys
 import pytest
 import safetensors.torch
 from ds_core.errors import UserError
+from ds_core.text.tokenizers import load_tokenizer
 from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_zoo.minigpt import MiniGPT, training
-from ds_zoo.text_tokenizers import load_tokenizer
 
 # Runs `ds` and kills it (kill -9, or Ctrl-C) in the middle of the count-th call of a function.
 STOPPED = """
 import os, signal, sys
 import ds_core.optimizers.adam
-from ds_core.cli import main
+from ds_core.cli.main import main
 
 place, number, count = sys.argv[1], getattr(signal, sys.argv[2]), int(sys.argv[3])
 owner, name = {"step": (ds_core.optimizers.adam.AdamW, "step"), "rename": (os, "replace")}[place]

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, reuse
-from ds_core.engine.precision import widened
+from ds_core.speed.precision import widened
 from torch import Tensor
 
 from ds_cnn.windows import pair, window_count, window_lengths, window_sums, window_sums_backward

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from ds_core.engine.precision import widened
+from ds_core.speed.precision import widened
 from torch import Tensor
 
 # S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding.

@@ -26,8 +26,6 @@ from ds_core.activations.softsign import Softsign
 from ds_core.activations.tanh import Tanh
 from ds_core.distributed.data_parallel import DataParallel
 from ds_core.distributed.processes import Processes
-from ds_core.engine.compile_step import compile_step, whole_step
-from ds_core.engine.compiled import compilable, compile_pairs
 from ds_core.engine.composition import Frozen, Parallel, Residual, Sequential
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
@@ -89,8 +87,11 @@ from ds_core.schedules.schedule import Schedule
 from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
 from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.speed.compiled import compilable, compile_pairs
+from ds_core.speed.plain import fast_form, is_plain, plain
 from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ds_core.training.compile_step import compile_step, whole_step
 from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.evaluation import evaluate, predict
 from ds_core.training.gradient_norms import GradientNorms
@@ -216,12 +217,15 @@ __all__ = [
     "compile_step",
     "drawn",
     "evaluate",
+    "fast_form",
+    "is_plain",
     "linear",
     "linear_backward",
     "load_checkpoint",
     "load_weights",
     "no_record",
     "parameter",
+    "plain",
     "plot_schedule",
     "predict",
     "primitives_only",

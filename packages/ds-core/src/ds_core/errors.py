@@ -1,5 +1,8 @@
 """Errors shared by all packages."""
 
+import difflib
+from collections.abc import Iterable
+
 from torch import Tensor
 
 
@@ -62,3 +65,9 @@ class Interrupted(KeyboardInterrupt):
 def one_line(text: object) -> str:
     """The text of an error in one line."""
     return " ".join(str(text).split())
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean train?`, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

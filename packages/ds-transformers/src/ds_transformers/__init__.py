@@ -1,11 +1,16 @@
 """Attention and Transformers with handwritten backward passes."""
 
+from ds_core.text.decoding.beam_search import Hypothesis, beam_search
+from ds_core.text.decoding.greedy import greedy
+from ds_core.text.decoding.protocol import StepwiseDecoder
+from ds_core.training.averaging import AverageLast, average_weights
+
 from ds_transformers.__about__ import __version__
 from ds_transformers.attentions.attention import attention, attention_backward
 from ds_transformers.attentions.cache import KeyValueCache, ProjectedMemory
 from ds_transformers.attentions.cross_attention import CrossAttention
-from ds_transformers.attentions.loop_attention import loop_attention, loop_attention_backward
 from ds_transformers.attentions.multihead_attention import MultiheadAttention
+from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
 from ds_transformers.attentions.self_attention import SelfAttention
 from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
 from ds_transformers.blocks.block import PreNormBlock
@@ -23,10 +28,6 @@ from ds_transformers.positions.patch_embedding import PatchEmbedding
 from ds_transformers.positions.rotary import RotaryPositions, rotary, rotary_backward
 from ds_transformers.positions.sinusoidal import SinusoidalPositions, sinusoidal_encoding
 from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d
-from ds_transformers.seq2seq.averaging import AverageLast, average_weights
-from ds_transformers.seq2seq.beam_search import Hypothesis, beam_search
-from ds_transformers.seq2seq.greedy import greedy
-from ds_transformers.seq2seq.search import Decodes
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "AverageLast",
     "CrossAttention",
     "DecoderCache",
-    "Decodes",
     "FeedForward",
     "GatedFeedForward",
     "Hypothesis",
@@ -50,6 +50,7 @@ __all__ = [
     "Seq2SeqTransformer",
     "SinusoidalPositions",
     "SinusoidalPositions2d",
+    "StepwiseDecoder",
     "StochasticDepth",
     "Transformer",
     "TransformerDecoder",
@@ -67,8 +68,8 @@ __all__ = [
     "beam_search",
     "depth_rates",
     "greedy",
-    "loop_attention",
-    "loop_attention_backward",
+    "plain_attention",
+    "plain_attention_backward",
     "rotary",
     "rotary_backward",
     "sinusoidal_encoding",

@@ -1,11 +1,11 @@
 """Small models that people know by name, every gradient of them written by hand."""
 
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core.text.tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
 
 from ds_zoo.__about__ import __version__
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, generate
 from ds_zoo.text_data import read_text, standard_library_text
-from ds_zoo.text_tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
 
 __all__ = [
     "BPETokenizer",

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from ds_core.activations.elu import elu, elu_backward, elu_with_slope
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
+from ds_core.speed.compiled import compilable
 
 
 @compilable
@@ -38,11 +38,11 @@ class CELU(Module):
             raise ValueError("CELU: given alpha=0, expected another number, as x is divided by it")
         self.alpha = alpha
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return celu(x, self.alpha)
-        y, slope = celu_with_slope(x, self.alpha)
+            return celu(input, self.alpha)
+        y, slope = celu_with_slope(input, self.alpha)
         self.save(slope)
         return y
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.relu import relu
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import exponential
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording, reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import exponential
 
 
 @compilable
@@ -84,11 +84,11 @@ class ELU(Module):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return elu(x, self.alpha)
-        y, slope = elu_with_slope(x, self.alpha)
+            return elu(input, self.alpha)
+        y, slope = elu_with_slope(input, self.alpha)
         self.save(slope)
         return y
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.sigmoid import logistic
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording, reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 
 # 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (A + B x^2)
 A = 2 * math.sqrt(2 / math.pi)
@@ -97,11 +97,11 @@ class GELU(Module):
             raise ValueError(f'GELU: given approximate={approximate!r}, expected "none" or "tanh"')
         self.approximate = approximate
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return gelu(x, self.approximate)
-        y, slope = gelu_with_slope(x, self.approximate)
+            return gelu(input, self.approximate)
+        y, slope = gelu_with_slope(input, self.approximate)
         self.save(slope)
         return y
 

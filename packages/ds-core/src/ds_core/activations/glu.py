@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.sigmoid import logistic
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
 from ds_core.errors import ShapeError
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 
 # a, b = the first and the second half of x along dim
 
@@ -63,18 +63,18 @@ class GLU(Module):
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y, half as long along `dim`."""
-        if x.dim() == 0:
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y, half as long along `dim`."""
+        if input.dim() == 0:
             raise ShapeError(f"{self!r}: given input of shape (), expected at least one dimension")
-        if not -x.dim() <= self.dim < x.dim():
-            raise IndexError(f"{self!r}: given input of shape {tuple(x.shape)}, which has no dimension {self.dim}")
-        if x.shape[self.dim] % 2 != 0:
+        if not -input.dim() <= self.dim < input.dim():
+            raise IndexError(f"{self!r}: given input of shape {tuple(input.shape)}, which has no dimension {self.dim}")
+        if input.shape[self.dim] % 2 != 0:
             raise ShapeError(
-                f"{self!r}: given input of shape {tuple(x.shape)}, expected an even dimension {self.dim} to be halved"
+                f"{self!r}: given input of shape {tuple(input.shape)}, expected an even dimension {self.dim} to be halved"
             )
-        half = x.shape[self.dim] // 2
-        a, b = x.narrow(self.dim, 0, half), x.narrow(self.dim, half, half)
+        half = input.shape[self.dim] // 2
+        a, b = input.narrow(self.dim, 0, half), input.narrow(self.dim, half, half)
         if not recording():
             return glu(a, b)
         y, slope_a, slope_b = glu_with_slopes(a, b)

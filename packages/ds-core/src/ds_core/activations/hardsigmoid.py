@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.hardtanh import hardtanh
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
 from ds_core.engine.trace import reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
 
 
 @compilable
@@ -46,10 +46,10 @@ class Hardsigmoid(Module):
     Twin of torch.nn.Hardsigmoid, `inplace` left out. Keeps x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        self.save(x)
-        return hardsigmoid(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        self.save(input)
+        return hardsigmoid(input)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, both of the shape of x."""

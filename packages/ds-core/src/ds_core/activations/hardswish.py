@@ -5,10 +5,10 @@ from torch import Tensor
 
 from ds_core.activations.hardsigmoid import gate
 from ds_core.activations.hardtanh import hardtanh
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
 
 
 @compilable
@@ -49,11 +49,11 @@ class Hardswish(Module):
     Twin of torch.nn.Hardswish, `inplace` left out. Keeps dy/dx, as many numbers as x has and in the place of x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return hardswish(x)
-        y, slope = hardswish_with_slope(x)
+            return hardswish(input)
+        y, slope = hardswish_with_slope(input)
         self.save(slope)
         return y
 

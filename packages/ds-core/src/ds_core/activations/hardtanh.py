@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
 
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -60,9 +60,9 @@ class Hardtanh(Module):
         self.min_val = min_val
         self.max_val = max_val
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        y = hardtanh(x, self.min_val, self.max_val)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        y = hardtanh(input, self.min_val, self.max_val)
         self.save(y)
         return y
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.relu import relu
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
 
 
 @compilable
@@ -57,10 +57,10 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope: float = 1e-2) -> None:
         self.negative_slope = negative_slope
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        y = leaky_relu(x, self.negative_slope)
-        self.save(y if self.negative_slope >= 0 else x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        y = leaky_relu(input, self.negative_slope)
+        self.save(y if self.negative_slope >= 0 else input)
         return y
 
     def backward(self, dy: Tensor | None) -> Tensor | None:

@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.softmax import implied_dim
-from ds_core.engine.compiled import compilable
-from ds_core.engine.exponential import LOG2_E, exponential
 from ds_core.engine.module import Module
-from ds_core.engine.precision import floating, widened
 from ds_core.engine.trace import reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.exponential import LOG2_E, exponential
+from ds_core.speed.precision import to_floating, widened
 
 
 @compilable
 def log_softmax(x: Tensor, dim: int) -> Tensor:
     """x -> y of the same shape, y_i = x_i - log sum_j exp(x_j) along `dim`."""
-    x = floating(x)
+    x = to_floating(x)
     if x.numel() == 0:
         return x.clone()
     wide = widened(x)
@@ -53,10 +53,10 @@ class LogSoftmax(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape, every slice along `dim` the logarithms of numbers that sum to 1."""
-        dim = implied_dim(self, x) if self.dim is None else self.dim
-        y = log_softmax(x, dim)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape, every slice along `dim` the logarithms of numbers that sum to 1."""
+        dim = implied_dim(self, input) if self.dim is None else self.dim
+        y = log_softmax(input, dim)
         self.save(y, dim)
         return y
 

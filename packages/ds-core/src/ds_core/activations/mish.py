@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording, reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 
 
 @compilable
@@ -65,11 +65,11 @@ class Mish(Module):
     Twin of torch.nn.Mish. Keeps dy/dx, as many numbers as x has and in the place of x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return mish(x)
-        y, slope = mish_with_slope(x)
+            return mish(input)
+        y, slope = mish_with_slope(input)
         self.save(slope)
         return y
 

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from ds_core.activations.leaky_relu import halves
 from ds_core.activations.relu import relu
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import floating, widened
 from ds_core.errors import ShapeError
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import to_floating, widened
 
 # N = batch, C = channels, ... = any further dimensions
 
@@ -71,17 +71,17 @@ class PReLU(Module):
         self.init = init
         self.weight = parameter(torch.full((num_parameters,), init, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, ...), or of any shape with one parameter -> y of the same shape."""
-        channels = x.shape[1] if x.dim() > 1 else 1
+    def forward(self, input: Tensor) -> Tensor:
+        """input (N, C, ...), or of any shape with one parameter -> y of the same shape."""
+        channels = input.shape[1] if input.dim() > 1 else 1
         # not `in`, for a compiler's sizes are equal without being the same
         if self.num_parameters != 1 and self.num_parameters != channels:
             raise ShapeError(
-                f"{self!r}: given input of shape {tuple(x.shape)}, expected (N, {self.num_parameters}, ...)"
+                f"{self!r}: given input of shape {tuple(input.shape)}, expected (N, {self.num_parameters}, ...)"
             )
-        x = floating(x)
-        self.save(x)
-        return prelu(x, self.weight)
+        input = to_floating(input)
+        self.save(input)
+        return prelu(input, self.weight)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to the gradient of `weight`."""

@@ -24,9 +24,9 @@ class ReLU(Module):
     Twin of torch.nn.ReLU. Keeps its output, which the layer above most often keeps too.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        y = relu(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        y = relu(input)
         self.save(y)
         return y
 

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from ds_core.activations.elu import elu, elu_backward, elu_with_slope
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
+from ds_core.speed.compiled import compilable
 
 ALPHA = 1.6732632423543772848170429916717
 SCALE = 1.0507009873554804934193349852946
@@ -30,11 +30,11 @@ class SELU(Module):
     Twin of torch.nn.SELU, `inplace` left out. Keeps dy/dx, as many numbers as x has and in the place of x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return selu(x)
-        y, slope = selu_with_slope(x)
+            return selu(input)
+        y, slope = selu_with_slope(input)
         self.save(slope)
         return y
 

@@ -5,18 +5,18 @@ import math
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
-from ds_core.engine.precision import floating
 from ds_core.engine.trace import reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.precision import to_floating
 
 
 @compilable
 def sigmoid(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = 1 / (1 + exp(-x))."""
-    (y,) = elementwise(_value, floating(x))
+    (y,) = elementwise(_value, to_floating(x))
     return y
 
 
@@ -56,9 +56,9 @@ class Sigmoid(Module):
     Twin of torch.nn.Sigmoid. Keeps its output, which the layer above most often keeps too.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        y = sigmoid(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        y = sigmoid(input)
         self.save(y)
         return y
 

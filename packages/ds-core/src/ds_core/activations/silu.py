@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.sigmoid import logistic
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 
 
 @compilable
@@ -48,11 +48,11 @@ class SiLU(Module):
     Twin of torch.nn.SiLU. Keeps dy/dx, as many numbers as x has and in the place of x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return silu(x)
-        y, slope = silu_with_slope(x)
+            return silu(input)
+        y, slope = silu_with_slope(input)
         self.save(slope)
         return y
 

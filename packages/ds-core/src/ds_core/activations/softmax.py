@@ -5,17 +5,17 @@ import warnings
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.exponential import exponential
 from ds_core.engine.module import Module
-from ds_core.engine.precision import floating, widened
 from ds_core.engine.trace import reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.exponential import exponential
+from ds_core.speed.precision import to_floating, widened
 
 
 @compilable
 def softmax(x: Tensor, dim: int) -> Tensor:
     """x -> y of the same shape, y_i = exp(x_i) / sum_j exp(x_j) along `dim`."""
-    x = floating(x)
+    x = to_floating(x)
     if x.numel() == 0:
         return x.clone()
     wide = widened(x)
@@ -57,10 +57,10 @@ class Softmax(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape, every slice along `dim` summing to 1."""
-        dim = implied_dim(self, x) if self.dim is None else self.dim
-        y = softmax(x, dim)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape, every slice along `dim` summing to 1."""
+        dim = implied_dim(self, input) if self.dim is None else self.dim
+        y = softmax(input, dim)
         self.save(y, dim)
         return y
 

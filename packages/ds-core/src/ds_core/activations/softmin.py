@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from ds_core.activations.softmax import implied_dim, softmax, softmax_backward
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
+from ds_core.speed.compiled import compilable
 
 
 @compilable
@@ -35,10 +35,10 @@ class Softmin(Module):
     def __init__(self, dim: int | None = None) -> None:
         self.dim = dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape, every slice along `dim` summing to 1."""
-        dim = implied_dim(self, x) if self.dim is None else self.dim
-        y = softmin(x, dim)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape, every slice along `dim` summing to 1."""
+        dim = implied_dim(self, input) if self.dim is None else self.dim
+        y = softmin(input, dim)
         self.save(y, dim)
         return y
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ds_core.activations.log_sigmoid import log_of_one_plus_exp
 from ds_core.activations.sigmoid import logistic
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 
 
 @compilable
@@ -69,11 +69,11 @@ class Softplus(Module):
         self.beta = beta
         self.threshold = threshold
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return softplus(x, self.beta, self.threshold)
-        y, slope = softplus_with_slope(x, self.beta, self.threshold)
+            return softplus(input, self.beta, self.threshold)
+        y, slope = softplus_with_slope(input, self.beta, self.threshold)
         self.save(slope)
         return y
 

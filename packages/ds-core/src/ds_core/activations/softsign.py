@@ -3,24 +3,24 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
-from ds_core.engine.precision import floating
 from ds_core.engine.trace import recording, reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.precision import to_floating
 
 
 @compilable
 def softsign(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = x / (1 + |x|)."""
-    (y,) = elementwise(_value, floating(x))
+    (y,) = elementwise(_value, to_floating(x))
     return y
 
 
 @compilable
 def softsign_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape."""
-    y, slope = elementwise(_value_and_slope, floating(x), results=2)
+    y, slope = elementwise(_value_and_slope, to_floating(x), results=2)
     return y, slope
 
 
@@ -51,11 +51,11 @@ class Softsign(Module):
     Twin of torch.nn.Softsign. Keeps dy/dx, as many numbers as x has and in the place of x.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not recording():
-            return softsign(x)
-        y, slope = softsign_with_slope(x)
+            return softsign(input)
+        y, slope = softsign_with_slope(input)
         self.save(slope)
         return y
 

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
-from ds_core.engine.precision import floating
 from ds_core.engine.trace import reuse
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.precision import to_floating
 
 
 @compilable
 def tanh(x: Tensor) -> Tensor:
     """x -> y of the same shape: exact to rounding for small and large x, and so is autograd's gradient of it."""
-    (y,) = elementwise(_value, floating(x))
+    (y,) = elementwise(_value, to_floating(x))
     return y
 
 
@@ -43,9 +43,9 @@ class Tanh(Module):
     Twin of torch.nn.Tanh. Keeps its output, which the layer above most often keeps too.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        y = tanh(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
+        y = tanh(input)
         self.save(y)
         return y
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ds_core.data.download import cache_folder, download
-from ds_core.data.source import Source
+from ds_core.data.raw_dataset import Source
 from ds_core.errors import UserError, one_line
 
 URLS = ("https://ndownloader.figshare.com/files/5976036",)

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ds_core.data.california_housing import california_housing
 from ds_core.data.digit_images import PUBLISHED, digit_images
+from ds_core.data.raw_dataset import Source
 from ds_core.data.scikit_learn import NAMES, from_scikit_learn
-from ds_core.data.source import Source
 from ds_core.data.splits import split
 from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.errors import UserError
-from ds_core.options import did_you_mean
+from ds_core.errors import UserError, did_you_mean
 
 DATA_SETS = tuple(sorted([*NAMES, *PUBLISHED, "california_housing"]))
 

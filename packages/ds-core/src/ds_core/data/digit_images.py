@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ds_core.data.download import cache_folder, download
 from ds_core.data.idx import read_idx
-from ds_core.data.source import Source
+from ds_core.data.raw_dataset import Source
 from ds_core.errors import UserError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.data.keyed import keyed_generator
-from ds_core.data.stacked import Rows, as_rows
+from ds_core.data.generators import keyed_generator
+from ds_core.data.samples import Rows, as_rows
 
 _SHUFFLE, _TRANSFORM = 0, 1  # second number of the key: what is drawn for
 

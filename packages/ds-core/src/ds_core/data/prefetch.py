@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from ds_core.training.batches import Batches
+from ds_core.data.batches import Batches
 
 
 class Prefetch:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from ds_core.data.source import Source
+from ds_core.data.raw_dataset import Source
 
 # scikit-learn is imported where it is needed: it takes a second
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from ds_core.data.keyed import keyed_generator
+from ds_core.data.generators import keyed_generator
 from ds_core.data.tensor_dataset import TensorDataset
 
 # C = classes, P = parts

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ds_core.data.batches import Batches
+from ds_core.distributed.batch_shard import share_of, weight_of
 from ds_core.distributed.buckets import Plan, Reduction, Sums
 from ds_core.distributed.processes import OneProcess, Processes, current
-from ds_core.distributed.shares import share_of, weight_of
 from ds_core.engine.parameter import watched_accumulation
+from ds_core.engine.random_state import seed_for_rank
 from ds_core.errors import UserError
-from ds_core.training.batches import Batches
-from ds_core.training.interrupts import Interrupts, SharedInterrupts
-from ds_core.training.random_state import seed_for_rank
+from ds_core.interrupts import Interrupts, SharedInterrupts
 
 
 class DriftError(UserError):

@@ -39,10 +39,10 @@ class Sequential(Module):
         setattr(self, str(len(self)), layer)
         return self
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, input: Any) -> Any:
         for layer in self:
-            x = layer.forward(x)
-        return x
+            input = layer.forward(input)
+        return input
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
         return backward_through(list(self), *dys, input_gradient=input_gradient)

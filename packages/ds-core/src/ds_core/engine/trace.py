@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ds_core.engine.structure import leaves
+from ds_core.engine.nested_values import leaves
 
 HOW_TO_RECORD = """\
     with record():

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from ds_core.engine.precision import widened
 from ds_core.errors import ShapeError
+from ds_core.speed.precision import widened
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:

@@ -4,9 +4,8 @@ import math
 
 from torch import Generator, Tensor
 
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, did_you_mean
 from ds_core.initializers.distributions import normal_, uniform_
-from ds_core.options import did_you_mean
 
 _MODES = ("fan_in", "fan_out")
 _SLOPE = "leaky_relu"

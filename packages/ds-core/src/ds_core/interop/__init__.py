@@ -1,6 +1,6 @@
 """Bridges to plain PyTorch: our layer as a torch.nn.Module, and theirs as our layer. Theory: docs/interop.md."""
 
-from ds_core.interop.borrowed import from_autograd, from_torch
+from ds_core.interop.from_torch import from_autograd, from_torch
 from ds_core.interop.torch_module import as_torch
 
 __all__ = ["as_torch", "from_autograd", "from_torch"]

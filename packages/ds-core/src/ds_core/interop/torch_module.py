@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ds_core.engine.composition import backward_without_input
 from ds_core.engine.module import held, walk
-from ds_core.engine.structure import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
+from ds_core.engine.nested_values import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
 from ds_core.engine.trace import Entry, describe, no_record, record
-from ds_core.interop.places import Place, find_tensors, hold, holding
+from ds_core.interop.tensor_slots import Place, find_tensors, hold, holding
 
 
 def as_torch(layer: Any) -> torch.nn.Module:

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import reuse
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.precision import widened
 
 # What SELU tends to far below zero is -ALPHA: its factor 1.0507... times its 1.6732...
 ALPHA = 1.0507009873554805 * 1.6732632423543772
@@ -71,18 +71,18 @@ class AlphaDropout(Module):
             raise ValueError(f"AlphaDropout: given p={p}, expected a probability between 0 and 1")
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not self.training or self.p == 0:
             self.save(None)
-            return x
+            return input
         if self.p == 1:
-            zeros = torch.zeros_like(x)
+            zeros = torch.zeros_like(input)
             self.save(zeros)
-            return x * zeros
-        kept = drawn(lambda: draw_kept(x, self.p))
+            return input * zeros
+        kept = drawn(lambda: draw_kept(input, self.p))
         self.save(kept)
-        return alpha_dropout(x, kept, self.p)
+        return alpha_dropout(input, kept, self.p)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, both of the shape of x."""

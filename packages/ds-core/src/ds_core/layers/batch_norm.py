@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened
 from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record, reuse
 from ds_core.errors import ShapeError
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import widened
 
 # N = batch, C = channels, M = numbers of one channel: N times all dimensions after C
 
@@ -184,22 +184,22 @@ class BatchNorm(Module):
                 self.running_var.fill_(1)
                 self.num_batches_tracked.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, ...) -> y of the same shape."""
-        self._check_input(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """input (N, C, ...) -> y of the same shape."""
+        self._check_input(input)
         if not self.training and self.running_mean is not None and self.running_var is not None:
             # A copy, for a batch of training may come between this forward and its backward.
             given = (self.running_mean.clone(), self.running_var)
-            y, mean, _, rstd = batch_norm(x, self.weight, self.bias, self.eps, *given)
-            self.save(x, mean, rstd, None)
+            y, mean, _, rstd = batch_norm(input, self.weight, self.bias, self.eps, *given)
+            self.save(input, mean, rstd, None)
             return y
-        numbers = numbers_of_a_channel(x)
+        numbers = numbers_of_a_channel(input)
         if numbers == 1:
             expected = "more than 1 value per channel where the variance is the batch's own"
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected {expected}")
-        y, mean, var, rstd = batch_norm(x, self.weight, self.bias, self.eps)
+            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
+        y, mean, var, rstd = batch_norm(input, self.weight, self.bias, self.eps)
         self._track(mean, var * (numbers / max(1, numbers - 1)), numbers == 0)
-        self.save(x, mean, rstd, share_of_a_number(x))
+        self.save(input, mean, rstd, share_of_a_number(input))
         return y
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:

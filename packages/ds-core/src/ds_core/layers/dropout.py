@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.engine.recompute import drawn
+from ds_core.speed.precision import widened
 
 
 def draw_noise(x: Tensor, p: float) -> Tensor:
@@ -50,14 +50,14 @@ class Dropout(Module):
             raise ValueError(f"Dropout: given p={p}, expected a probability between 0 and 1")
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> y of the same shape."""
         if not self.training or self.p == 0:
             self.save(None)
-            return x
-        noise = drawn_noise(x, self.p)
+            return input
+        noise = drawn_noise(input, self.p)
         self.save(noise)
-        return dropout(x, noise)
+        return dropout(input, noise)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, both of the shape of x."""

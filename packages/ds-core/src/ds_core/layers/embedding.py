@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened
 from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
 from ds_core.initializers.distributions import normal_
+from ds_core.speed.precision import widened
 
 # V = num_embeddings, D = embedding_dim, N = all indices together
 

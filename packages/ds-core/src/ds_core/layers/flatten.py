@@ -34,14 +34,14 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., S_start, ..., S_end, ...) -> y (..., S_start ... S_end, ...), a view where the memory allows it."""
-        first, last = dimension(self, x, self.start_dim), dimension(self, x, self.end_dim)
+    def forward(self, input: Tensor) -> Tensor:
+        """input (..., S_start, ..., S_end, ...) -> y (..., S_start ... S_end, ...), a view where the memory allows it."""
+        first, last = dimension(self, input, self.start_dim), dimension(self, input, self.end_dim)
         if first > last:
-            shape = tuple(x.shape)
+            shape = tuple(input.shape)
             raise ShapeError(f"{self!r}: given input of shape {shape}, where start_dim={first} is after end_dim={last}")
-        self.save(x.shape)
-        return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+        self.save(input.shape)
+        return input.reshape(*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :])
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy of the shape of y -> dx of that of x."""

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
+from ds_core.speed.precision import widened
 
 # N = batch, C = num_channels, L = all dimensions after C together, G = num_groups, D = C L / G, numbers of a group
 # Not @compilable: compiled, the sums over channels take six times as long as eager for inputs (N, C).
@@ -123,16 +123,20 @@ class GroupNorm(Module):
             if bias:
                 self.bias = parameter(torch.zeros(num_channels, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, ...) -> y of the same shape."""
-        if x.dim() < 2 or x.shape[1] != self.num_channels:
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (N, {self.num_channels}, ...)")
-        flat = self._flat(x)
-        if x.shape[0] * flat.shape[2] == 1 and self.num_groups == self.num_channels:
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected more than 1 value per channel")
+    def forward(self, input: Tensor) -> Tensor:
+        """input (N, C, ...) -> y of the same shape."""
+        if input.dim() < 2 or input.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"{self!r}: given input of shape {tuple(input.shape)}, expected (N, {self.num_channels}, ...)"
+            )
+        flat = self._flat(input)
+        if input.shape[0] * flat.shape[2] == 1 and self.num_groups == self.num_channels:
+            raise ShapeError(
+                f"{self!r}: given input of shape {tuple(input.shape)}, expected more than 1 value per channel"
+            )
         y, mean, rstd = group_norm(flat, self.weight, self.bias, self.num_groups, self.eps)
-        self.save(x, mean, rstd)
-        return y.view(x.shape)
+        self.save(input, mean, rstd)
+        return y.view(input.shape)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to those of `weight` and `bias`."""

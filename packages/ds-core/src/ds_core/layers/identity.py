@@ -19,10 +19,10 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> x itself."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input -> x itself."""
         self.save()
-        return x
+        return input
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, which is dy itself."""

@@ -7,12 +7,12 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened, without_autocast
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import widened, without_autocast
 
 # N = all leading dimensions together, D = all normalised dimensions together
 
@@ -108,15 +108,15 @@ class LayerNorm(Module):
             if bias:
                 self.bias = parameter(torch.zeros(self.normalized_shape, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., *normalized_shape) -> y of the same shape."""
-        if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
+    def forward(self, input: Tensor) -> Tensor:
+        """input (..., *normalized_shape) -> y of the same shape."""
+        if input.shape[-len(self.normalized_shape) :] != self.normalized_shape:
             expected = ", ".join(map(str, self.normalized_shape))
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
-        rows = self._rows(x)
+            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected (..., {expected})")
+        rows = self._rows(input)
         y, mean, rstd = layer_norm(rows, self._flat(self.weight), self._flat(self.bias), self.eps)
-        self.save(x, mean, rstd)
-        return y.view(x.shape)
+        self.save(input, mean, rstd)
+        return y.view(input.shape)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to those of `weight` and `bias`."""

@@ -71,11 +71,11 @@ class Linear(Module):
             vector = torch.empty(out_features, device=device, dtype=dtype)
             self.bias = parameter(uniform_(vector, -bound, bound, generator=generator))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., I) -> y (..., O)."""
-        check_last_dimension(self, x, self.in_features)
-        self.save(x)
-        return linear(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """input (..., I) -> y (..., O)."""
+        check_last_dimension(self, input, self.in_features)
+        self.save(input)
+        return linear(input, self.weight, self.bias)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy (..., O) -> dx (..., I), or None without `input_gradient`; adds to those of `weight` and `bias`."""

@@ -10,12 +10,12 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.engine.precision import widened, without_autocast
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import widened, without_autocast
 
 # N = all leading dimensions together, D = all normalised dimensions together
 

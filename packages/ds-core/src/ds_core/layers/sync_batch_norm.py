@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate
-from ds_core.engine.precision import widened
 from ds_core.layers.batch_norm import (
     BatchNorm,
     along_channels,
@@ -19,6 +18,7 @@ from ds_core.layers.batch_norm import (
     numbers_of_a_channel,
     share_of_a_number,
 )
+from ds_core.speed.precision import widened
 
 # N = batch of this process, C = channels, K = processes, n_k = numbers of a channel in process k
 
@@ -115,17 +115,17 @@ class SyncBatchNorm(BatchNorm):
         """
         return _converted(module, lambda layer: _synchronised(cls, layer, process_group), {})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, ...) -> y of the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input (N, C, ...) -> y of the same shape."""
         if self.num_features == 0:
             raise ValueError(f"{self!r}: given no channels, expected at least one")
         if not self._synchronises():
-            return super().forward(x)
-        self._check_input(x)
-        mean, var, count = joined_moments(gathered(batch_moments(x), self.process_group))
-        y, mean, var, rstd = batch_norm(x, self.weight, self.bias, self.eps, mean, var)
+            return super().forward(input)
+        self._check_input(input)
+        mean, var, count = joined_moments(gathered(batch_moments(input), self.process_group))
+        y, mean, var, rstd = batch_norm(input, self.weight, self.bias, self.eps, mean, var)
         self._track(mean, var * (count / (count - 1).clamp_min(1)))
-        self.save(x, mean, rstd, count.clamp_min(1).reciprocal())
+        self.save(input, mean, rstd, count.clamp_min(1).reciprocal())
         return y
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:

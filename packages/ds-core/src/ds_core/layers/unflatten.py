@@ -36,15 +36,15 @@ class Unflatten(Module):
         self.dim = dim
         self.unflattened_size = unflattened_size
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., S, ...) -> y (..., U_1, ..., U_n, ...), a view where the memory allows it."""
-        place = dimension(self, x, self.dim)
-        sizes = self._sizes(x.shape[place]) if x.dim() > 0 else None
+    def forward(self, input: Tensor) -> Tensor:
+        """input (..., S, ...) -> y (..., U_1, ..., U_n, ...), a view where the memory allows it."""
+        place = dimension(self, input, self.dim)
+        sizes = self._sizes(input.shape[place]) if input.dim() > 0 else None
         if sizes is None:
             message = f"expected sizes that multiply to that of dimension {self.dim}"
-            raise ShapeError(f"{self!r}: given input of shape {tuple(x.shape)}, {message}")
-        self.save(x.shape)
-        return x.reshape(*x.shape[:place], *sizes, *x.shape[place + 1 :])
+            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, {message}")
+        self.save(input.shape)
+        return input.reshape(*input.shape[:place], *sizes, *input.shape[place + 1 :])
 
     def _sizes(self, whole: int) -> list[int] | None:
         """The sizes with -1 replaced; None where they do not fit."""

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.losses.pointwise import PointwiseLoss
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out
 
 # PyTorch's: a logarithm is at least -100, and the gradient is divided by at least 1e-12.
 LOWEST = -100.0

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.trace import reuse
 from ds_core.losses.bce import check_same_shape
 from ds_core.losses.pointwise import PointwiseLoss
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out
+from ds_core.speed.exponential import LOG2_E
 
 
 @compilable

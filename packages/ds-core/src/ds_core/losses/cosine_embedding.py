@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.errors import ShapeError
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import widened
 
 # N = batch, D = size of a vector; inputs without a batch are (D,), their target ()
 

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.exponential import exponential
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
 from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
-from ds_core.losses.nll import shares_of
+from ds_core.losses.nll import target_weights
 from ds_core.losses.probability_targets import (
     class_dim,
     per_class,
@@ -20,6 +19,7 @@ from ds_core.losses.probability_targets import (
     shift,
 )
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+from ds_core.speed.exponential import exponential
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 # Not @compilable: compiled, the scatter below copies the whole buffer, and eager is faster for many classes.
@@ -28,9 +28,9 @@ from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 def cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, shares (N, ...), exps like x, sums (N, 1, ...).
+    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...), exps, sums (N, 1, ...).
 
-    `classes` holds 0 where `ignored`. The shares are the weights of the targets, 0 where ignored; the mean
+    `classes` holds 0 where `ignored`. The target_weight are the weights of the targets, 0 where ignored; the mean
     divides by their sum.
     """
     dim = class_dim(x)
@@ -40,20 +40,20 @@ def cross_entropy(
     exps = exponential(shifted)
     sums = exps.sum(dim, keepdim=True)  # S
     logs = sums.log().squeeze(dim)
-    shares = shares_of(classes, ignored, weight, picked.dtype)
-    losses = shares * (logs - picked)  # L = w_t (log(S) - z_t)                                              (2)
+    target_weight = target_weights(classes, ignored, weight, picked.dtype)
+    losses = target_weight * (logs - picked)  # L = w_t (log(S) - z_t)                                              (2)
     if smooth is not None:
         # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
         spread = label_smoothing / shifted.shape[dim]
         losses = losses * (1 - label_smoothing) + (logs * _total_weight(shifted, weight) - smooth) * spread
-    return losses.masked_fill(ignored, 0), shares, exps, sums
+    return losses.masked_fill(ignored, 0), target_weight, exps, sums
 
 
 def cross_entropy_backward(
     dlosses: Tensor,
     exps: Tensor,
     sums: Tensor,
-    shares: Tensor,
+    target_weight: Tensor,
     classes: Tensor,
     ignored: Tensor,
     weight: Tensor | None,
@@ -63,11 +63,11 @@ def cross_entropy_backward(
     dim = class_dim(exps)
     places = classes.unsqueeze(dim)
     # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
-    pull = (dlosses * shares * (1 - label_smoothing)).masked_fill(ignored, 0).unsqueeze(dim)
+    pull = (dlosses * target_weight * (1 - label_smoothing)).masked_fill(ignored, 0).unsqueeze(dim)
     if label_smoothing == 0:
         # dx_c = dL w_t (exp(z_c) / S - [c = t])                                                              (3)
         return exps.mul_(pull / sums).scatter_add_(dim, places, -pull)
-    spread = (dlosses * (label_smoothing / exps.shape[dim])).expand(shares.shape).masked_fill(ignored, 0)
+    spread = (dlosses * (label_smoothing / exps.shape[dim])).expand(target_weight.shape).masked_fill(ignored, 0)
     spread = spread.unsqueeze(dim)
     # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
     dx = exps.mul_((pull + spread * _total_weight(exps, weight)) / sums).scatter_add_(dim, places, -pull)
@@ -127,12 +127,12 @@ class CrossEntropyLoss(Module):
         self._check_shapes(input, target)
         ignored = target == self.ignore_index
         options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)
-        losses, shares, exps, sums = cross_entropy(input, *options)
-        count = shares.sum() if self.reduction == "mean" else 1
+        losses, target_weight, exps, sums = cross_entropy(input, *options)
+        count = target_weight.sum() if self.reduction == "mean" else 1
         loss = reduce(losses, self.reduction, count)  # sum L / sum w_t                                     (6)
         if recording():
             dlosses = reduce_backward(None, self.reduction, count, losses)
-            self.save(cross_entropy_backward(dlosses, exps, sums, shares, *options).to(input.dtype), None)
+            self.save(cross_entropy_backward(dlosses, exps, sums, target_weight, *options).to(input.dtype), None)
         return loss.to(input.dtype)
 
     def _of_probabilities(self, x: Tensor, target: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out
 from ds_core.engine.trace import reuse
 from ds_core.losses.pointwise import ErrorLoss
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out
 
 
 @compilable

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out
 from ds_core.losses.pointwise import PointwiseLoss
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out
 
 
 @compilable

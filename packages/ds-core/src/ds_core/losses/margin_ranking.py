@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out, elementwise
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce_backward, reduce_elementwise
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.precision import widened
 
 
 @compilable

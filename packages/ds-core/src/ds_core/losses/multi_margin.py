@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+from ds_core.speed.compiled import compilable
+from ds_core.speed.precision import widened
 
 # N = batch, C = classes
 

@@ -4,41 +4,41 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.probability_targets import class_dim
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+from ds_core.speed.precision import widened
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 
 
-def shares_of(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+def target_weights(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
     """classes, ignored (N, ...), weight (C,) -> the weight of each target, 0 where ignored, (N, ...)."""
-    shares = ignored.logical_not().to(dtype)
+    target_weight = ignored.logical_not().to(dtype)
     if weight is None:
-        return shares
-    return shares * weight.to(dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
+        return target_weight
+    return target_weight * weight.to(dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
 
 
 def nll(x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, shares (N, ...).
+    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...).
 
-    `classes` holds 0 where `ignored`. The shares are the weights of the targets, 0 where ignored; the mean
+    `classes` holds 0 where `ignored`. The target_weight are the weights of the targets, 0 where ignored; the mean
     divides by their sum.
     """
     dim = class_dim(x)
     picked = widened(x.gather(dim, classes.unsqueeze(dim)).squeeze(dim))
-    shares = shares_of(classes, ignored, weight, picked.dtype)
-    losses = -shares * picked  # L = -w_t x_t                                                               (1)
-    return losses.masked_fill(ignored, 0), shares
+    target_weight = target_weights(classes, ignored, weight, picked.dtype)
+    losses = -target_weight * picked  # L = -w_t x_t                                                               (1)
+    return losses.masked_fill(ignored, 0), target_weight
 
 
-def nll_backward(dlosses: Tensor, shares: Tensor, classes: Tensor, ignored: Tensor, x: Tensor) -> Tensor:
+def nll_backward(dlosses: Tensor, target_weight: Tensor, classes: Tensor, ignored: Tensor, x: Tensor) -> Tensor:
     """dlosses (N, ...) or one for all () -> dx like x, of which only shape, dtype and device are looked at."""
     dim = class_dim(x)
     # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
-    pull = (-dlosses * shares).masked_fill(ignored, 0).to(x.dtype)
+    pull = (-dlosses * target_weight).masked_fill(ignored, 0).to(x.dtype)
     # dx_c = -dL w_t [c = t]                                                                                (2)
     return torch.zeros_like(x).scatter_(dim, classes.unsqueeze(dim), pull.unsqueeze(dim))
 
@@ -72,9 +72,9 @@ class NLLLoss(Module):
         self._check_shapes(input, target)
         ignored = target == self.ignore_index
         classes = target.to(torch.int64).masked_fill(ignored, 0)
-        losses, shares = nll(input, classes, ignored, self.weight)
-        self.save(input, classes, ignored, shares)
-        loss = reduce(losses, self.reduction, shares.sum() if self.reduction == "mean" else None)
+        losses, target_weight = nll(input, classes, ignored, self.weight)
+        self.save(input, classes, ignored, target_weight)
+        loss = reduce(losses, self.reduction, target_weight.sum() if self.reduction == "mean" else None)
         return loss.to(input.dtype)
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Tensor:
@@ -83,12 +83,12 @@ class NLLLoss(Module):
         Raises:
             ValueError: `target_gradient`, for classes have no gradient.
         """
-        x, classes, ignored, shares = self.saved()
+        x, classes, ignored, target_weight = self.saved()
         if target_gradient:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
-        count = shares.sum() if self.reduction == "mean" else 1
-        dlosses = reduce_backward(grad, self.reduction, count, shares)  # sum L / sum w_t                   (3)
-        return nll_backward(dlosses, shares, classes, ignored, x)
+        count = target_weight.sum() if self.reduction == "mean" else 1
+        dlosses = reduce_backward(grad, self.reduction, count, target_weight)  # sum L / sum w_t                   (3)
+        return nll_backward(dlosses, target_weight, classes, ignored, x)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:
         positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.engine.elementwise import elementwise
 from ds_core.engine.module import Module
-from ds_core.engine.precision import widened
 from ds_core.errors import ShapeError
 from ds_core.losses.reduction import REDUCTIONS, check_reduction, reduce_backward, reduce_elementwise
+from ds_core.speed.elementwise import elementwise
+from ds_core.speed.precision import widened
 
 
 def common_shape(loss: object, **tensors: Tensor) -> torch.Size:

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.exponential import exponential
-from ds_core.engine.precision import widened
+from ds_core.speed.compiled import compilable
+from ds_core.speed.exponential import exponential
+from ds_core.speed.precision import widened
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ds_core.engine.elementwise import PIECE, elementwise
-from ds_core.engine.pieces import pieces
-from ds_core.engine.precision import widened
-from ds_core.options import did_you_mean
+from ds_core.errors import did_you_mean
+from ds_core.speed.chunks import pieces
+from ds_core.speed.elementwise import PIECE, elementwise
+from ds_core.speed.precision import widened
 
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.compiled import compilable
-from ds_core.engine.elementwise import Out
-from ds_core.engine.exponential import exponential
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.losses.bce_with_logits import log_one_more
 from ds_core.losses.pointwise import PointwiseLoss, common_shape
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out
+from ds_core.speed.exponential import exponential
 
 
 @compilable

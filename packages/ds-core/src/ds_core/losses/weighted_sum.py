@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.engine.structure import items_of, rebuild
+from ds_core.engine.nested_values import items_of, rebuild
 
 
 class WeightedSum(Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.figures import new_figure, plain_text, save_figure
 from ds_core.metrics.accuracy import check_classes
+from ds_core.plotting import new_figure, plain_text, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.engine.precision import widened, without_autocast
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.parameter_groups import Parameters
 from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+from ds_core.speed.precision import widened, without_autocast
 
 # R = rows of the matrix, C = columns
 

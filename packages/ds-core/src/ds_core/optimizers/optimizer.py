@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.engine.pieces import pieces
 from ds_core.errors import ShapeError
 from ds_core.optimizers.flat_buffers import Pack, Scratch, State, is_small, pack_up, piece_size
 from ds_core.optimizers.optimizer_state import complete_state, from_state_dict, is_complete, own_memory, to_state_dict
 from ds_core.optimizers.parameter_groups import Parameters, as_groups, complete_group
 from ds_core.optimizers.update_rule import Direction, Options, Sizes, move_, seen_gradient
+from ds_core.speed.chunks import pieces
 
 # What torch.optim's groups hold beside the options that change the mathematics: kept so that it takes our state_dict.
 MACHINERY = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}

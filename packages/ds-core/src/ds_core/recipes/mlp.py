@@ -11,13 +11,13 @@ from ds_core.engine.trace import no_record
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.metrics import F1, Accuracy, ConfusionMatrix, Precision, Recall
 from ds_core.options import option
-from ds_core.recipe import Recipe
-from ds_core.recipes.descent import Run
-from ds_core.recipes.network import mlp
+from ds_core.recipes.mlp_model import mlp
 from ds_core.recipes.options import WIDEST, NetworkOptions
-from ds_core.recipes.pictures import decision_boundary
-from ds_core.recipes.summary import table
-from ds_core.recipes.tables import Prepared, rows_of
+from ds_core.recipes.plots import decision_boundary
+from ds_core.recipes.prepare import Prepared, rows_of
+from ds_core.recipes.recipe import Recipe
+from ds_core.recipes.results import table
+from ds_core.recipes.run import Run
 from ds_core.testing import Report, report
 from ds_core.training.evaluation import evaluate
 

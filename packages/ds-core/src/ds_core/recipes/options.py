@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipes.network import ACTIVATIONS, NORMS
-from ds_core.recipes.optimizing import OPTIMIZERS, SCHEDULES
+from ds_core.recipes.choices import OPTIMIZERS, SCHEDULES
+from ds_core.recipes.mlp_model import ACTIVATIONS, NORMS
 from ds_core.training.run_folder import RunOptions
 
 # Seeds of batches, splits and weights are 64-bit numbers made of this one

@@ -20,10 +20,10 @@ from ds_core.layers.linear import Linear
 from ds_core.losses.perceptron import PerceptronLoss
 from ds_core.optimizers.sgd import SGD
 from ds_core.options import option
-from ds_core.recipe import Recipe, command_here
 from ds_core.recipes.options import LARGEST_SEED
-from ds_core.recipes.pictures import decision_boundary
-from ds_core.recipes.summary import save_results, table
+from ds_core.recipes.plots import decision_boundary
+from ds_core.recipes.recipe import Recipe, command_here
+from ds_core.recipes.results import save_results, table
 from ds_core.testing import Report, report
 from ds_core.training.callbacks import Callback
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options

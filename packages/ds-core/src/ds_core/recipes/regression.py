@@ -10,13 +10,13 @@ from ds_core.losses.mse import MSELoss
 from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.metrics import MeanAbsoluteError, MeanSquaredError, R2Score
 from ds_core.options import option
-from ds_core.recipe import Recipe
-from ds_core.recipes.descent import Run
-from ds_core.recipes.network import mlp
+from ds_core.recipes.mlp_model import mlp
 from ds_core.recipes.options import NetworkOptions
-from ds_core.recipes.pictures import predicted_against_true
-from ds_core.recipes.summary import table
-from ds_core.recipes.tables import Prepared, rows_of
+from ds_core.recipes.plots import predicted_against_true
+from ds_core.recipes.prepare import Prepared, rows_of
+from ds_core.recipes.recipe import Recipe
+from ds_core.recipes.results import table
+from ds_core.recipes.run import Run
 from ds_core.testing import Report, report
 from ds_core.training.evaluation import predict
 

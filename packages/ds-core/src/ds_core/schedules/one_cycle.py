@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ds_core.options import did_you_mean
+from ds_core.errors import did_you_mean
 from ds_core.schedules.schedule import Schedule, check_count
 
 

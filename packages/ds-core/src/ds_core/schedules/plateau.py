@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, SupportsFloat
 
-from ds_core.options import did_you_mean
+from ds_core.errors import did_you_mean
 from ds_core.schedules.schedule import check_amount, check_count, fill_rates
 
 

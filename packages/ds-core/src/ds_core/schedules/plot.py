@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ds_core.figures import new_figure, save_figure
+from ds_core.plotting import new_figure, save_figure
 
 
 def plot_schedule(schedule: Any, steps: int | Sequence[float], path: str | Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ds_core.testing.structure import align, floating, transform
+from ds_core.testing.named_tensors import align, floating_tensors, transform
 
 
 class Call(NamedTuple):
@@ -23,11 +23,11 @@ class Call(NamedTuple):
 
     def differentiable(self) -> list[tuple[str, Any]]:
         """The arguments with a gradient, in order."""
-        return [(k, v) for k, v in self.arguments.items() if k not in self.constants and floating(v, k)]
+        return [(k, v) for k, v in self.arguments.items() if k not in self.constants and floating_tensors(v, k)]
 
     def leaves(self) -> list[tuple[str, Tensor]]:
         """The tensors with a gradient, by place: `x`, `state[0]`."""
-        return [leaf for name, value in self.differentiable() for leaf in floating(value, name)]
+        return [leaf for name, value in self.differentiable() for leaf in floating_tensors(value, name)]
 
     def change(self, change: Callable[[str, Tensor], Tensor]) -> "Call":
         """The same call with each tensor replaced by `change(name of its argument, tensor)`."""

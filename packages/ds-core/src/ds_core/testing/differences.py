@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ds_core.testing.calls import Call, align_outputs
 from ds_core.testing.failure import CheckFailed, compare, relative_difference
-from ds_core.testing.subject import Subject
+from ds_core.testing.layer_under_test import LayerUnderTest
 
 # Truncation grows as h^2 and rounding as 1/h: in float64 both are near 1e-10 here. Where a third derivative is
 # large, or a kink within reach, the smaller step decides.
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
 
 
 def finite_differences(
-    subject: Subject,
+    subject: LayerUnderTest,
     call: Call,
     gradients: tuple[Any, ...],
     handwritten: Mapping[str, Tensor | None],
@@ -84,7 +84,7 @@ def _compared(
 
 
 def _slope(
-    subject: Subject, call: Call, gradients: tuple[Any, ...], leaf: Tensor, step: float, direction: Tensor
+    subject: LayerUnderTest, call: Call, gradients: tuple[Any, ...], leaf: Tensor, step: float, direction: Tensor
 ) -> Tensor:
     before = leaf.clone()
     leaf.copy_(before + step * direction)

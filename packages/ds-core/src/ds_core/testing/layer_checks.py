@@ -12,8 +12,8 @@ from ds_core.primitives import primitives_only
 from ds_core.testing.calls import Call, make_call, random_gradients
 from ds_core.testing.differences import finite_differences
 from ds_core.testing.failure import compare
-from ds_core.testing.structure import outline, replace_tensor, scattered, tensors, transform
-from ds_core.testing.subject import Evaluation, Subject
+from ds_core.testing.layer_under_test import Evaluation, LayerUnderTest
+from ds_core.testing.named_tensors import outline, replace_tensor, scattered, tensors, transform
 
 # Name of each check that has an evaluation of its own, and the method that does it.
 _METHODS = {
@@ -60,7 +60,7 @@ class LayerChecks:
         self.skip, self.rtol, self.atol, self.samples = frozenset(skip), rtol, atol, samples
         self.options = dict(options or {})
         self.generator = torch.Generator().manual_seed(seed)
-        self.subject = Subject(layer, self.skip)
+        self.subject = LayerUnderTest(layer, self.skip)
         self.call = make_call(layer, inputs, kwargs, constants)
         self.batch_dims = self._batch_dims(batch_dim)
         self.other = self._varied() if other_inputs is None else make_call(layer, other_inputs, kwargs, constants)
@@ -164,7 +164,7 @@ class LayerChecks:
 
     def recompute(self) -> None:
         """Running forward again in backward changes nothing: draws go through `drawn`, statistics move once."""
-        again = Subject(Recompute(self.subject.layer), self.skip)
+        again = LayerUnderTest(Recompute(self.subject.layer), self.skip)
         again.name = f"Recompute({self.subject.name})"
         found = again.handwritten([self.call], [self.gradients], "recompute", **self.options)
         found = found._replace(

@@ -11,8 +11,8 @@ from ds_core.engine.trace import describe
 from ds_core.testing.calls import double, make_call, random_gradients
 from ds_core.testing.differences import finite_differences
 from ds_core.testing.failure import relative_difference
-from ds_core.testing.structure import transform
-from ds_core.testing.subject import Subject
+from ds_core.testing.layer_under_test import LayerUnderTest
+from ds_core.testing.named_tensors import transform
 
 
 class Row(NamedTuple):
@@ -85,7 +85,7 @@ def report(
             a gradient of another structure or shape.
     """
     generator = torch.Generator().manual_seed(seed)
-    subject = Subject(model if criterion is None else _Step(model, criterion, target))
+    subject = LayerUnderTest(model if criterion is None else _Step(model, criterion, target))
     inputs = batch if isinstance(batch, tuple) else (batch,)
     call = make_call(model, inputs, None, ())
     gradients = random_gradients(subject.outputs(call), generator)

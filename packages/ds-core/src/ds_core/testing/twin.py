@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ds_core.testing.calls import make_call, random_gradients
 from ds_core.testing.failure import CheckFailed, compare
-from ds_core.testing.subject import Evaluation, Subject
+from ds_core.testing.layer_under_test import Evaluation, LayerUnderTest
 
 # Arguments about PyTorch's own machinery, which a twin may leave out.
 MACHINERY = frozenset({"inplace", "foreach", "fused", "capturable", "differentiable", "size_average", "reduce"})
@@ -47,7 +47,7 @@ def check_twin(
         CheckFailed: naming the tensor, the largest difference and where.
     """
     generator = torch.Generator().manual_seed(seed)
-    ours, theirs = Subject(layer), Subject(torch_layer)
+    ours, theirs = LayerUnderTest(layer), LayerUnderTest(torch_layer)
     if hasattr(torch_layer, "state_dict"):
         _check_state(ours, theirs, generator)
     for mode in modes:
@@ -159,7 +159,7 @@ def _made(make: Callable[..., Any], chosen: Mapping[str, Any]) -> tuple[Any, Exc
         return None, refusal
 
 
-def _check_state(ours: Subject, theirs: Subject, generator: torch.Generator) -> None:
+def _check_state(ours: LayerUnderTest, theirs: LayerUnderTest, generator: torch.Generator) -> None:
     """Names, shapes and types of the state, loaded there and back; leaves both with the same random state."""
     mine, other = ours.layer.state_dict(), theirs.layer.state_dict()
     outlines = [{name: (tuple(t.shape), t.dtype) for name, t in state.items()} for state in (mine, other)]

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ds_core.__about__ import __version__
-from ds_core.engine.nested import Packer, tensor_names, unpack
+from ds_core.atomic_files import write_atomically
+from ds_core.engine.random_state import random_state, restore_random_state, seed_for_rank
 from ds_core.errors import CheckpointError, one_line
-from ds_core.files import write_atomically
-from ds_core.training.random_state import random_state, restore_random_state, seed_for_rank
+from ds_core.training.state_json import Packer, tensor_names, unpack
 
 FORMAT = "ds-checkpoint"
 VERSION = 1

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ds_core.engine.structure import leaves, map_leaves
+from ds_core.engine.nested_values import leaves, map_leaves
 from ds_core.engine.trace import no_record
 from ds_core.metrics.mean import Mean
 from ds_core.training.gradients import call

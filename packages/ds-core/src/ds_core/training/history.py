@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.errors import UserError, WriteError
-from ds_core.figures import new_figure, save_figure
+from ds_core.plotting import new_figure, save_figure
 
 Record = dict[str, Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ds_core.engine.nested import all_finite
-from ds_core.engine.structure import leaves
+from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
 from ds_core.training.gradients import Pair, add_gradients
+from ds_core.training.state_json import all_finite
 
 
 class _FoundError(Exception):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ds_core.atomic_files import remove_leftovers
 from ds_core.errors import UserError, WriteError
-from ds_core.files import remove_leftovers
 from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE
 
 

@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ds_core.atomic_files import is_leftover, remove_leftovers, write_atomically
 from ds_core.distributed.processes import current
-from ds_core.errors import UserError, one_line
-from ds_core.files import is_leftover, remove_leftovers, write_atomically
-from ds_core.options import build_options, did_you_mean, from_json, option, plain, specs, to_json
+from ds_core.errors import UserError, did_you_mean, one_line
+from ds_core.options import build_options, from_json, option, plain, specs, to_json
 
 RECIPE_FILE = "recipe.json"
 CHECKPOINT_FILE = "checkpoint.safetensors"

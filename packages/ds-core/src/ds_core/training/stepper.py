@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ds_core.data.batches import Batches
 from ds_core.distributed.data_parallel import DataParallel
-from ds_core.engine.compile_step import CompiledParts, StepParts, compile_parts, compile_step
-from ds_core.engine.nested import all_finite
-from ds_core.training.batches import Batches
+from ds_core.engine.random_state import restore_torch_random_state, torch_random_state
 from ds_core.training.checkpoint import load_checkpoint
+from ds_core.training.compile_step import CompiledParts, StepParts, compile_parts, compile_step
 from ds_core.training.gradients import Pair
 from ds_core.training.nonfinite import first_nonfinite
-from ds_core.training.random_state import restore_torch_random_state, torch_random_state
+from ds_core.training.state_json import all_finite
 
 # how `first_nonfinite` begins where it finds nothing
 NOTHING_FOUND = "repeated eagerly, every output and every gradient is finite"

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ds_core.data.batches import Batches
 from ds_core.distributed.data_parallel import DataParallel
-from ds_core.engine.nested import all_finite
+from ds_core.engine.random_state import random_state, unchanged_random_state
 from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError
-from ds_core.training.batches import Batches
 from ds_core.training.callbacks import match_states
 from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
 from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.history import History
 from ds_core.training.progress import Progress
-from ds_core.training.random_state import random_state, unchanged_random_state
 from ds_core.training.run_files import RunFiles
+from ds_core.training.state_json import all_finite
 from ds_core.training.stepper import StepError, Stepper
 
 _IN_CHECKPOINT = ("evaluated", "best", "stopped", "seconds")

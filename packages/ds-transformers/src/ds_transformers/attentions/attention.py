@@ -4,8 +4,8 @@ import math
 
 import torch
 from ds_core import ShapeError, reuse
-from ds_core.engine.exponential import LOG2_E
-from ds_core.engine.precision import without_autocast
+from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.precision import without_autocast
 from torch import Tensor
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a query and a key, V = width of a value, N = B H
@@ -47,7 +47,7 @@ def attention(
     scores = base2_scores(q, k, scale, hidden)  # (N, Tq, Tk)
     if mask is not None:
         add_mask(scores.view(*query.shape[:3], key.shape[2]), mask)
-    powers, total, _ = powers_of_2(scores, some_see_nothing(query, key, mask))
+    powers, total, _ = powers_of_2(scores, may_have_empty_rows(query, key, mask))
     p = torch.div(powers, total, out=reuse(powers)).to(query.dtype)  # P_ij = exp(S_ij) / sum_k exp(S_ik)      (2)
     dropped = p if keep is None else p * keep.flatten(0, 1)
     output = torch.bmm(dropped, v)  # O_ic = sum_j keep_ij P_ij V_jc                                           (3)
@@ -72,7 +72,7 @@ def attention_backward(
     """dout (B, H, Tq, V), inputs and results of `attention` -> dquery, dkey, dvalue, each shaped as its tensor.
 
     `dprobabilities` (B, H, Tq, Tk) is the gradient of the second result, None where that is zero. `mask` and `causal`
-    are here because every lane takes them; in this one they have done their work: what they hide has probability 0.
+    are here because every implementation takes them; in this one they have done their work: what they hide has probability 0.
     """
     q, k, v, p = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), probabilities.flatten(0, 1)
     do = dout.flatten(0, 1)
@@ -108,23 +108,23 @@ def base2_scores(
     return torch.baddbmm(added, q, k.transpose(1, 2), alpha=factor, out=out)
 
 
-def powers_of_2(scores: Tensor, some_see_nothing: bool) -> tuple[Tensor, Tensor, Tensor]:
+def powers_of_2(scores: Tensor, may_have_empty_rows: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Base-2 scores z (..., Tk), overwritten -> 2^(z - m) (..., Tk), its sums and m, the largest of each row (..., 1).
 
     Subtracting m keeps the powers within 1 and cancels in every result, so it needs no gradient. A row that sees no
-    key, all -inf, gets powers 0 and the sum 1/2; `some_see_nothing` says that there may be such rows.
+    key, all -inf, gets powers 0 and the sum 1/2; `may_have_empty_rows` says that there may be such rows.
     """
     if scores.shape[-1] == 0:
         return scores, scores.new_ones(*scores.shape[:-1], 1), scores.new_zeros(*scores.shape[:-1], 1)
     largest = scores.detach().amax(-1, keepdim=True)
-    if some_see_nothing:
+    if may_have_empty_rows:
         largest.clamp_(min=torch.finfo(scores.dtype).min)
     shifted = scores.sub_(largest)
     powers = torch.exp2(shifted, out=reuse(shifted))
     total = powers.sum(-1, keepdim=True)
     # The largest power of a row is 1, so that this changes only the sum of a row without a visible key; a half, because
     # what autograd gives clamp for equal numbers is not the same in all versions of PyTorch.
-    return powers, total.clamp(min=0.5) if some_see_nothing else total, largest
+    return powers, total.clamp(min=0.5) if may_have_empty_rows else total, largest
 
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
     return hidden.triu_(keys - queries + 1)
 
 
-def some_see_nothing(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
+def may_have_empty_rows(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     """Whether a query may see no key: under a mask, or (causal) where there are more queries than keys."""
     return mask is not None or query.shape[2] > key.shape[2]
 

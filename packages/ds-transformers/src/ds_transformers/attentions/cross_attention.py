@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.cache import ProjectedMemory
-from ds_transformers.attentions.lanes import (
+from ds_transformers.attentions.implementations import (
     attend,
     attend_backward,
     check_arguments,

@@ -73,13 +73,13 @@ def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
     return bias.masked_fill(mask.logical_not(), -math.inf) if mask.dtype == torch.bool else bias + mask
 
 
-def nothing_is_nan(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def nan_where_nothing_visible(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """An equal mask to be added, whose rows that hide every key are NaN, so that their softmax is, as in PyTorch."""
     mask = _added(mask.logical_not(), dtype) if mask.dtype == torch.bool else mask
     return mask if mask.shape[-1] == 0 else mask.masked_fill(mask.amax(-1, keepdim=True) == -math.inf, math.nan)
 
 
-def seen_from_the_start(queries: int, keys: int, like: Tensor) -> Tensor:
+def first_aligned_causal(queries: int, keys: int, like: Tensor) -> Tensor:
     """(Tq, Tk) boolean, True where j <= i: the twin's `is_causal`, aligned with the first key, not the last."""
     return torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril_()
 
@@ -88,7 +88,7 @@ def is_causal_mask(mask: Tensor) -> bool:
     """Whether a mask (..., Tq, Tk) as torch.nn takes it hides the keys j > i and nothing else."""
     if mask.dim() < 2:
         return False
-    seen = seen_from_the_start(mask.shape[-2], mask.shape[-1], mask)
+    seen = first_aligned_causal(mask.shape[-2], mask.shape[-1], mask)
     shown = mask.logical_not() if mask.dtype == torch.bool else mask == 0
     hidden = mask if mask.dtype == torch.bool else mask == -math.inf
     return bool(torch.where(seen, shown, hidden).all())

@@ -9,8 +9,14 @@ from ds_core.initializers import xavier_normal_, xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.attentions.lanes import LANES, check_arguments, draw_keep, merge_heads, split_heads
-from ds_transformers.attentions.masks import check_masks, merge_masks, nothing_is_nan, seen_from_the_start
+from ds_transformers.attentions.implementations import (
+    IMPLEMENTATIONS,
+    check_arguments,
+    draw_keep,
+    merge_heads,
+    split_heads,
+)
+from ds_transformers.attentions.masks import check_masks, first_aligned_causal, merge_masks, nan_where_nothing_visible
 
 # B = batch, H = heads, Tq = queries, Tk = keys, D = width of a head, E = embed_dim = H D
 
@@ -131,16 +137,18 @@ class MultiheadAttention(Module):
         mask = merge_masks(q, key_padding_mask, None if trusted else attn_mask)
         k, v, mask = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_seen(mask)
         if mask is not None and need_weights:
-            mask = nothing_is_nan(mask, q.dtype)
+            mask = nan_where_nothing_visible(mask, q.dtype)
         if trusted and q.shape[2] != k.shape[2]:
-            mask = seen_from_the_start(q.shape[2], k.shape[2], q)
+            mask = first_aligned_causal(q.shape[2], k.shape[2], q)
         keep = draw_keep(q, k.shape[2], self.dropout if self.training else 0.0)
         causal = trusted and mask is None
-        lane = "vectorized" if need_weights and self.implementation == "tiled" else self.implementation
-        output, kept = LANES[lane][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
+        implementation = "vectorized" if need_weights and self.implementation == "tiled" else self.implementation
+        output, kept = IMPLEMENTATIONS[implementation][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
         merged = merge_heads(output, batch_first)
         averaged = average_attn_weights if need_weights else None  # None: no weights are returned
-        self.save(inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, batch_first, batched, averaged))
+        self.save(
+            inputs, (q, k, v), merged, kept, (mask, causal, keep), (implementation, batch_first, batched, averaged)
+        )
         y = self.out_proj.forward(merged)
         weights = None if averaged is None else self._weights(kept, keep, averaged)
         if batched:
@@ -156,7 +164,9 @@ class MultiheadAttention(Module):
             ValueError: `dweights` given, but forward returned no weights.
         """
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
-        inputs, (q, k, v), merged, kept, (mask, causal, keep), (lane, batch_first, batched, averaged) = self.saved()
+        inputs, (q, k, v), merged, kept, (mask, causal, keep), (implementation, batch_first, batched, averaged) = (
+            self.saved()
+        )
         if dweights is not None and averaged is None:
             raise ValueError(f"{describe(self)}: dweights given, but forward returned no weights")
         own = (*self._projections()[0], self.in_proj_bias, self.bias_k, self.bias_v)
@@ -169,7 +179,7 @@ class MultiheadAttention(Module):
         if dweights is not None:
             dweights = dweights if batched else dweights.unsqueeze(0)
             options["dprobabilities"] = self._weights_backward(dweights, keep, averaged)
-        dq, dk, dv = LANES[lane][1](dheads, q, k, v, output, kept, **options)
+        dq, dk, dv = IMPLEMENTATIONS[implementation][1](dheads, q, k, v, output, kept, **options)
         keys = inputs[1].shape[1 if batch_first else 0]
         if self.bias_k is not None and self.bias_v is not None:
             # the appended key is every example's, so that its gradient is their sum                         (3)

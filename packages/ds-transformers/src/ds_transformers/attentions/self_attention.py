@@ -9,7 +9,7 @@ from ds_core.initializers import xavier_uniform_
 from torch import Tensor
 
 from ds_transformers.attentions.cache import KeyValueCache
-from ds_transformers.attentions.lanes import (
+from ds_transformers.attentions.implementations import (
     attend,
     attend_backward,
     check_arguments,

@@ -4,8 +4,8 @@ import math
 
 import torch
 from ds_core import reuse
-from ds_core.engine.exponential import LOG2_E
-from ds_core.engine.precision import without_autocast
+from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.precision import without_autocast
 from torch import Tensor
 
 from ds_transformers.attentions.attention import (
@@ -14,9 +14,9 @@ from ds_transformers.attentions.attention import (
     causal_mask,
     centred_gradients,
     check_attention,
+    may_have_empty_rows,
     powers_of_2,
     row_products,
-    some_see_nothing,
     wide_dtype,
 )
 
@@ -47,7 +47,7 @@ def tiled_attention(
     """
     check_attention(query, key, value, mask, keep)
     rows = rows_of_a_tile(query, rows)
-    may_be_empty = some_see_nothing(query, key, mask)
+    may_be_empty = may_have_empty_rows(query, key, mask)
     diagonal = causal_mask(rows, rows, query) if causal else None
     output = query.new_empty(*query.shape[:3], value.shape[3])
     logs = query.new_empty(*query.shape[:3], 2, dtype=wide_dtype(query))

@@ -4,12 +4,12 @@ from typing import Any
 
 from ds_core import Module, ShapeError
 from ds_core.engine.composition import sum_gradients
+from ds_core.engine.residual_branch import any_trainable, backward_if
 from torch import Tensor
 
 from ds_transformers.attentions.masks import resolve_causal
 from ds_transformers.blocks.decoder_layer import DecoderCache
 from ds_transformers.blocks.encoder import calls_of, copies
-from ds_transformers.blocks.residual import any_trainable, backward_if
 
 
 class TransformerDecoder(Module):

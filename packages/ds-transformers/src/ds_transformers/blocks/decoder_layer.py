@@ -5,6 +5,13 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module
+from ds_core.engine.residual_branch import (
+    add_branch,
+    add_branch_backward,
+    add_gradient,
+    any_trainable,
+    backward_if,
+)
 from ds_core.layers.dropout import Dropout
 from ds_core.layers.layer_norm import LayerNorm
 from torch import Tensor
@@ -13,13 +20,6 @@ from ds_transformers.attentions.cache import KeyValueCache, ProjectedMemory
 from ds_transformers.attentions.cross_attention import CrossAttention
 from ds_transformers.attentions.self_attention import SelfAttention
 from ds_transformers.blocks.activation import make_activation
-from ds_transformers.blocks.residual import (
-    add_branch,
-    add_branch_backward,
-    add_gradient,
-    any_trainable,
-    backward_if,
-)
 
 # B = batch, T = time of the target, S = time of the memory, E = d_model, F = dim_feedforward
 

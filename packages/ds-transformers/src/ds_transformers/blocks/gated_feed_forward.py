@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from ds_core import Linear, Module, accumulate, linear, linear_backward, record
 from ds_core.activations.sigmoid import logistic
-from ds_core.engine.compiled import compilable
 from ds_core.engine.composition import sum_gradients
-from ds_core.engine.elementwise import Out, elementwise
-from ds_core.engine.exponential import LOG2_E
 from ds_core.engine.trace import no_record, recording, reuse
 from ds_core.layers.dropout import drawn_noise, dropout, dropout_backward
+from ds_core.speed.compiled import compilable
+from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.exponential import LOG2_E
 from torch import Tensor
 
 from ds_transformers.blocks.activation import make_activation

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 from ds_core import Module, ShapeError
-from ds_core.engine.precision import widened
+from ds_core.speed.precision import widened
 from einops import rearrange
 from torch import Tensor
 

@@ -85,7 +85,7 @@ class Seq2SeqTransformer(Module):
     """Logits of every target token from the source and the target tokens before it (Vaswani et al., 2017, figure 1).
 
     Embeddings times sqrt(E) plus sinusoidal positions, dropout, `Transformer`, and a projection to the vocabulary,
-    which may be the embedding's own matrix (section 3.4). It is also a `search.Decodes`: `greedy` and `beam_search`
+    which may be the embedding's own matrix (section 3.4). It is also a `search.StepwiseDecoder`: `greedy` and `beam_search`
     translate with it.
 
     Args:

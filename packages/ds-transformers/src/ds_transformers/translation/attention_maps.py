@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ds_core import record
-from ds_core.figures import new_figure, plain_text, save_figure
+from ds_core.plotting import new_figure, plain_text, save_figure
+from ds_core.text.translation_tokenizer import BEGIN
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
 from ds_transformers.attentions.cross_attention import CrossAttention, Kept
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
 from ds_transformers.translation.corpus import source_tokens
-from ds_transformers.translation.tokenizer import BEGIN
 from ds_transformers.translation.translating import Translator
 
 # B = sentences, H = heads, S = source tokens, T = target tokens

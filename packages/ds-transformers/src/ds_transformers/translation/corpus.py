@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from ds_core.errors import CheckpointError, UserError
+from ds_core.text.example_pairs import shipped_pairs
+from ds_core.text.pairs import Pairs, Split, read_multi30k, read_pairs, split_by_hash
+from ds_core.text.token_batches import TokenBatches
+from ds_core.text.translation_tokenizer import BEGIN, END, PAD, TranslationTokenizer
 from ds_core.training.callbacks import Callback
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
 from ds_transformers.translation.options import TranslateOptions
-from ds_transformers.translation.pairs import Pairs, Split, read_multi30k, read_pairs, split_by_hash
-from ds_transformers.translation.shipped import shipped_pairs
-from ds_transformers.translation.token_batches import TokenBatches
-from ds_transformers.translation.tokenizer import BEGIN, END, PAD, TranslationTokenizer
 
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "tokenizer.source.json", "tokenizer.target.json"
 

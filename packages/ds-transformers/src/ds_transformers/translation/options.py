@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.presets import fill_from_preset, preset_option
+from ds_core.options.presets import fill_from_preset, preset_option
 from ds_core.training.run_folder import RunOptions
 
 # Values of the options that depend on the preset. "default" learns the shipped sentences; "multi30k" is for 29,000

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from ds_core.files import write_atomically
+from ds_core.atomic_files import write_atomically
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
-from ds_core.recipe import Recipe, Use
+from ds_core.recipes.recipe import Recipe, Use
 from ds_core.testing import Report, report
 from ds_core.training.devices import choose_device
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import torch
 from ds_core.errors import MissingPackageError
-from ds_core.recipe import command_here
-from ds_core.recipes.summary import save_results, table
+from ds_core.recipes.recipe import command_here
+from ds_core.recipes.results import save_results, table
+from ds_core.text.scores import corpus_scores, token_loss
+from ds_core.text.token_batches import TokenBatches
+from ds_core.training.averaging import AverageLast
 from ds_core.training.checkpoint import load_weights, save_checkpoint
 from ds_core.training.keep_checkpoints import BEST_FILE
 from ds_core.training.trainer import Trainer
 
-from ds_transformers.seq2seq.averaging import AverageLast
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
 from ds_transformers.translation.attention_maps import plot_attention
 from ds_transformers.translation.corpus import Corpus
 from ds_transformers.translation.options import TranslateOptions
-from ds_transformers.translation.scores import corpus_scores, token_loss
 from ds_transformers.translation.sentences import in_one_line
-from ds_transformers.translation.token_batches import TokenBatches
 from ds_transformers.translation.translating import FINAL_FILE, Translator
 
 CURVE_FILE, MAPS_FILE = "loss.png", "attention.png"

@@ -4,29 +4,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ds_core.atomic_files import write_atomically
 from ds_core.distributed.processes import current
-from ds_core.engine.compiled import compile_pairs
 from ds_core.errors import UserError
-from ds_core.files import write_atomically
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.recipes.summary import RESULTS_FILE
+from ds_core.recipes.results import RESULTS_FILE
 from ds_core.schedules.noam import NoamLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.speed.compiled import compile_pairs
+from ds_core.text.scores import token_loss
+from ds_core.text.token_batches import TokenBatches
+from ds_core.text.translation_tokenizer import PAD
+from ds_core.training.averaging import AverageLast
 from ds_core.training.devices import choose_device
 from ds_core.training.keep_checkpoints import BEST_FILE, KeepBest
 from ds_core.training.run_folder import open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 
-from ds_transformers.seq2seq.averaging import AverageLast
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
 from ds_transformers.translation.corpus import SOURCE_TOKENIZER, TARGET_TOKENIZER, SamePairs, read_corpus
 from ds_transformers.translation.options import DTYPES, TranslateOptions
 from ds_transformers.translation.reporting import CURVE_FILE, MAPS_FILE, announce, finish
-from ds_transformers.translation.scores import token_loss
-from ds_transformers.translation.token_batches import TokenBatches
-from ds_transformers.translation.tokenizer import PAD
 from ds_transformers.translation.translating import FINAL_FILE, build_model
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from ds_core.errors import UserError
 from ds_core.options import build_options, from_json
+from ds_core.text.decoding.beam_search import beam_search
+from ds_core.text.decoding.greedy import greedy
+from ds_core.text.translation_tokenizer import BEGIN, END, PAD, TranslationTokenizer
 from ds_core.training.checkpoint import load_weights
 from ds_core.training.keep_checkpoints import BEST_FILE
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 from torch import Tensor
 
-from ds_transformers.seq2seq.beam_search import beam_search
-from ds_transformers.seq2seq.greedy import greedy
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqConfig, Seq2SeqTransformer
 from ds_transformers.translation.corpus import load_tokenizers, source_tokens
 from ds_transformers.translation.options import DTYPES, TranslateOptions
-from ds_transformers.translation.tokenizer import BEGIN, END, PAD, TranslationTokenizer
 
 FINAL_FILE = "final.safetensors"
 # Vaswani et al., 2017, section 6.1: a translation may have 50 tokens more than its source.

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.errors import CheckpointError, UserError
+from ds_core.text.tokenizers import BPETokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
 from ds_core.training.callbacks import Callback
 from ds_core.training.run_folder import CHECKPOINT_FILE
 from torch import Tensor
 
 from ds_zoo.minigpt.options import TrainOptions
 from ds_zoo.text_data import read_text, standard_library_text
-from ds_zoo.text_tokenizers import BPETokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 TRAINING_SHARE = 0.9

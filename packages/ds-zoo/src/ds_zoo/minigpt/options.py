@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.presets import chosen_preset, fill_from_preset, preset_option
+from ds_core.options.presets import chosen_preset, fill_from_preset, preset_option
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.run_folder import CHECKPOINT_FILE, RunOptions
 

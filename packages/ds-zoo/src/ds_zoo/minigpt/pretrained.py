@@ -13,8 +13,8 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from ds_core.atomic_files import write_atomically
 from ds_core.errors import CheckpointError, WriteError, one_line
-from ds_core.files import write_atomically
 from torch import Tensor
 
 from ds_zoo.minigpt.config import MiniGPTConfig, from_hugging_face, to_hugging_face

@@ -6,8 +6,9 @@ import torch
 from ds_core.errors import CheckpointError, UserError
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.options import build_options, from_json
-from ds_core.recipe import Recipe, Use
+from ds_core.recipes.recipe import Recipe, Use
 from ds_core.testing import Report, report
+from ds_core.text.tokenizers import Tokenizer, load_tokenizer
 from ds_core.training.checkpoint import load_weights
 from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
@@ -18,7 +19,6 @@ from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
 from ds_zoo.minigpt.training import build_model, train
-from ds_zoo.text_tokenizers import Tokenizer, load_tokenizer
 
 
 def write(folder: Path, options: GenerateOptions) -> None:

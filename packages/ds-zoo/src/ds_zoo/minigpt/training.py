@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 from ds_core import no_record
+from ds_core.atomic_files import write_atomically
 from ds_core.distributed.processes import current
-from ds_core.engine.compiled import compile_pairs
 from ds_core.errors import MissingPackageError
-from ds_core.files import write_atomically
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.metrics import Mean
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.recipe import command_here
+from ds_core.recipes.recipe import command_here
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.speed.compiled import compile_pairs
 from ds_core.training.callbacks import Callback
 from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, open_run_folder, store_options

@@ -1,0 +1,103 @@
+"""Each process's share of the rows of every batch. Theory: docs/distributed.md."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ds_core.data.batches import Batches
+from ds_core.engine.nested_values import items_of, leaves, rebuild
+
+# n = rows of a batch, W = world_size, r = rank
+
+
+class BatchShard:
+    """The share of one process of batches that each process draws whole: a `Batches`.
+
+    Rows are cut into W neighbouring pieces, the first n mod W of them a row longer; where n < W the last are empty.
+    Every tensor with n rows and every list of n things is cut, whatever it is nested in; the rest stays.
+
+    Args:
+        batches: the same on all processes.
+        rank, world_size: the number of this process, and how many there are.
+
+    Raises:
+        ValueError: by `batch`, where the inputs begin with no tensor of n rows, or a tensor has another number of them.
+    """
+
+    def __init__(self, batches: Batches, rank: int, world_size: int) -> None:
+        self.batches = batches
+        self.rank, self.world_size = rank, world_size
+        self._weights: dict[int, float] = {}
+
+    def batch(self, index: int) -> tuple[Any, Any]:
+        """This process's rows of batch `index`."""
+        pair = self.batches.batch(index)
+        first = next(leaves(pair[0]), None)
+        if not isinstance(first, Tensor) or first.dim() == 0:
+            raise ValueError(f"{self._name()}: the inputs begin with {_described(first)}, expected a tensor of rows")
+        rows = first.shape[0]
+        short, longer = divmod(rows, self.world_size)
+        begin = self.rank * short + min(self.rank, longer)
+        end = begin + short + (self.rank < longer)
+        weight = self.world_size * (end - begin) / rows if rows else 1.0  # w_r = W n_r / n                   (1)
+        self._weights = {index: weight, **dict(list(self._weights.items())[:63])}
+        return self._cut(pair[0], rows, begin, end), self._cut(pair[1], rows, begin, end)
+
+    def weight(self, index: int) -> float:
+        """What the mean over this share counts in the mean over processes: W n_r / n, 0 where it is empty."""
+        if index not in self._weights:
+            self.batch(index)
+        return self._weights[index]
+
+    def _cut(self, value: Any, rows: int, begin: int, end: int) -> Any:
+        if isinstance(value, Tensor):
+            if value.dim() == 0:
+                return value
+            if value.shape[0] != rows:
+                raise ValueError(
+                    f"{self._name()}: given {_described(value)} beside one of {rows} rows, so it is not known how to "
+                    "cut it; batches with an attribute world_size cut themselves"
+                )
+            return value[begin:end]
+        if isinstance(value, list) and len(value) == rows:
+            return value[begin:end]
+        items = items_of(value)
+        return value if items is None else rebuild(value, [self._cut(item, rows, begin, end) for item in items])
+
+    def _name(self) -> str:
+        return f"the share of a batch of {type(self.batches).__name__}"
+
+
+def share_of(batches: Batches, rank: int, world_size: int) -> Batches:
+    """`batches` if they are made for several processes (a `Loader` with `rank=` and `world_size=`), else `BatchShard`.
+
+    Raises:
+        ValueError: they are made for another number of processes, or for another of them.
+    """
+    source = _source(batches)
+    made_for = getattr(source, "world_size", 1)
+    if made_for == 1:
+        return batches if world_size == 1 else BatchShard(batches, rank, world_size)
+    if (made_for, getattr(source, "rank", rank)) != (world_size, rank):
+        raise ValueError(
+            f"{type(source).__name__} is made for rank {getattr(source, 'rank', '?')} of {made_for} processes, "
+            f"this is rank {rank} of {world_size}"
+        )
+    return batches
+
+
+def weight_of(batches: Batches, index: int) -> float:
+    """What this process's mean over batch `index` counts in a mean over processes; 1.0 where nothing says it."""
+    weight = getattr(_source(batches), "weight", None)
+    return 1.0 if weight is None else float(weight(index))
+
+
+def _source(batches: Any) -> Any:
+    """What draws the batches, if need be inside a `Prefetch`."""
+    while not hasattr(batches, "world_size") and hasattr(batches, "batches"):
+        batches = batches.batches
+    return batches
+
+
+def _described(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

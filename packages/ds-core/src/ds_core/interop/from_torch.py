@@ -1,0 +1,159 @@
+"""A torch.nn module or a function as our layer, its backward borrowed from autograd. Theory: docs/interop.md."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.module import Module, held
+from ds_core.engine.nested_values import leaves, map_leaves, none_if_zero, pair_leaves
+from ds_core.engine.parameter import accumulate
+from ds_core.engine.recompute import drawn, replaying, taping
+from ds_core.engine.trace import describe, no_record, recording
+
+
+def from_torch(module: torch.nn.Module) -> Module:
+    """A layer that runs `module`; under `record()` its backward borrows autograd, and its repr says so.
+
+    Parameters, buffers, `state_dict` and training mode are those of `module`.
+    """
+    return Borrowed(module)
+
+
+def from_autograd(function: Callable[..., Any]) -> Module:
+    """A layer that computes `function`, any differentiable function of tensors; its backward borrows autograd.
+
+    For prototypes: wire freely, train, and write the backward later. `function` may be a `Module`
+    without a backward of its own: its parameters are the layer's, under the same names.
+
+    Raises:
+        TypeError: from `forward`, where `function` uses a parameter that is neither an input nor its own.
+    """
+    return Borrowed(function)
+
+
+class Borrowed(Module):
+    """A torch.nn module or a function as a layer. Its backward is autograd's, the only one here that nobody wrote."""
+
+    _function: Any
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_function", function)  # no child: what it owns appears as this layer's own
+
+    @property
+    def training(self) -> bool:
+        return getattr(self._function, "training", True)
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if hasattr(self._function, "train"):
+            self._function.train(mode)
+
+    def named_children(self) -> Iterator[tuple[str, Any]]:
+        return self._function.named_children() if isinstance(self._function, Module) else iter(())
+
+    def _held(self, kind: str) -> list[tuple[str, Tensor]]:
+        module = self._function
+        if isinstance(module, Module):
+            return held(module, kind)
+        if not isinstance(module, torch.nn.Module):
+            return []
+        if kind == "state":
+            return [item for item in module.state_dict(keep_vars=True).items() if isinstance(item[1], Tensor)]
+        named = module.named_parameters if kind == "parameter" else module.named_buffers
+        return list(named(remove_duplicate=False))
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        if not recording():
+            return self._run(inputs, options)
+        with no_record(), torch.enable_grad():
+            inputs = map_leaves(_as_leaf, inputs)
+            outputs = self._run(inputs, options)
+        graph = _Graph(inputs, outputs, list(self.parameters()))
+        if not isinstance(self._function, torch.nn.Module):
+            graph.refuse_strangers(describe(self))
+        self.save(graph)
+        return map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, outputs)
+
+    def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
+        graph: _Graph = self.saved()[0]
+        gradients = graph.differentiate(dys, input_gradient)
+        for now, then in zip(self.parameters(), graph.parameters, strict=True):
+            accumulate(now, gradients.get(id(then)))
+        wanted = [
+            value for value in graph.inputs if any(isinstance(x, Tensor) and x.requires_grad for x in leaves(value))
+        ]
+        dxs = [none_if_zero(map_leaves(lambda leaf: gradients.get(id(leaf)), value)) for value in wanted]
+        return tuple(dxs) if len(dxs) > 1 else (dxs[0] if dxs else None)
+
+    def _run(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if not taping():
+            return self._function(*inputs, **options)
+        # inside Recompute: what torch.nn draws and counts cannot be replayed, so its generators and buffers are
+        on_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        states = [drawn(torch.get_rng_state), *([drawn(torch.cuda.get_rng_state)] if on_cuda else [])]
+        if not replaying():
+            return self._function(*inputs, **options)
+        with torch.random.fork_rng([torch.cuda.current_device()] if on_cuda else []):
+            torch.set_rng_state(states[0])
+            if on_cuda:
+                torch.cuda.set_rng_state(states[1])
+            if not isinstance(self._function, torch.nn.Module):
+                return self._function(*inputs, **options)
+            buffers = {name: buffer.clone() for name, buffer in self._function.named_buffers()}
+            return torch.func.functional_call(self._function, buffers, inputs, options)
+
+    def extra_repr(self) -> str:
+        name = getattr(self._function, "__name__", type(self._function).__name__)
+        return f"{name}, gradients borrowed from autograd"
+
+
+class _Graph:
+    """What autograd keeps of one forward; no tensor and no container, so nobody looks inside."""
+
+    def __init__(self, inputs: Any, outputs: Any, parameters: list[Tensor]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.parameters = parameters
+
+    def _leaves(self) -> list[Tensor]:
+        return [leaf for leaf in leaves(self.inputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+    def differentiate(self, dys: tuple[Any, ...], input_gradient: bool) -> dict[int, Tensor]:
+        """The gradients that are not zero, by the `id` of the tensor; each in memory of its own."""
+        wanted = [tensor for tensor in self.parameters if tensor.requires_grad]
+        wanted += self._leaves() if input_gradient else []
+        outputs = self.outputs if isinstance(self.outputs, tuple) else (self.outputs,)
+        pairs = [(y, dy) for y, dy in pair_leaves(outputs, dys) if dy is not None and y.requires_grad]
+        if not pairs or not wanted:
+            return {}
+        # the graph goes when the last copy of its trace entry does; a second backward of as_torch finds it whole
+        gradients = torch.autograd.grad(
+            [y for y, _ in pairs], wanted, [dy for _, dy in pairs], retain_graph=True, allow_unused=True
+        )
+        return {id(t): g.clone() for t, g in zip(wanted, gradients, strict=True) if g is not None}
+
+    def refuse_strangers(self, name: str) -> None:
+        """Raise where the graph ends in a tensor whose gradient nobody would fetch."""
+        known = {id(tensor) for tensor in [*self.parameters, *self._leaves()]}
+        nodes = [y.grad_fn for y in leaves(self.outputs) if isinstance(y, Tensor) and y.grad_fn is not None]
+        seen = set(nodes)
+        while nodes:
+            node = nodes.pop()
+            stranger = getattr(node, "variable", None)
+            if stranger is not None and id(stranger) not in known:
+                raise TypeError(
+                    f"{name}: the function uses a parameter of shape {tuple(stranger.shape)} that is not among its "
+                    "inputs; pass it as an input, or give from_autograd the Module that owns it"
+                )
+            for after, _ in node.next_functions:
+                if after is not None and after not in seen:
+                    seen.add(after)
+                    nodes.append(after)
+
+
+def _as_leaf(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        return leaf.detach().requires_grad_()
+    return leaf

@@ -1,0 +1,1 @@
+"""Everything that is there for speed alone. A reader who wants the mathematics may skip this folder."""

@@ -1,0 +1,42 @@
+"""Half-precision numbers are stored, not calculated with: their sums and exponentials are taken in float32."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32 if it is bfloat16 or float16, else `x` itself.
+
+    bfloat16 keeps 8 significant bits: a sum of 256 ones and one more stays 256. As torch.nn
+    does, layers that sum or exponentiate calculate in float32 and round their results once.
+    """
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def to_floating(x: Tensor) -> Tensor:
+    """`x` itself, or its numbers in torch's default dtype where they are integers, as torch.sigmoid takes them."""
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
+def without_autocast(function: F) -> F:
+    """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
+
+    Under `torch.autocast` a product takes its inputs in half precision even where they were widened before. Scores of
+    attention rounded so would be off by several per cent once they are exponentials.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        device = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).device.type
+        if device == "meta" or not torch.is_autocast_enabled(device):  # which knows no such device
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return cast(F, call)

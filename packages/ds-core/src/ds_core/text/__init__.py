@@ -1,0 +1,1 @@
+"""Text for models: tokenizers, pairs of sentences, batches by tokens, scores, decoding."""

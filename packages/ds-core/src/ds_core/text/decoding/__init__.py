@@ -1,0 +1,1 @@
+"""Writing token by token: what a model offers, the greedy choice, beam search."""

@@ -1,0 +1,5 @@
+"""Arguments for the plain pairs of optimizers: name of the fast function -> a list of argument tuples."""
+
+from typing import Any
+
+CASES: dict[str, list[Any]] = {}

@@ -1,0 +1,204 @@
+"""Heads that share keys and values, in every implementation, and what the layers of attention have in common."""
+
+import math
+
+import pytest
+import torch
+from attention_twins import causal_mask
+from ds_core import Module, Recompute, record
+from ds_core.primitives import primitives_only
+from ds_core.testing import check_layer
+from ds_transformers.attentions.implementations import (
+    IMPLEMENTATIONS,
+    attend,
+    attend_backward,
+    draw_keep,
+    merge_heads,
+    repeat_heads,
+    repeat_heads_backward,
+    split_heads,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+
+
+class Attend(Module):
+    """`attend` and its backward as a layer without parameters, so that `check_layer` can look at it."""
+
+    def __init__(self, implementation, **options):
+        self.implementation, self.options = implementation, options
+
+    def forward(self, query, key, value):
+        output, kept = attend(self.implementation, query, key, value, **self.options)
+        self.save(query, key, value, output, kept)
+        return output
+
+    def backward(self, dout):
+        saved = self.saved()
+        return (
+            (None, None, None) if dout is None else attend_backward(self.implementation, dout, *saved, **self.options)
+        )
+
+
+def random_heads(heads=4, groups=2, queries=3, keys=5, width=2, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(batch, heads, queries, width), (batch, groups, keys, width), (batch, groups, keys, width)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+@every_lane
+def test_worked_example(implementation):
+    """Two heads of queries, the second with those of the first in the other order, and one of keys and values."""
+
+    def heads(*matrices):
+        return torch.tensor([matrices], dtype=torch.float64)
+
+    ln3 = math.log(3)
+    query = heads([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]])
+    key, value = heads([[0.0, ln3], [ln3, 0.0]]), heads([[1.0, 2.0], [3.0, -1.0]])
+    dout = heads([[1.0, 2.0], [-1.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]])
+    output, kept = attend(implementation, query, key, value, scale=1.0)
+    dquery, dkey, dvalue = attend_backward(implementation, dout, query, key, value, output, kept, scale=1.0)
+    dscores = heads([[0.75, -0.75], [2.625, -2.625]], [[-0.375, 0.375], [0.5625, -0.5625]])
+    for found, expected in [
+        (output, heads([[2.5, -0.25], [1.5, 1.25]], [[1.5, 1.25], [2.5, -0.25]])),
+        (dscores.mT @ query, heads([[0.75, 2.625], [-0.75, -2.625]], [[0.5625, -0.375], [-0.5625, 0.375]])),
+        (dkey, heads([[1.3125, 2.25], [-1.3125, -2.25]])),
+        (dvalue, heads([[-0.5, 3.5], [0.5, 2.5]]) + heads([[0.75, 0.25], [0.25, 0.75]])),
+        (dvalue, heads([[0.25, 3.75], [0.75, 3.25]])),
+        (dquery, dscores @ key),
+    ]:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+
+def test_repeating_stands_side_by_side_and_its_gradient_is_the_sum():
+    x = torch.arange(2.0).view(1, 2, 1, 1)
+    assert repeat_heads(x, 3).flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert repeat_heads_backward(torch.arange(6.0).view(1, 6, 1, 1), 3).flatten().tolist() == [0 + 1 + 2, 3 + 4 + 5]
+    assert repeat_heads(x, 1) is x
+    assert repeat_heads_backward(x, 1) is x
+
+
+MASKS = {
+    "none": None,
+    "padding": torch.tensor([[True, True, True, False, False], [True] * 5]).view(2, 1, 1, 5),
+    "boolean": ~causal_mask(3, 5),
+    "floating, each head": torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+    "floating, each example": torch.randn(2, 1, 1, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+}
+
+
+@every_lane
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("mask", list(MASKS))
+def test_like_torchs_grouped_kernel(mask, groups, implementation):
+    inputs = random_heads(groups=groups)
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    expected = scaled_dot_product_attention(*leaves, attn_mask=MASKS[mask], enable_gqa=True)
+    dout = torch.randn_like(expected)
+    expected.backward(dout)
+    output, kept = attend(implementation, *inputs, mask=MASKS[mask])
+    torch.testing.assert_close(output, expected.detach(), rtol=1e-12, atol=1e-12)
+    found = attend_backward(implementation, dout, *inputs, output, kept, mask=MASKS[mask])
+    torch.testing.assert_close(list(found), [leaf.grad for leaf in leaves], rtol=1e-12, atol=1e-12)
+
+
+@every_lane
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_gradients(queries, causal, groups, implementation):
+    check_layer(Attend(implementation, causal=causal, scale=0.4), *random_heads(groups=groups, queries=queries))
+
+
+@every_lane
+def test_gradients_under_dropout(implementation):
+    keep = draw_keep(random_heads()[0], 5, 0.4)
+    check_layer(Attend(implementation, keep=keep), *random_heads(), batch_dim=None)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    implementation=st.sampled_from(list(IMPLEMENTATIONS)),
+    groups=st.integers(1, 3),
+    shared=st.integers(1, 3),
+    queries=st.integers(0, 3),
+    keys=st.integers(0, 3),
+    causal=st.booleans(),
+    masked=st.sampled_from(["none", "padding", "each query"]),
+    seed=st.integers(0, 99),
+)
+def test_one_product_for_shared_heads_equals_repeated_keys(
+    implementation, groups, shared, queries, keys, causal, masked, seed
+):
+    query, key, value = random_heads(groups * shared, groups, queries, keys, seed=seed)
+    shapes = {"none": None, "padding": (2, 1, 1, keys), "each query": (2, 1, queries, keys)}
+    generator = torch.Generator().manual_seed(seed)
+    mask = None if masked == "none" else torch.rand(shapes[masked], generator=generator) < 0.6
+    found = attend(implementation, query, key, value, mask=mask, causal=causal)
+    expected = IMPLEMENTATIONS[implementation][0](
+        query, repeat_heads(key, shared), repeat_heads(value, shared), mask=mask, causal=causal
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("queries", "options", "copies"),
+    [
+        (1, {"causal": True}, 0),
+        (3, {}, 0),
+        (3, {"mask": MASKS["padding"]}, 0),
+        (3, {"causal": True}, 2),
+        (3, {"mask": MASKS["boolean"][None, None]}, 2),
+        (3, {"mask": MASKS["floating, each head"]}, 2),
+        (1, {"keep": torch.ones(2, 4, 1, 5, dtype=torch.float64)}, 2),
+    ],
+)
+def test_keys_are_copied_only_where_the_heads_see_different_ones(queries, options, copies):
+    with primitives_only() as operations:
+        attend("vectorized", *random_heads(queries=queries), **options)
+    assert operations["clone"] + operations["copy"] + operations["repeat"] == copies
+
+
+def test_dropouts_factors():
+    query = torch.zeros(3, 2, 40, 5, dtype=torch.float64)
+    assert draw_keep(query, 50, 0.0) is None
+    assert torch.equal(draw_keep(query, 50, 1.0), torch.zeros(3, 2, 40, 50, dtype=torch.float64))
+    torch.manual_seed(0)
+    keep = draw_keep(query, 50, 0.2)
+    assert keep.shape == (3, 2, 40, 50)
+    assert keep.dtype == torch.float64
+    assert set(keep.unique().tolist()) == {0.0, 1.25}
+    assert abs((keep == 0).double().mean() - 0.2) < 0.02
+
+
+def test_recomputing_draws_the_same_factors():
+    class Dropped(Attend):
+        def forward(self, query, key, value):
+            self.options["keep"] = draw_keep(query, key.shape[2], 0.5)
+            return super().forward(query, key, value)
+
+    gradients = []
+    for wrap in (lambda layer: layer, Recompute):
+        torch.manual_seed(0)
+        layer = wrap(Dropped("vectorized"))
+        with record():
+            y = layer.forward(*random_heads())
+            torch.rand(7)
+            gradients.append(layer.backward(torch.ones_like(y)))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_heads_are_columns(batch_first):
+    x = torch.randn(2, 3, 8)
+    heads = split_heads(x, 4, batch_first)
+    assert heads.is_contiguous()
+    expected = x if batch_first else x.transpose(0, 1)
+    for h in range(2):
+        assert torch.equal(heads[:, h], expected[:, :, 4 * h : 4 * (h + 1)])
+    assert torch.equal(merge_heads(heads, batch_first), x)
