@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workspace import ROOT, packages, parse, place
+from workspace import ROOT, location, packages, parse
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         parser.error(f"given {' '.join(passed_on)} for {len(chosen)} benchmarks ({stems}): name one")
     failed = 0
     for path in chosen:
-        print(f"\n{place(root, path)}", flush=True)
+        print(f"\n{location(root, path)}", flush=True)
         if not options.list:
             failed += subprocess.run([sys.executable, path, *passed_on]).returncode != 0
     return 1 if failed else 0

@@ -8,6 +8,7 @@ r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d
 - The page has a section "Worked example" (but for `NO_EXAMPLE`), and every decimal number in it stands in
   `test_worked_example` of the tests of that file. Whether the test asserts it or merely mentions it is left
   to the reader.
+- Every fast function has its plain one (tools/plain_pairs.py).
 """
 
 import ast
@@ -18,7 +19,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from workspace import ROOT, Package, packages, parse, place, report
+import plain_pairs
+from workspace import ROOT, Package, location, packages, parse, report
 
 NAMED_PAGE = re.compile(r"docs/([\w/]+\.md)")
 CITED = re.compile(r"\((\d{1,2})\)(?: of (?:docs/)?(\w+\.md))?")
@@ -41,6 +43,7 @@ def check(root: Path) -> Iterator[str]:
         cited: dict[Path, set[int]] = {}
         for path in package.files("src"):
             yield from _source(root, package, path, cited)
+            yield from _plain_pairs(root, package, path)
         for page in sorted((package.folder / "docs").rglob("*.md")):
             yield from _page(root, page, cited.get(page, set()))
 
@@ -54,7 +57,7 @@ def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]
     mathematics = _has_mathematics(tree) and "testing" not in inside.parts
     missing = [page for page in pages if not page.exists()] if named or mathematics else []
     for page in missing:
-        yield f"{place(root, path)}: its page {place(root, page)} is not there"
+        yield f"{location(root, path)}: its page {location(root, page)} is not there"
     example = path.relative_to(root / "packages").as_posix() not in NO_EXAMPLE
     if mathematics and example and pages[0].exists():
         yield from _worked_example(root, package, path, pages[0])
@@ -62,21 +65,28 @@ def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]
         page = pages[0].with_name(other) if other else pages[0]
         cited.setdefault(page, set()).add(number)
         if page not in missing and not (page.exists() and number in _numbered(page)):
-            yield f"{place(root, path, line)}: cites equation ({number}), not on {place(root, page)}"
+            yield f"{location(root, path, line)}: cites equation ({number}), not on {location(root, page)}"
+
+
+def _plain_pairs(root: Path, package: Package, path: Path) -> Iterator[str]:
+    """What speed itself is made of, and what tests it, needs no plain form."""
+    if not {"speed", "testing"} & set(path.relative_to(package.source).parts):
+        for line, fault in plain_pairs.faults(parse(path)):
+            yield f"{location(root, path, line)}: {fault}"
 
 
 def _page(root: Path, page: Path, cited: set[int]) -> Iterator[str]:
     text = page.read_text("utf-8")
     tags = [int(number) for number in TAG.findall(text)]
     if tags != sorted(set(tags)):
-        yield f"{place(root, page)}: equation numbers repeat or are out of order: {tags}"
+        yield f"{location(root, page)}: equation numbers repeat or are out of order: {tags}"
     mentioned = {int(number) for number, _ in CITED.findall(text)}
     for number in sorted(set(tags) - mentioned - cited):
-        yield f"{place(root, page)}: equation ({number}) is cited nowhere"
+        yield f"{location(root, page)}: equation ({number}) is cited nowhere"
 
 
 def _has_mathematics(tree: ast.Module) -> bool:
-    """Whether it holds a function `..._backward`, or a class with a `step` or `backward` that does something."""
+    """Whether it holds a function `..._backward` or `..._with_slope`, or a `step` or `backward` that does something."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = [node for owner in classes for node in owner.body if isinstance(node, ast.FunctionDef)]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -84,7 +94,7 @@ def _has_mathematics(tree: ast.Module) -> bool:
     if any("accumulate(" in text or "self.saved()" in text for text in backwards):
         return True
     return any(node.name == "step" and ast.unparse(node.body[-1]) != "..." for node in methods) or any(
-        node.name.endswith("_backward") and not node.name.startswith("_") for node in functions
+        node.name.endswith(("_backward", "_with_slope")) and not node.name.startswith("_") for node in functions
     )
 
 
@@ -105,7 +115,7 @@ def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Ite
     text = page.read_text("utf-8")
     heading = HEADING.search(text)
     if heading is None:
-        yield f"{place(root, page)}: has no worked example"
+        yield f"{location(root, page)}: has no worked example"
         return
     level = len(heading[0]) - len(heading[0].lstrip("#"))
     section = re.split(rf"^#{{1,{level}}} ", text[heading.end() :], maxsplit=1, flags=re.MULTILINE)[0]
@@ -113,12 +123,12 @@ def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Ite
     test = package.folder / "tests" / f"test_{path.stem}.py"
     tested = _numbers_tested(test)
     if tested is None:
-        yield f"{place(root, test)}: has no {WORKED}, which recomputes the one of {place(root, page)}"
+        yield f"{location(root, test)}: has no {WORKED}, which recomputes the one of {location(root, page)}"
         return
     for number in dict.fromkeys(numbers):
         half_a_digit = 0.5 * 10 ** -len(number.split(".")[1])
         if not any(abs(abs(value) - float(number)) <= half_a_digit * 1.001 for value in tested):
-            yield f"{place(root, page)}: {number} of the worked example is not in {WORKED} of {place(root, test)}"
+            yield f"{location(root, page)}: {number} of the worked example is not in {WORKED} of {location(root, test)}"
 
 
 def _numbers_tested(test: Path) -> list[float] | None:

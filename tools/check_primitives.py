@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from ds_core.primitives import is_primitive
-from workspace import ROOT, packages, parse, place, report
+from workspace import ROOT, location, packages, parse, report
 
 EXEMPT = re.compile(r"packages/ds-core/src/ds_core/(interop|testing)(/[^/]+)?\.py")
 # Orthogonal initialisation takes a QR from torch: the one function that the rule makes an exception for, in one file.
@@ -70,12 +70,12 @@ READY_MADE = (
 def check(root: Path) -> Iterator[str]:
     for package in packages(root):
         for path in package.files("src"):
-            if EXEMPT.fullmatch(place(root, path)):
+            if EXEMPT.fullmatch(location(root, path)):
                 continue
-            excepted = f"{EXCEPTIONS.get(place(root, path))}:"
+            excepted = f"{EXCEPTIONS.get(location(root, path))}:"
             for line, fault in sorted(set(_faults(parse(path)))):
                 if not fault.startswith(excepted):
-                    yield f"{place(root, path, line)}: {fault}"
+                    yield f"{location(root, path, line)}: {fault}"
 
 
 def _faults(tree: ast.Module) -> Iterator[tuple[int, str]]:

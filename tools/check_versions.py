@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
-from workspace import ROOT, Package, packages, place, report
+from workspace import ROOT, Package, location, packages, report
 
 ENTRY = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\S+))?\s*$", re.MULTILINE)
 
@@ -21,7 +21,7 @@ def check(root: Path) -> Iterator[str]:
         for extra, requirements in {"": project["dependencies"], **project.get("optional-dependencies", {})}.items():
             for text in requirements:
                 requirement = Requirement(text)
-                where = f"{place(root, package.folder / 'pyproject.toml')}{f' [{extra}]' if extra else ''}"
+                where = f"{location(root, package.folder / 'pyproject.toml')}{f' [{extra}]' if extra else ''}"
                 if requirement.name.replace("_", "-") in versions and "_" in requirement.name:
                     yield f"{where}: {text}: write the sibling with dashes"
                 elif requirement.name in versions:
@@ -42,13 +42,14 @@ def _changelog(root: Path, package: Package, version: Version) -> Iterator[str]:
     entries = [entry for entry in ENTRY.finditer(path.read_text("utf-8")) if entry["version"] != "Unreleased"]
     if not entries or Version(entries[0]["version"]) != version:
         top = entries[0]["version"] if entries else "nothing"
-        yield f"{place(root, path)}: its top entry is {top}, the package is {version}"
+        yield f"{location(root, path)}: its top entry is {top}, the package is {version}"
     for entry in entries:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"] or ""):
-            yield f"{place(root, path)}: {entry['version']} has no date, expected ## [{entry['version']}] - YYYY-MM-DD"
+            expected = f"## [{entry['version']}] - YYYY-MM-DD"
+            yield f"{location(root, path)}: {entry['version']} has no date, expected {expected}"
     released = [Version(entry["version"]) for entry in entries]
     if released != sorted(released, reverse=True):
-        yield f"{place(root, path)}: entries are not newest first"
+        yield f"{location(root, path)}: entries are not newest first"
 
 
 def _sibling(where: str, requirement: Requirement, version: Version) -> Iterator[str]:

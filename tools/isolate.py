@@ -1,66 +1,60 @@
 """Each package alone: its wheel in a fresh environment with what it declares and nothing else, its tests run there.
 
-    hatch run isolate                 all packages, two at a time
+    hatch run isolate                 all packages
     hatch run isolate ds-cnn          one of them
 
-The tests are copied out of the checkout, so they can read nothing of it. Siblings come from wheels built here; one
-that is not declared must be absent. uv's cache hard-links the files of torch, so five environments cost one copy.
+First bare: the wheel brings only what `LIGHT` names, every module imports, the README's examples run and `ds` checks
+every recipe (tools/bare.py). Then with the extra `test`: its tests. They are copied out of the checkout, so they can
+read nothing of it. Siblings come from wheels built here; one that is not declared must be absent. uv's cache
+hard-links the files of torch, so many environments cost one copy.
 """
 
 import argparse
+import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 from uv import find_uv_bin
+from wheels import CommandError, build, run
 from workspace import ROOT, Package, packages
 
-# Run in the fresh environment before any test tool is there: every module imports with the declared dependencies
-# alone, from that environment, and the other packages are not to be found.
-IMPORT_ALL = """
-import importlib, importlib.util, pkgutil, sys
-name, prefix, *absent = sys.argv[1:]
-package = importlib.import_module(name)
-assert package.__file__.startswith(prefix), f"{name} comes from {package.__file__}"
-for module in pkgutil.walk_packages(package.__path__, name + "."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-found = [other for other in absent if importlib.util.find_spec(other)]
-assert not found, f"{found} are there, though {name} does not declare them"
-"""
+# All that a package may bring without an extra, beside its siblings and what these require themselves.
+LIGHT = {"torch", "numpy", "einops", "safetensors", "tqdm"}
+BARE = Path(__file__).with_name("bare.py")
+Installed = dict[str, tuple[float, list[str]]]  # name -> megabytes, requirements
 
-CONSTRAINTS = "tools/constraints.txt"
-
-
-class CommandError(Exception):
-    """A command that failed, with what it printed."""
+# One package's tests use all cores; meanwhile the next one is installed and looked at bare.
+_testing = Lock()
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     members = packages(root)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help="default: all")
-    parser.add_argument("--jobs", type=int, default=2, help="packages tested at the same time (default: %(default)s)")
     options = parser.parse_args(arguments)
     unknown = set(options.packages) - {package.name for package in members}
     if unknown:
         parser.error(f"no such package: {', '.join(sorted(unknown))}")
     chosen = [package for package in members if package.name in options.packages or not options.packages]
+    chosen.sort(key=_length_of_tests, reverse=True)
 
-    with tempfile.TemporaryDirectory(prefix="isolate-") as folder, ThreadPoolExecutor(options.jobs) as pool:
+    with tempfile.TemporaryDirectory(prefix="isolate-") as folder, ThreadPoolExecutor(2) as pool:
         scratch = Path(folder)
         environment = _environment(scratch)
         _write_constraints(root, scratch, environment)
         for package in members:
             try:
-                _run(environment, find_uv_bin(), "build", "--wheel", "--out-dir", scratch / "dist", package.folder)
+                build(package, scratch / "dist", environment)
             except CommandError as error:
                 print(f"{package.name}: does not build\n{error}")
                 return 1
@@ -69,17 +63,37 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     return 0 if all(results) else 1
 
 
-def needed_siblings(package: Package, members: Sequence[Package]) -> set[str]:
-    """Names of the packages of this workspace that `package` declares, or a declared one declares, tests included."""
+def needed_siblings(package: Package, members: Sequence[Package], extra: str | None = "test") -> set[str]:
+    """Names of the packages of this workspace that `package` declares, or a declared one declares."""
     by_name = {member.name: member for member in members}
     needed: set[str] = set()
-    waiting = [*package.requirements(), *package.requirements("test")]
+    waiting = [*package.requirements(), *(package.requirements(extra) if extra else [])]
     while waiting:
         name = waiting.pop().name
-        if name in by_name and name not in needed:
+        if name in by_name and name not in needed and name != package.name:
             needed.add(name)
             waiting.extend(by_name[name].requirements())
     return needed
+
+
+def surplus(installed: Installed, own: Iterable[str]) -> set[NormalizedName]:
+    """What is installed and is neither one of `own`, nor in LIGHT, nor required by what is in LIGHT."""
+    required = {canonicalize_name(name): texts for name, (_, texts) in installed.items()}
+    allowed = {canonicalize_name(name) for name in own}
+    waiting = [canonicalize_name(name) for name in LIGHT]
+    while waiting:
+        name = waiting.pop()
+        if name not in allowed:
+            allowed.add(name)
+            for requirement in map(Requirement, required.get(name, [])):
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    waiting.append(canonicalize_name(requirement.name))
+    return set(required) - allowed
+
+
+def _length_of_tests(package: Package) -> int:
+    """Bytes, by which the longest run starts first."""
+    return sum(path.stat().st_size for path in package.files("tests"))
 
 
 def _isolate(package: Package, members: Sequence[Package], scratch: Path, environment: Mapping[str, str]) -> bool:
@@ -101,27 +115,43 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
     environment = {**environment, "PATH": f"{binaries}{os.pathsep}{environment['PATH']}"}
     wheels = {wheel.name.split("-")[0].replace("_", "-"): wheel for wheel in sorted((scratch / "dist").glob("*.whl"))}
     wheel = wheels.pop(package.name)
-    home.mkdir()
+    (home / "empty").mkdir(parents=True)
     siblings = home / "siblings.txt"
     siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels.items()))
     install: list[str | Path] = [find_uv_bin(), "pip", "install", "--python", python]
-    install += ["--constraint", siblings, "--constraint", scratch / CONSTRAINTS]
+    install += ["--constraint", siblings, "--constraint", scratch / "constraints.txt"]
     try:
-        _run(environment, find_uv_bin(), "venv", "--python", sys.executable, home / "venv")
-        _run(environment, *install, wheel)
-        _run(environment, find_uv_bin(), "pip", "check", "--python", python)
-        absent = set(wheels) - needed_siblings(package, members)
-        modules = [name.replace("-", "_") for name in sorted(absent)]
-        prefix = str((home / "venv").resolve())
-        _run(environment, python, "-I", "-c", IMPORT_ALL, package.module, prefix, *modules, cwd=home)
-        _run(environment, *install, f"{package.name}[test] @ {wheel.as_uri()}")
+        run(environment, find_uv_bin(), "venv", "--python", sys.executable, home / "venv")
+        run(environment, *install, wheel)
+        run(environment, find_uv_bin(), "pip", "check", "--python", python)
+        absent = sorted(set(wheels) - needed_siblings(package, members))
+        modules = [name.replace("-", "_") for name in absent]
+        prefix = (home / "venv").resolve()
+        said = run(environment, python, "-I", BARE, package.module, prefix, *modules, cwd=home / "empty")
+        print(f"{package.name}: bare: {_weighed(json.loads(said.splitlines()[-1]), package, members)}", flush=True)
+        # The last is no dependency of the tests: it runs them on all cores.
+        run(environment, *install, f"{package.name}[test] @ {wheel.as_uri()}", "pytest-xdist")
         shutil.copytree(package.folder / "tests", home / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-        printed = _run(
-            environment, python, "-m", "pytest", "-q", "--import-mode=importlib", "--rootdir", home, "tests", cwd=home
-        )
+        options = ["-q", "-n", "auto", "--dist", "worksteal", "--import-mode=importlib", f"--rootdir={home}"]
+        with _testing:
+            printed = run(environment, python, "-m", "pytest", *options, "tests", cwd=home)
     finally:
         shutil.rmtree(home / "venv", ignore_errors=True)
     return printed.strip().splitlines()[-1]
+
+
+def _weighed(installed: Installed, package: Package, members: Sequence[Package]) -> str:
+    """How many packages and megabytes the bare wheel brings, and which. Raises `CommandError`."""
+    more = surplus(installed, {package.name, *needed_siblings(package, members, extra=None)})
+    if more:
+        raise CommandError(
+            f"installed without an extra it brings {', '.join(sorted(more))}: "
+            f"beside siblings only {', '.join(sorted(LIGHT))} may come, all else is for an extra"
+        )
+    largest = sorted(installed.items(), key=lambda item: -item[1][0])
+    total = sum(size for size, _ in installed.values())
+    listed = ", ".join(f"{name} {size:.1f}" for name, (size, _) in largest)
+    return f"{len(installed)} packages, {total:.0f} MB ({listed})"
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -139,11 +169,12 @@ def _write_constraints(root: Path, scratch: Path, environment: Mapping[str, str]
 
     For the command line: an option there makes uv forget the variable UV_CONSTRAINT.
     """
-    lines = (root / CONSTRAINTS).read_text() if (root / CONSTRAINTS).exists() else ""
+    path = root / "tools/constraints.txt"
+    lines = path.read_text() if path.exists() else ""
     links = environment["UV_FIND_LINKS"].split(",")
     if any(list(Path(link).glob("torch-*+cpu-*.whl")) for link in links if link):
         lines += "\nnvidia-cublas<0\ncuda-toolkit<0\ntriton<0\n"
-    (scratch / CONSTRAINTS).write_text(lines)
+    (scratch / "constraints.txt").write_text(lines)
 
 
 def _pip_find_links() -> list[str]:
@@ -152,16 +183,6 @@ def _pip_find_links() -> list[str]:
         return os.environ["PIP_FIND_LINKS"].split()
     command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-
-
-def _run(environment: Mapping[str, str], *command: str | Path, cwd: Path | None = None) -> str:
-    words = [str(word) for word in command]
-    run = subprocess.run(
-        words, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    if run.returncode:
-        raise CommandError(f"$ {shlex.join(words)}\n{run.stdout}")
-    return run.stdout
 
 
 if __name__ == "__main__":

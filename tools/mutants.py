@@ -55,7 +55,7 @@ def _formulas(node: ast.AST) -> Iterator[ast.AST]:
         return
     yield node
     for name, field in ast.iter_fields(node):
-        if name in ("test", "annotation", "slice"):  # which branch is taken is not a formula, nor is a place
+        if name in ("test", "annotation", "slice"):  # which branch is taken is no formula, nor is an index
             continue
         for child in field if isinstance(field, list) else [field]:
             if isinstance(child, ast.AST):
@@ -63,7 +63,7 @@ def _formulas(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
-    """What may stand in the place of `node`."""
+    """What `node` may be replaced by."""
     if isinstance(node, ast.BinOp) and type(node.op) in SWAPPED:
         yield ast.BinOp(node.left, SWAPPED[type(node.op)], node.right)
         yield node.left

@@ -3,15 +3,18 @@
     hatch run mutate linear gelu        the files packages/*/src/*/linear.py and gelu.py
     hatch run mutate ds-transformers    all that has a theory page there
 
-The tests of a file are those of its package that bear its name or import it; each mutant (tools/mutants.py) runs
-against them in a process of its own until the first one fails. Where what survives is no mistake, EQUIVALENT says why.
-The exit status is 1 where others survive. Needs `os.fork`, so Linux or macOS.
+The tests of a file are those of its package that bear its name, that hold its plain pairs together (test_plain.py) or
+that import from it. Each mutant (tools/mutants.py) runs against them in a process of its own until the first one fails.
+If what survives is no mistake, EQUIVALENT says why; the exit status is 1 if anything else survives. Needs `os.fork`, so
+Linux or macOS.
 """
 
 import argparse
+import ast
 import importlib.abc
 import importlib.machinery
 import os
+import re
 import signal
 import sys
 import time
@@ -19,8 +22,11 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import public_names
 from mutants import Mutant, mutants
-from workspace import ROOT, Package, packages, place
+from workspace import ROOT, Package, location, packages, parse
+
+FAST_FORM = re.compile(r"^@fast_form\(.*\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 
 # By file and line: why what survives there is no mistake.
 EQUIVALENT = {
@@ -31,7 +37,7 @@ EQUIVALENT = {
         "minus zero is zero"
     ),
     ("nll.py", "classes = target.to(torch.int64).masked_fill(ignored, 0)"): ("an ignored target may be any class"),
-    ("nll.py", 'count = shares.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
+    ("nll.py", 'count = target_weight.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
     ("kl_div.py", "log = target if log_target else torch.log(t.masked_fill(nothing, 1))"): (
         "masked again in the line below"
     ),
@@ -52,7 +58,7 @@ EQUIVALENT = {
         "return 0.0 if tensor.numel() == 0 else gain / math.sqrt(fan)  # sigma = g / sqrt(fan)                (8)",
     ): ("nothing is drawn into an empty tensor"),
     ("sigmoid.py", "t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)"): (
-        "where it clamps, autograd puts 0 in the place of NaN, so that any limit up there serves"
+        "where it clamps, autograd gives 0 instead of NaN, so any limit up there serves"
     ),
     ("tanh.py", "t = torch.clamp_max(x, 20)  # beyond it y is 1 in any dtype, up to it t is finite in all"): (
         "any limit from 20 to 44 serves"
@@ -74,7 +80,7 @@ EQUIVALENT = {
         "cross_entropy.py",
         "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",
     ): ("an ignored target may be any class"),
-    ("cross_entropy.py", 'count = shares.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
+    ("cross_entropy.py", 'count = target_weight.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
     (
         "perceptron.py",
         "return torch.mul(wrong.mul_(target), -dlosses, out=out)  # dx = -dL t [t x <= 0]                         (2)",
@@ -117,14 +123,23 @@ def _sources(root: Path) -> Iterator[tuple[Package, Path]]:
 
 
 def _tests_of(package: Package, path: Path) -> Iterator[str]:
-    """The test files that bear its name first, then those that import it by name."""
+    """The test files that bear its name, the tests of its plain pairs, the test files that import a name of it."""
+    exported = public_names.exports(package.folder.parents[1])
     named, others = [], []
     for test in package.files("tests"):
         if test.name.startswith(f"test_{path.stem}"):
-            named.append(test)
-        elif f"from {_module(package, path)} import" in test.read_text("utf-8") and test.name.startswith("test_"):
-            others.append(test)
-    return map(str, named + others)
+            named.append(str(test))
+        elif test.name.startswith("test_") and _module(package, path) in _imported(test, exported):
+            others.append(str(test))
+    plain = package.folder / "tests/test_plain.py"
+    pairs = FAST_FORM.findall(path.read_text("utf-8")) if plain.exists() else []
+    yield from [*named, *(f"{plain}::test_plain_and_fast_agree[{name}]" for name in pairs), *others]
+
+
+def _imported(test: Path, exported: public_names.Exports) -> set[str]:
+    """The modules that its imported names come from."""
+    nodes = [node for node in ast.walk(parse(test)) if isinstance(node, ast.ImportFrom) and node.module]
+    return {public_names.origin(exported, node.module or "", alias.name)[0] for node in nodes for alias in node.names}
 
 
 def _module(package: Package, path: Path) -> str:
@@ -140,7 +155,7 @@ def _try(root: Path, package: Package, path: Path, jobs: int) -> int:
         return 0
     began = time.monotonic()
     if not _passes(_start(package, path, source, tests), began + 600):
-        print(f"{place(root, path)}: its tests fail as it is", flush=True)
+        print(f"{location(root, path)}: its tests fail as it is", flush=True)
         return 1
     limit = 30 + 5 * (time.monotonic() - began)
     left, running, survivors = list(reversed(found)), dict[int, tuple[Mutant, float]](), 0
@@ -153,8 +168,8 @@ def _try(root: Path, package: Package, path: Path, jobs: int) -> int:
         text = source.splitlines()[mutant.line - 1].strip()
         if _passes(process, end) and (path.name, text) not in EQUIVALENT:
             survivors += 1
-            print(f"{place(root, path, mutant.line)}: {mutant.before}  ->  {mutant.after}", flush=True)
-    print(f"{place(root, path)}: {len(found)} mutants, {survivors} survived", flush=True)
+            print(f"{location(root, path, mutant.line)}: {mutant.before}  ->  {mutant.after}", flush=True)
+    print(f"{location(root, path)}: {len(found)} mutants, {survivors} survived", flush=True)
     return survivors
 
 

@@ -12,14 +12,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from workspace import ROOT, packages, place
+from workspace import ROOT, location, packages
 
 SECONDS_A_CELL = 600
 
@@ -35,11 +36,14 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         known = ", ".join(path.stem for path in sources)
         parser.error(f"no notebook named {', '.join(sorted(unknown))}; there are {known}")
     faults = 0
-    for source in sources:
-        if options.names and source.stem not in options.names:
-            continue
-        for fault in check(source) if options.check else execute(source):
-            print(f"{place(root, source)}: {fault}", flush=True)
+    chosen = [source for source in sources if not options.names or source.stem in options.names]
+    found: Iterator[Iterable[str]] = map(execute, chosen)
+    if options.check:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each in a process of its own
+            found = pool.map(lambda source: list(check(source)), chosen)
+    for source, of_it in zip(chosen, found, strict=True):
+        for fault in of_it:
+            print(f"{location(root, source)}: {fault}", flush=True)
             faults += 1
     print(f"notebooks: {f'{faults} fault(s)' if faults else 'ok'}")
     return 1 if faults else 0
@@ -87,6 +91,15 @@ def check(source: Path) -> Iterator[str]:
         yield f"{executed.name} was not executed: hatch run notebooks {source.stem}"
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
         yield f"{executed.name} holds an error"
+
+
+def take_over(source: Path) -> None:
+    """Write the source's cells into the .ipynb and leave its outputs: for changes that change no result."""
+    executed = source.with_suffix(".ipynb")
+    notebook: NotebookNode = jupytext.read(executed)
+    for cell, changed in zip(notebook.cells, _read(source).cells, strict=True):
+        cell.source = changed.source
+    executed.write_text(jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
 
 
 def _read(source: Path) -> NotebookNode:

@@ -34,7 +34,7 @@ class Package:
     @property
     def project(self) -> dict[str, Any]:
         """The [project] table of its pyproject.toml."""
-        table: dict[str, Any] = tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
+        table: dict[str, Any] = read_toml(self.folder / "pyproject.toml")["project"]
         return table
 
     def requirements(self, extra: str | None = None) -> list[Requirement]:
@@ -56,12 +56,16 @@ def packages(root: Path = ROOT) -> list[Package]:
     return [Package(path.parent) for path in sorted(root.glob("packages/*/pyproject.toml"))]
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))
+
+
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), str(path))
 
 
-def place(root: Path, path: Path, line: int | None = None) -> str:
-    """How a fault names its place, so that editors and terminals can jump there."""
+def location(root: Path, path: Path, line: int | None = None) -> str:
+    """`tools/isolate.py:12`, as a fault names it, so that editors and terminals can jump there."""
     return f"{path.relative_to(root).as_posix()}{'' if line is None else f':{line}'}"
 
 

@@ -193,5 +193,5 @@ def polished(language: str, words: str) -> str:
         words = _ELIDED.sub(r"\1'", words)
     for apart, together in _CONTRACTED.get(language, {}).items():
         words = re.sub(rf"(?<!\w){apart}(?!\w)", together, words)
-    first = next(place for place, character in enumerate(words) if character.isalnum())
+    first = next(index for index, character in enumerate(words) if character.isalnum())
     return words[:first] + words[first].upper() + words[first + 1 :]

@@ -20,6 +20,19 @@ TEST = 'test = ["pytest>=8"]'
             'plot = ["matplotlib"]',
             "inside the function",
         ),
+        ("def f():\n    import matplotlib", "", 'plot = ["matplotlib"]', "matplotlib comes with the extra plot"),
+        (
+            'def f():\n    with needs_extra("data", "this"):\n        import matplotlib',
+            "",
+            'plot = ["matplotlib"]\ndata = ["packaging"]',
+            "matplotlib comes with the extra plot",
+        ),
+        (
+            "def f():\n    import matplotlib",
+            "",
+            'plot = ["ds-cnn[figures]"]\nfigures = ["matplotlib"]',
+            "matplotlib comes with the extra figures",
+        ),
     ],
 )
 def test_catches(plant, code, dependencies, extras, fault):
@@ -36,12 +49,14 @@ def test_catches_an_undeclared_import_of_the_tests_and_an_unused_test_tool(plant
 
 def test_lets_through_what_is_declared(plant):
     code = "import einops\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import matplotlib\n"
+    plot = "def plot():\n    with needs_extra('plot', 'drawing'):\n        import matplotlib.pyplot\n"
+    again = "def again():\n    import matplotlib.figure\n"
     root = plant(
         {
-            "ds-cnn/src/ds_cnn/a.py": f"{code}\ndef plot():\n    import matplotlib.pyplot",
+            "ds-cnn/src/ds_cnn/a.py": f"{code}\n{plot}\n{again}",
             "ds-cnn/tests/test_a.py": "import pytest, ds_cnn",
         },
         dependencies='"einops"',
-        extras=f'{TEST}\nplot = ["matplotlib"]',
+        extras=f'{TEST}\nplot = ["matplotlib"]\nall = ["ds-cnn[plot]"]',
     )
     assert list(check_dependencies.check(root)) == []

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 from ds_core.cli.main import main
-from workspace import ROOT, tomllib
+from workspace import ROOT, read_toml
 
 
 @pytest.fixture
@@ -12,9 +12,9 @@ def demo(tmp_path, monkeypatch, capsys):
     """`demo("--steps", "2")` runs its first command, made tiny, with these words as hatch puts them in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("to be or not to be\n" * 20)
-    tiny = "--text text.txt --layers 1 --heads 1 --width 4 --block-size 4 --batch-size 1 --evaluate-batches 1"
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    ds, *words = shlex.split(pyproject["tool"]["hatch"]["envs"]["default"]["scripts"]["demo"][0])
+    tiny = "--text text.txt --num-layers 1 --num-heads 1 --embed-dim 4 --block-size 4 --batch-size 1 --evaluate-batches 1"
+    environments = read_toml(ROOT / "pyproject.toml")["tool"]["hatch"]["envs"]
+    ds, *words = shlex.split(environments["default"]["scripts"]["demo"][0])
     assert ds == "ds"
     assert words[-1] == "{args}"
 

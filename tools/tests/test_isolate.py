@@ -8,6 +8,12 @@ TEST = 'test = ["pytest>=8"]'
 TESTED = "def test_a():\n    pass\n"
 
 
+@pytest.fixture(autouse=True)
+def one_cache(tmp_path_factory, monkeypatch):
+    """Shared by the tests of this file: hatchling and pytest are fetched once."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv-cache"))
+
+
 def test_catches(plant, tmp_path, capsys):
     """One good package and one for each fault, each alone in its environment."""
     packages_and_faults = {
@@ -61,7 +67,8 @@ def test_one_package_that_is_whole(plant, capsys):
 
 def test_the_constraints_of_the_workspace_hold(plant, capsys):
     root = plant({"good/src/good/a.py": "", "good/tests/test_a.py": "def test_a():\n    pass\n"}, extras=TEST)
-    (root / "constraints.txt").write_text("pytest<8\n")
+    (root / "tools").mkdir()
+    (root / "tools/constraints.txt").write_text("pytest<8\n")
     assert isolate.main([], root) == 1
     assert "pytest<8" in capsys.readouterr().out
 
@@ -72,11 +79,34 @@ def test_catches_a_package_that_does_not_build(plant, capsys):
     assert "broken: does not build" in capsys.readouterr().out
 
 
+def test_catches_what_may_only_come_with_an_extra(plant, capsys):
+    files = {"heavy/src/heavy/a.py": "", "heavy/tests/test_a.py": TESTED}
+    assert isolate.main([], plant(files, dependencies='"packaging>=24"', extras=TEST)) == 1
+    assert "installed without an extra it brings packaging: " in capsys.readouterr().out
+
+
+def test_what_may_come_is_what_the_light_packages_require():
+    installed = {
+        "torch": (
+            200.0,
+            ["filelock", "mpmath-helper; extra == 'more'", "Jinja2>=3", "colorama; sys_platform == 'none'"],
+        ),
+        "filelock": (0.1, []),
+        "jinja2": (0.5, ["MarkupSafe"]),
+        "markupsafe": (0.1, []),
+        "ds-core": (1.0, ["torch", "scikit-learn; extra == 'data'"]),
+    }
+    assert isolate.surplus(installed, ["ds_core"]) == set()
+    surplus = {"scikit-learn": (30.0, []), "mpmath": (1.0, []), "colorama": (0.1, []), "ds-zoo": (1.0, [])}
+    assert isolate.surplus({**installed, **surplus}, ["ds-core"]) == set(surplus)
+
+
 def test_siblings_are_those_declared_by_it_or_by_a_declared_one(plant):
     plant({"ds-core/src/ds_core/a.py": "", "ds-rnn/src/ds_rnn/a.py": ""})
     plant({"ds-cnn/src/ds_cnn/a.py": ""}, dependencies='"ds-core"', extras='test = ["pytest", "ds-rnn"]')
     members = packages(plant({"ds-zoo/src/ds_zoo/a.py": ""}, dependencies='"torch", "ds-cnn>=0.1,<0.2"'))
     needed = {package.name: isolate.needed_siblings(package, members) for package in members}
+    assert isolate.needed_siblings(members[0], members, extra=None) == {"ds-core"}
     assert needed == {
         "ds-core": set(),
         "ds-rnn": set(),

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mutate
 import pytest
 from mutants import mutants
+from workspace import packages
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -95,3 +97,28 @@ def test_each_operation_term_sign_and_number_is_changed_once() -> None:
         compile(mutant.source, "scale.py", "exec")
         assert mutant.source != SOURCE
         assert "four" in mutant.source
+
+
+def test_every_equivalent_line_is_there() -> None:
+    sources = [path for package in packages() for path in package.files("src")]
+    for name, line in mutate.EQUIVALENT:
+        texts = [path.read_text("utf-8") for path in sources if path.name == name]
+        assert any(line in map(str.strip, text.splitlines()) for text in texts), (name, line)
+
+
+def test_the_tests_of_a_file_import_from_it_by_whatever_path(plant: Callable[..., Path]) -> None:
+    files = {
+        "src/ds_core/__init__.py": "from ds_core.scale import Scale\n__all__ = ['Scale']\n",
+        "src/ds_core/scale.py": "@fast_form(plain_scale)\n@compilable\ndef scale(x): ...\n",
+        "tests/test_scale.py": "",
+        "tests/test_scale_grid.py": "",
+        "tests/test_plain.py": "",
+        "tests/test_deep.py": "from ds_core.scale import scale\n",
+        "tests/test_top.py": "from ds_core import Linear, Scale\n",
+        "tests/test_other.py": "from ds_core import Linear\nimport ds_core.scales\n",
+        "tests/checks.py": "from ds_core.scale import scale\n",
+    }
+    (package,) = packages(plant({f"ds-core/{name}": text for name, text in files.items()}))
+    found = [Path(test).name for test in mutate._tests_of(package, package.source / "scale.py")]
+    pair = "test_plain.py::test_plain_and_fast_agree[scale]"
+    assert found == ["test_scale.py", "test_scale_grid.py", pair, "test_deep.py", "test_top.py"]

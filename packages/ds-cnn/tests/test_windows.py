@@ -13,20 +13,20 @@ def geometries(draw):
 
 
 def covered(size, kernel, stride, padding):
-    """The places each window covers, by counting on fingers."""
+    """The positions each window covers, by counting on fingers."""
     starts = range(-padding, size + padding - kernel + 1, stride)
-    return [[place for place in range(start, start + kernel) if 0 <= place < size] for start in starts]
+    return [[position for position in range(start, start + kernel) if 0 <= position < size] for start in starts]
 
 
 @given(geometries(), st.booleans())
-def test_sums_are_those_of_the_places_covered(geometry, last):
+def test_sums_are_those_of_the_positions_covered(geometry, last):
     size, kernel, stride, padding = geometry
     windows = covered(*geometry)
     assert window_count(*geometry) == len(windows)
     x = torch.randn(2, size, 3, dtype=torch.float64)
     dim, x = (-1, x.transpose(1, 2)) if last else (-2, x)
     y = window_sums(x, dim, len(windows), kernel, stride, padding)
-    expected = torch.stack([x.index_select(dim, torch.tensor(places)).sum(dim) for places in windows], dim)
+    expected = torch.stack([x.index_select(dim, torch.tensor(positions)).sum(dim) for positions in windows], dim)
     torch.testing.assert_close(y, expected)
     dy = torch.randn_like(y)
     dx = window_sums_backward(dy, dim, size, kernel, stride, padding)
@@ -34,10 +34,10 @@ def test_sums_are_those_of_the_places_covered(geometry, last):
 
 
 @given(geometries())
-def test_lengths_without_padding_count_the_places_covered(geometry):
+def test_lengths_without_padding_count_the_positions_covered(geometry):
     windows = covered(*geometry)
     lengths = window_lengths(geometry[0], len(windows), *geometry[1:], False, torch.zeros(1))
-    assert lengths.tolist() == [len(places) for places in windows]
+    assert lengths.tolist() == [len(positions) for positions in windows]
 
 
 def test_worked_example():

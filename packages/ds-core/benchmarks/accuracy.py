@@ -44,8 +44,8 @@ def regression(seeds: list[int]) -> str:
     for seed in seeds:
         results, _ = train("regression", seed)
         ours.append(results["test"]["loss"])
-        options = RegressionOptions(seed=seed)
-        data = prepare(options, "diabetes", "regression", torch.device("cpu"))
+        options = RegressionOptions(dataset="diabetes", seed=seed)
+        data = prepare(options, "regression", torch.device("cpu"))
         x, y = (torch.cat(pair).numpy() for pair in zip(data.train.tensors, data.validation.tensors, strict=True))
         twin = MLPRegressor(
             hidden_layer_sizes=options.hidden, random_state=seed, early_stopping=True, max_iter=2000

@@ -1,13 +1,77 @@
-"""What holds of every smooth activation, for the tests of each: both engines, extremes, half precision, pieces."""
+"""All activations in one table, and what holds for each: both engines, extremes, half precision, chunks, plain form."""
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import ds_core
 import torch
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
+from ds_core.speed.plain import plain
+from ds_core.testing import one_graph
 from hypothesis import strategies as st
 from torch import Tensor
+
+
+class Case(NamedTuple):
+    """An activation, its twin, and the values of its arguments, tried in every combination."""
+
+    layer: Callable[..., Any]
+    twin: Callable[..., Any]
+    arguments: dict[str, list[Any]]
+    twin_options: Mapping[str, Any] = MappingProxyType({})  # of check_twin_grid
+
+    @property
+    def name(self) -> str:
+        """As the file and the function are called."""
+        return self.layer.__module__.rpartition(".")[2]
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        for values in itertools.product(*self.arguments.values()):
+            yield dict(zip(self.arguments, values, strict=True))
+
+
+class TorchQuickGELU(torch.nn.Module):
+    """`QuickGELUActivation` of transformers."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * torch.sigmoid(1.702 * input)
+
+
+# test_activation_table.py checks each line, and test_plain.py the plain pair of each smooth activation. A line whose
+# class has another test file needs no more there than its worked example and what is peculiar to it.
+TABLE = [
+    Case(ds_core.CELU, torch.nn.CELU, {"alpha": [1.0, 2.0, 0.375]}),
+    Case(ds_core.ELU, torch.nn.ELU, {"alpha": [1.0, 0.5, -1.5]}),
+    Case(ds_core.GELU, torch.nn.GELU, {"approximate": ["none", "tanh"]}),
+    Case(ds_core.GLU, torch.nn.GLU, {"dim": [-1, 0]}),
+    Case(ds_core.Hardsigmoid, torch.nn.Hardsigmoid, {}, {"rtol": 1e-7}),  # theirs takes 1/6 in float32
+    Case(ds_core.Hardswish, torch.nn.Hardswish, {}),
+    Case(
+        ds_core.Hardtanh,
+        torch.nn.Hardtanh,
+        {"min_val": [-1.0, 0.1], "max_val": [1.0]},
+        {"left_out": ["min_value", "max_value"]},
+    ),
+    Case(ds_core.LeakyReLU, torch.nn.LeakyReLU, {"negative_slope": [0.01, 2.0, -0.5]}),
+    Case(ds_core.LogSigmoid, torch.nn.LogSigmoid, {}),
+    Case(ds_core.LogSoftmax, torch.nn.LogSoftmax, {"dim": [-1, 0]}),
+    Case(ds_core.Mish, torch.nn.Mish, {}),
+    Case(ds_core.PReLU, torch.nn.PReLU, {"num_parameters": [1, 6]}),
+    Case(ds_core.QuickGELU, TorchQuickGELU, {}, {"check_arguments": False}),
+    Case(ds_core.ReLU, torch.nn.ReLU, {}),
+    Case(ds_core.ReLU6, torch.nn.ReLU6, {}),
+    Case(ds_core.SELU, torch.nn.SELU, {}),
+    Case(ds_core.SiLU, torch.nn.SiLU, {}),
+    Case(ds_core.Sigmoid, torch.nn.Sigmoid, {}),
+    Case(ds_core.Softmax, torch.nn.Softmax, {"dim": [-1, 0]}),
+    Case(ds_core.Softmin, torch.nn.Softmin, {"dim": [-1, 0]}),
+    Case(ds_core.Softplus, torch.nn.Softplus, {"beta": [1.0, 2.0], "threshold": [20.0, 1.0, 50.0]}),
+    Case(ds_core.Softsign, torch.nn.Softsign, {}),
+    Case(ds_core.Tanh, torch.nn.Tanh, {}),
+]
 
 INF = float("inf")
 EXTREMES = [0.0, -0.0, 1e4, -1e4, 30.0, -30.0, 75.0, -75.0, 110.0, -110.0, 1e-10, -1e-10, 1e13, -1e13, INF, -INF]
@@ -55,28 +119,53 @@ def check_digits(layer: Any, twin: Callable[[Tensor], Tensor], autograd: float =
         torch.testing.assert_close(gradient.double(), dx, rtol=2e-6, atol=near)
 
 
+def check_rounded_once(layer: Any, x: Tensor, dy: Tensor) -> None:
+    """In half precision the value is that of float32, rounded once."""
+    y, dx = handwritten(layer, x, dy)
+    assert (y.dtype, dx.dtype) == (x.dtype, x.dtype)
+    assert torch.equal(y, handwritten(layer, x.float(), dy.float())[0].to(x.dtype))
+
+
 def check_half_precision(layer: Any, twin: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
     """The value is that of float32, rounded once; the gradient lies within a digit of the twin's."""
     x = torch.cat([4 * torch.randn(1000), torch.tensor([0.0, 30.0, -30.0, 1e4, -1e4])]).to(dtype)
     dy = torch.randn(len(x)).to(dtype)
+    check_rounded_once(layer, x, dy)
     y, dx = handwritten(layer, x, dy)
-    assert (y.dtype, dx.dtype) == (dtype, dtype)
-    assert torch.equal(y, handwritten(layer, x.float(), dy.float())[0].to(dtype))
     wanted, gradient = by_autograd(twin, x.float(), dy.float())
     digit = torch.finfo(dtype).eps
     torch.testing.assert_close(y.float(), wanted, rtol=digit, atol=1e-7)
     torch.testing.assert_close(dx.float(), gradient, rtol=2 * digit, atol=2 * digit)
 
 
-def check_pieces(layer: Any, dtype: torch.dtype) -> None:
-    """A tensor of more than a piece gives what its parts give one by one."""
-    x, dy = (3 * torch.randn(PIECE + 77)).to(dtype), torch.randn(PIECE + 77).to(dtype)
+def check_chunks(layer: Any, dtype: torch.dtype) -> None:
+    """A tensor of more than a chunk gives what parts too small to be cut give one by one."""
+    x, dy = (3 * torch.randn(CHUNK + 77)).to(dtype), torch.randn(CHUNK + 77).to(dtype)
     with torch.no_grad():
         alone = layer(x)
     y, dx = handwritten(layer, x, dy)
     parts = [handwritten(layer, *part) for part in zip(x.split(1000), dy.split(1000), strict=True)]
-    for whole, pieces in zip((y, alone, dx), (0, 0, 1), strict=True):
-        torch.testing.assert_close(whole, torch.cat([part[pieces] for part in parts]))
+    for whole, index in zip((y, alone, dx), (0, 0, 1), strict=True):
+        torch.testing.assert_close(whole, torch.cat([part[index] for part in parts]))
+
+
+def check_plain_form(layer: Any, x: Tensor) -> None:
+    """In float64 value and gradient are finite in both engines, and inside `with plain():` they are the same."""
+    x = x.double()
+    dy = torch.linspace(0.5, 1.5, layer(x).numel(), dtype=x.dtype).view(layer(x).shape)
+    for engine in (handwritten, by_autograd):
+        fast = engine(layer, x, dy)
+        with plain():
+            textbook = engine(layer, x, dy)
+        for title, found, expected in zip(("y", "dx"), fast, textbook, strict=True):
+            assert found.isfinite().all(), (layer, engine.__name__, title)
+            torch.testing.assert_close(
+                found,
+                expected,
+                rtol=1e-12,
+                atol=1e-12,
+                msg=lambda text, title=title, engine=engine: f"{layer}, {engine.__name__}, {title}: {text}",
+            )
 
 
 def check_one_graph(layer: Any) -> None:
@@ -84,8 +173,7 @@ def check_one_graph(layer: Any) -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    torch._dynamo.reset()  # every layer's test compiles this one function anew, and there is a limit to that
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))
 

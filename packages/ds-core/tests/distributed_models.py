@@ -11,7 +11,7 @@ from ds_core.distributed.processes import OneProcess, Processes
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.layers.dropout import Dropout
 from ds_core.optimizers.adam import AdamW
-from ds_core.training.gradients import add_gradients
+from ds_core.training.gradients import backpropagate
 from ds_core.training.trainer import Trainer
 from squared_error import Squares
 
@@ -165,7 +165,7 @@ def loop(sizes=SMALL, first=0, world_size=None):
         model, optimizer = build(Switch)
         for index in range(first, first + 8):
             shares = [BatchShard(Points(), rank, world_size) for rank in range(world_size)]
-            add_gradients(model, Squares(), [share.batch(index) for share in shares], [1 / world_size] * world_size)
+            backpropagate(model, Squares(), [share.batch(index) for share in shares], [1 / world_size] * world_size)
             optimizer.step()
             optimizer.zero_grad()
         return copies(model), 0

@@ -29,7 +29,7 @@ from ds_core.errors import UserError
 from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.gradients import add_gradients
+from ds_core.training.gradients import backpropagate
 from squared_error import Squares
 
 
@@ -88,7 +88,7 @@ def frozen_and_thawed():
             model.layers[6].requires_grad_(index >= 2)
             pair, weights = batches.batch(index), parallel.weights(batches, [index])
             with parallel.reducing(scale=1.0):
-                add_gradients(model, Squares(), [pair], weights)
+                backpropagate(model, Squares(), [pair], weights)
             optimizer.step()
             optimizer.zero_grad()
         return copies(model)
@@ -182,7 +182,7 @@ def script(mishap):
         batches = parallel.share(Points())
         for index in range(4):
             with parallel.reducing():
-                add_gradients(model, Squares(), [batches.batch(index)])
+                backpropagate(model, Squares(), [batches.batch(index)])
                 if (mishap, processes.rank, index) == ("in a step", 1, 2):
                     raise RuntimeError("a bug")
             optimizer.step()

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from ds_core.engine.trace import record
+from ds_core.testing import one_graph
 
 Tensors = Sequence[torch.Tensor]
 
@@ -52,7 +53,6 @@ def assert_compiles(loss: Any, batches: Sequence[Tensors]) -> None:
             value = loss(*inputs)
             return value, loss.backward(torch.full_like(value, 0.5))
 
-    torch.compiler.reset()  # or the graphs of other losses would count as this one's
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for batch in batches:
         torch.testing.assert_close(compiled(*batch), step(*batch))

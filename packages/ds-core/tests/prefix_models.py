@@ -47,7 +47,7 @@ class PrefixModel:
 class TableModel(PrefixModel):
     """Probabilities of the next token by the tokens so far, without `begin`; the same for every source.
 
-    All are equally likely after what is not in the table: it may be asked, but for hypotheses that are dead.
+    After tokens that are not in the table all are equally likely; only dropped hypotheses are asked about those.
     """
 
     def __init__(self, table: dict[tuple[int, ...], list[float]]) -> None:

@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from ds_core.optimizers.adadelta import Adadelta
@@ -13,7 +12,6 @@ from optimizer_checks import (
     grid,
     like_eager_when_compiled,
     like_torch,
-    like_transcription,
     lose_no_more_than_torch,
 )
 
@@ -36,22 +34,6 @@ def test_worked_example():
     close(last["square_avg"], [[1.1875, 3.0], [0.0, 75.0]])
     close(last["acc_delta"], [[0.0227, 0.0182], [0.0, 0.0183]])
     close(second, [[0.6737, -1.6961], [0.5, 4.0219]])
-
-
-def adadelta_of_the_paper(theta, gradients, rho=0.95, epsilon=1e-6):
-    """Zeiler (2012), algorithm 1."""
-    squared_gradient, squared_update = np.zeros_like(theta), np.zeros_like(theta)
-    for g in gradients:
-        squared_gradient = rho * squared_gradient + (1 - rho) * g**2
-        update = -np.sqrt(squared_update + epsilon) / np.sqrt(squared_gradient + epsilon) * g
-        squared_update = rho * squared_update + (1 - rho) * update**2
-        theta = theta + update
-    return theta
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_is_the_algorithm_of_the_paper(flat):
-    like_transcription(adadelta_of_the_paper, lambda p: Adadelta(p, rho=0.95, flat=flat))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -1,7 +1,6 @@
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 from ds_core.optimizers.adagrad import Adagrad
@@ -15,7 +14,6 @@ from optimizer_checks import (
     grid,
     like_eager_when_compiled,
     like_torch,
-    like_transcription,
     lose_no_more_than_torch,
 )
 
@@ -38,20 +36,6 @@ def test_worked_example():
     close(last["sum"], [[2.5, 8.0], [0.0, 200.0]])
     close(0.1 / (1 + 0.25), 0.08)
     close(second, [[0.8241, -1.8434], [0.5, 3.9566]])
-
-
-def adagrad_of_the_paper(theta, gradients, eta=0.01, delta=1e-10):
-    """Duchi, Hazan and Singer (2011), figure 1 with a diagonal matrix, f = <g, x>, psi = 0 and X the whole space."""
-    squares = np.zeros_like(theta)
-    for g in gradients:
-        squares = squares + g**2
-        theta = theta - eta * g / (delta + np.sqrt(squares))
-    return theta
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_is_the_algorithm_of_the_paper(flat):
-    like_transcription(adagrad_of_the_paper, lambda p: Adagrad(p, flat=flat))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -1,7 +1,6 @@
 import math
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from ds_core.optimizers.adam import Adam, AdamW
@@ -40,48 +39,6 @@ def test_worked_example():
     assert weight[0, 0].item() == pytest.approx(0.80822, abs=5e-6)
     assert weight[0, 1].item() == pytest.approx(-1.8, abs=1e-7)
     assert weight[1].tolist() == pytest.approx([0.5, 3.90526], abs=5e-6)
-
-
-def adam_of_the_paper(theta, gradients, alpha=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """Kingma and Ba (2015), algorithm 1, line by line."""
-    m = np.zeros_like(theta)
-    v = np.zeros_like(theta)
-    for t, g in enumerate(gradients, start=1):
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
-        m_hat = m / (1 - beta1**t)
-        v_hat = v / (1 - beta2**t)
-        theta = theta - alpha * m_hat / (np.sqrt(v_hat) + epsilon)
-    return theta
-
-
-def adamw_of_the_paper(theta, gradients, alpha=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, decay=0.1):
-    """Loshchilov and Hutter (2019), algorithm 2 with the decay scaled by the learning rate, as PyTorch has it."""
-    m = np.zeros_like(theta)
-    v = np.zeros_like(theta)
-    for t, g in enumerate(gradients, start=1):
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        step = alpha * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
-        theta = theta - step - alpha * decay * theta
-    return theta
-
-
-@pytest.mark.parametrize("flat", [True, False])
-@pytest.mark.parametrize("transcription", [adam_of_the_paper, adamw_of_the_paper])
-def test_is_the_algorithm_of_the_paper(transcription, flat):
-    random = np.random.default_rng(0)
-    start = [random.normal(size=shape) for shape in ((3, 4), (5,))]
-    gradients = [[random.normal(size=theta.shape) for _ in range(40)] for theta in start]
-    parameters = [torch.tensor(theta, requires_grad=True) for theta in start]
-    decoupled = transcription is adamw_of_the_paper
-    optimizer = AdamW(parameters, weight_decay=0.1, flat=flat) if decoupled else Adam(parameters, flat=flat)
-    for step in range(40):
-        for parameter, walk in zip(parameters, gradients, strict=True):
-            parameter.grad = torch.tensor(walk[step])
-        optimizer.step()
-    for parameter, theta, walk in zip(parameters, start, gradients, strict=True):
-        np.testing.assert_allclose(parameter.detach(), transcription(theta, walk), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

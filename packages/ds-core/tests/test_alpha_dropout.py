@@ -11,11 +11,11 @@ from ds_core.layers.alpha_dropout import (
     AlphaDropout,
     alpha_dropout,
     alpha_dropout_backward,
-    draw_kept,
+    draw_alpha_dropout_mask,
     factor,
 )
-from ds_core.speed.elementwise import PIECE
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.speed.elementwise import CHUNK
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,10 +41,10 @@ def test_alpha_dropout_gives_the_twins_numbers(p: float) -> None:
     leaf = x.clone().requires_grad_()
     expected = torch.nn.functional.alpha_dropout(leaf, p, training=True)
     expected.sum().backward()
-    kept = (leaf.grad != 0).double()
-    assert 0 < int(kept.sum()) < 1000
-    torch.testing.assert_close(alpha_dropout(x, kept, p), expected.detach())
-    torch.testing.assert_close(alpha_dropout_backward(torch.ones_like(x), kept, p), leaf.grad)
+    dropout_mask = (leaf.grad != 0).double()
+    assert 0 < int(dropout_mask.sum()) < 1000
+    torch.testing.assert_close(alpha_dropout(x, dropout_mask, p), expected.detach())
+    torch.testing.assert_close(alpha_dropout_backward(torch.ones_like(x), dropout_mask, p), leaf.grad)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
@@ -57,12 +57,12 @@ def test_worked_example() -> None:
     near = {"rtol": 0, "atol": 5e-5}
     assert [ALPHA, ALPHA**2, factor(0.2)] == pytest.approx([1.7581, 3.0909, 0.8789], abs=5e-5)
     assert 1 / math.sqrt((1 - 0.2) * (1 + 0.2 * 3.0909)) == pytest.approx(0.8789, abs=5e-5)
-    kept = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    y = alpha_dropout(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]), kept, 0.2)
+    dropout_mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    y = alpha_dropout(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]), dropout_mask, 0.2)
     by_hand = 0.8789 * (1 + 1.7581 - 0.8 * 1.7581)
     assert by_hand == pytest.approx(1.1879, abs=1e-4)
     torch.testing.assert_close(y, torch.tensor([[1.1879, -1.2362], [-0.5699, 0.7485]]), **near)
-    dx = alpha_dropout_backward(torch.tensor([[2.0, 1.0], [-4.0, 0.5]]), kept, 0.2)
+    dx = alpha_dropout_backward(torch.tensor([[2.0, 1.0], [-4.0, 0.5]]), dropout_mask, 0.2)
     torch.testing.assert_close(dx, torch.tensor([[1.7578, 0.0], [-3.5156, 0.4395]]), **near)
 
 
@@ -85,12 +85,12 @@ def test_alpha_dropout_keeps_mean_and_variance(p: float, dtype: torch.dtype) -> 
 def test_alpha_dropout_drops_the_share_it_says(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     n = 400_000
-    kept = draw_kept(torch.empty(n, dtype=dtype), p)
-    assert kept.dtype == dtype
-    assert set(kept.tolist()) == {0.0, 1.0}
+    dropout_mask = draw_alpha_dropout_mask(torch.empty(n, dtype=dtype), p)
+    assert dropout_mask.dtype == dtype
+    assert set(dropout_mask.tolist()) == {0.0, 1.0}
     deviation = (p * (1 - p) / n) ** 0.5
-    assert abs(1 - kept.double().mean().item() - p) < 5 * deviation
-    pairs = kept.view(-1, 2).double()
+    assert abs(1 - dropout_mask.double().mean().item() - p) < 5 * deviation
+    pairs = dropout_mask.view(-1, 2).double()
     assert abs((pairs[:, 0] * pairs[:, 1]).mean().item() - (1 - p) ** 2) < 5 * deviation  # neighbours independent
 
 
@@ -137,12 +137,12 @@ def test_alpha_dropout_repeats_with_the_seed_whatever_the_layout_in_memory() -> 
 
 
 def test_alpha_dropout_piece_by_piece_is_that_of_the_numbers() -> None:
-    x = torch.randn(PIECE + 77)
-    kept = draw_kept(x, 0.4)
+    x = torch.randn(CHUNK + 77)
+    dropout_mask = draw_alpha_dropout_mask(x, 0.4)
     with torch.no_grad():
         for function in (alpha_dropout, alpha_dropout_backward):
-            parts = [function(*part, 0.4) for part in zip(x.split(1000), kept.split(1000), strict=True)]
-            torch.testing.assert_close(function(x, kept, 0.4), torch.cat(parts))
+            parts = [function(*part, 0.4) for part in zip(x.split(1000), dropout_mask.split(1000), strict=True)]
+            torch.testing.assert_close(function(x, dropout_mask, 0.4), torch.cat(parts))
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
@@ -188,7 +188,7 @@ def test_alpha_dropout_compiles_in_one_graph() -> None:
             y = layer(x)
             return y, layer.backward(torch.ones_like(x))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for size in (100, 200):
         x = torch.rand(size) + 1
         y, dx = compiled(x)

@@ -50,7 +50,7 @@ def test_worked_example() -> None:
     torch.testing.assert_close(rstd, torch.tensor([0.5, 0.3780]), **near)
     torch.testing.assert_close((x - mean) * rstd, torch.tensor([[-0.5, 0.7559], [0.5, -0.7559]]), **near)
     torch.testing.assert_close(y, torch.tensor([[-0.5, 0.2559], [1.5, -1.2559]]), **near)
-    dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, weight, share=1 / 2)
+    dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, weight, inverse_count=1 / 2)
     assert dbias.tolist() == [3.0, 2.0]
     torch.testing.assert_close(dweight, torch.tensor([0.5, 3.0237]), **near)
     torch.testing.assert_close(dx, torch.tensor([[-0.375, 0.3240], [0.375, -0.3240]]), **near)
@@ -66,7 +66,7 @@ def test_worked_example() -> None:
     y, mean, _, rstd = batch_norm(x, weight, bias, 3.0, layer.running_mean, layer.running_var)
     torch.testing.assert_close(rstd, torch.tensor([0.4939, 0.4613]), **near)
     torch.testing.assert_close(y, torch.tensor([[1.2902, 0.4225], [3.2656, -1.4225]]), **near)
-    dx, dweight, _ = batch_norm_backward(dy, x, mean, rstd, weight, share=None)
+    dx, dweight, _ = batch_norm_backward(dy, x, mean, rstd, weight, inverse_count=None)
     torch.testing.assert_close(dx, torch.tensor([[0.9877, 1.3838], [1.9755, -0.4613]]), **near)
     torch.testing.assert_close(dweight, torch.tensor([3.1607, 3.6901]), **near)
 

@@ -6,7 +6,7 @@ from ds_core.engine.recompute import Recompute
 from ds_core.engine.trace import no_record, record
 from ds_core.errors import ShapeError
 from ds_core.layers.batch_norm1d import BatchNorm1d
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 Twin = torch.nn.BatchNorm1d
 STATISTICS = ["running_mean", "running_var", "num_batches_tracked"]
@@ -244,7 +244,7 @@ def test_batch_norm1d_compiles_in_one_graph(momentum: float | None, training: bo
         with record():
             return model.backward(model(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for size in (4, 6, 5):
         x = torch.randn(size, 3, *trailing)
         for model in (layer, eager):

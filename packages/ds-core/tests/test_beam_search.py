@@ -46,7 +46,7 @@ def test_a_beam_as_wide_as_all_outputs_finds_the_best_ones(alpha: float, pad: in
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0, -1.0])
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 5])
 def test_stopping_early_changes_nothing(alpha: float, beam_size: int) -> None:
-    """The best one of a search that stops at its bound is that of a search for all K, and of one that never stops."""
+    """A search that stops at its bound finds the same best output as one for all K, and as one that never stops."""
     best, every = PrefixModel(6, seed=3), PrefixModel(6, seed=3)
     options = {"begin": BEGIN, "end": END, "max_length": 9, "beam_size": beam_size, "length_penalty": alpha}
     source = sources(20)
@@ -105,7 +105,7 @@ def test_a_batch_is_its_sentences_one_by_one(
 @pytest.mark.parametrize("alike", [0.0, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_one_hypothesis_is_greedy_decoding(alike: float, dtype: torch.dtype) -> None:
-    """Also where many tokens are equally likely."""
+    """Also if many tokens are equally likely."""
 
     class Rounded(PrefixModel):
         def step(self, tokens: torch.Tensor, state: list) -> torch.Tensor:
@@ -117,12 +117,12 @@ def test_one_hypothesis_is_greedy_decoding(alike: float, dtype: torch.dtype) -> 
     assert {one.finished for one in found} == {True, False}
 
 
-def test_equals_are_told_apart_by_place() -> None:
+def test_ties_are_broken_by_index() -> None:
     """All outputs of a length are equally likely: the first hypotheses and the smallest numbers are taken."""
     model = TableModel({(): [0.25] * 4, **{(i,): [0.25] * 4 for i in range(4)}})
     options = {"begin": BEGIN, "end": END, "max_length": 2, "beam_size": 3, "length_penalty": 0.0, "return_all": True}
     (found,) = beam_search(model, sources(1), **options)
-    # step 1 keeps 0, end and 2; step 2 goes on from 0 first: (0, 0), (0, end), (0, 2)
+    # step 1 keeps 0, end and 2; step 2 continues 0 first: (0, 0), (0, end), (0, 2)
     assert [(one.tokens, one.finished) for one in found] == [([], True), ([0], True), ([0, 0], False)]
     assert found[1].score == pytest.approx(2 * math.log(0.25))
 
@@ -176,7 +176,7 @@ A, B = 2, 3  # the two words of the page
 
 
 def test_worked_example() -> None:
-    """docs/beam_search.md: where greedy decoding fails, and what the length penalty changes."""
+    """docs/beam_search.md: when greedy decoding fails, and what the length penalty changes."""
     options = {"begin": BEGIN, "end": END, "max_length": 3, "length_penalty": 0.0}
     table = {(): [0, 0.1, 0.5, 0.4], (A,): [0, 0.4, 0.3, 0.3], (B,): [0, 0.9, 0.05, 0.05]}
     table |= {(first, second): [0, 1.0, 0, 0] for first in (A, B) for second in (A, B)}

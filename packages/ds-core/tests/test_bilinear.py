@@ -6,7 +6,7 @@ from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.layers.bilinear import Bilinear, bilinear, bilinear_backward
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,7 +147,7 @@ def test_bilinear_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x1, x2) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for size in (5, 7):
         inputs = torch.randn(size, 3), torch.randn(size, 4)
         layer.zero_grad()

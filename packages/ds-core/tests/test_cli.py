@@ -15,7 +15,7 @@ from ds_core import Linear, Module, __version__
 from ds_core.cli.main import main
 from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipes.recipe import Recipe, Use
+from ds_core.recipes.recipe import Command, Recipe
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 
@@ -104,8 +104,8 @@ def failing():
 
 
 RECIPES = {
-    "tiny": Recipe("tiny", "one weight", TinyOptions, train, (Use("generate", "say it", SayOptions, say),), Checked),
-    "mute": Recipe("mute", "has no uses", SayOptions, lambda options: None, check=failing),
+    "tiny": Recipe("tiny", "one weight", TinyOptions, train, (Command("generate", "say it", SayOptions, say),), Checked),
+    "mute": Recipe("mute", "has no commands", SayOptions, lambda options: None, check=failing),
     "wrong": Recipe("wrong", "fails", SayOptions, lambda options: None, check=lambda: type("No", (), {"ok": False})()),
 }
 
@@ -161,7 +161,7 @@ def test_list(capsys, monkeypatch):
     assert status == 0
     assert out.splitlines()[1] == "tiny   one weight  [? ?]"
     monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: EntryPoints())
-    assert run(capsys, "list")[1] == "no recipes are installed; the package ds-zoo brings some\n"
+    assert run(capsys, "list")[1] == "no recipes are installed\n"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(capfd):
     err = capfd.readouterr().err
     assert "finishing this step, then saving" in err
     assert "ds: stopped after step 3 of 5; saved in runs/b b/checkpoint.safetensors\n" in err
-    assert "ds: to go on: ds train tiny --out 'runs/b b' --resume\n" in err
+    assert "ds: to continue: ds train tiny --out 'runs/b b' --resume\n" in err
     assert "Traceback" not in err
     assert main(["train", "tiny", "--out", "runs/b b", "--resume"]) == 0
     assert capfd.readouterr().out == "trained to step 5\n"

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from ds_core import plain
 from ds_core.optimizers.clipping import clip_grad_norm_, clip_grad_value_, get_total_norm
 from ds_core.primitives import primitives_only
 from hypothesis import given, settings
@@ -135,6 +136,18 @@ def test_what_is_not_finite(bad):
 def test_an_impossible_norm_is_refused(norm_type):
     with pytest.raises(ValueError, match="expected a positive number, or inf"):
         clip_grad_norm_(with_gradients(torch.ones(2)), 1.0, norm_type)
+
+
+@pytest.mark.parametrize("norm_type", [1, 2, 3.0, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_inside_plain_it_is_the_same(norm_type, max_norm):
+    gradients = torch.linspace(-2, 3, 12).double().view(3, 4), torch.linspace(-1, 1, 5000).double(), torch.zeros(0)
+    fast, slow = with_gradients(*gradients, None), with_gradients(*gradients, None)
+    norm = clip_grad_norm_(fast, max_norm, norm_type)
+    with plain(), primitives_only():
+        torch.testing.assert_close(clip_grad_norm_(slow, max_norm, norm_type), norm, rtol=1e-12, atol=0)
+    for own, other in zip(fast, slow, strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-12, atol=0)
 
 
 def test_clip_value_like_torch():

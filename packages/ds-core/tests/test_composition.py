@@ -3,7 +3,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, record
-from ds_core.engine.composition import backward_without_input, sum_gradients
+from ds_core.engine.composition import backward_without_input, merge_gradients
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
 
@@ -29,7 +29,7 @@ class Split(Module):
 
     def backward(self, dfirst=None, dsecond=None):
         (x,) = self.saved()
-        return sum_gradients(dfirst, None if dsecond is None else 2 * x * dsecond)
+        return merge_gradients(dfirst, None if dsecond is None else 2 * x * dsecond)
 
 
 class Add(Module):
@@ -238,12 +238,12 @@ def test_sequential_with_names():
     assert model.output is model[1]
 
 
-def test_sum_gradients():
+def test_merge_gradients():
     one, two = torch.ones(2), torch.full((2,), 2.0)
-    assert sum_gradients(None, None) is None
-    assert sum_gradients(one, None) is one
-    assert sum_gradients(None, two) is two
-    assert sum_gradients(one, two).tolist() == [3, 3]
+    assert merge_gradients(None, None) is None
+    assert merge_gradients(one, None) is one
+    assert merge_gradients(None, two) is two
+    assert merge_gradients(one, two).tolist() == [3, 3]
     assert one.tolist() == [1, 1]
 
 

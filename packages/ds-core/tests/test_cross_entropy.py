@@ -8,7 +8,7 @@ from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.interop import as_torch
 from ds_core.losses.cross_entropy import CrossEntropyLoss, cross_entropy, cross_entropy_backward
-from ds_core.testing import check_loss, check_twin, check_twin_grid
+from ds_core.testing import check_loss, check_twin, check_twin_grid, one_graph
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 SHAPES: list[Shapes] = [((6, 5), (6,)), ((5,), ()), ((3, 5, 4), (3, 4)), ((2, 5, 3, 2), (2, 3, 2))]
@@ -217,7 +217,7 @@ def test_cross_entropy_compiles_in_one_graph(label_smoothing: float) -> None:
             loss = criterion(x, target)
             return loss, criterion.backward(torch.full_like(loss, 0.5))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for shapes in (((3, 5, 4), (3, 4)), ((6, 7, 2), (6, 2))):
         batch = class_batch(shapes, ignored=-100)
         torch.testing.assert_close(compiled(*batch), step(*batch))

@@ -24,7 +24,7 @@ def test_a_process_that_is_killed(tmp_path, rank, world_size):
     assert [one.code for one in ended] == [-9 if other == rank else 1 for other in range(world_size)]
     assert max(one.seconds for one in ended) < 15
     (message,) = messages
-    assert message.startswith(f"ds: error: rank {rank} is gone without a word (killed, or out of memory?); to go on: ")
+    assert message.startswith(f"ds: error: rank {rank} is gone without a word (killed, or out of memory?); to continue: ")
     assert message.endswith(
         f"torchrun --nproc-per-node {world_size} -m ds_core.cli train points --out {tmp_path}/run --resume"
     )
@@ -92,7 +92,7 @@ def test_ctrl_c_stops_all_after_the_same_step(tmp_path, mishap):
     assert [one.code for one in ended] == [130, 130]
     assert messages == [
         f"ds: stopped after step 6 of 12; saved in {tmp_path}/run/checkpoint.safetensors",
-        f"ds: to go on: torchrun --nproc-per-node 2 -m ds_core.cli train points --out {tmp_path}/run --resume",
+        f"ds: to continue: torchrun --nproc-per-node 2 -m ds_core.cli train points --out {tmp_path}/run --resume",
     ]
     assert describe_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 6
 

@@ -48,5 +48,5 @@ def test_ctrl_c(tmp_path, number):
     assert process.returncode != 0
     assert err.count("ds: ") == 2
     assert f"ds: stopped after step {step} of 1000; saved in {tmp_path}/run/checkpoint.safetensors\n" in err
-    assert "ds: to go on: torchrun --nproc-per-node 2 -m ds_core.cli train points --out " in err
+    assert "ds: to continue: torchrun --nproc-per-node 2 -m ds_core.cli train points --out " in err
     assert len(log.read_text().splitlines()) >= step

@@ -4,8 +4,8 @@ import pytest
 import torch
 from ds_core.engine.recompute import Recompute
 from ds_core.engine.trace import record
-from ds_core.layers.dropout import Dropout, draw_noise, dropout, dropout_backward
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.layers.dropout import Dropout, draw_dropout_mask, dropout, dropout_backward
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0])
@@ -30,10 +30,11 @@ def test_dropout_refuses_what_is_no_probability(p: float) -> None:
 
 def test_worked_example() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert set(draw_noise(torch.zeros(100), 0.2).tolist()) == {0.0, 1.25}
-    noise = torch.tensor([[1.25, 0.0], [1.25, 1.25]])
-    assert dropout(x, noise).tolist() == [[1.25, 0.0], [3.75, 5.0]]
-    assert dropout_backward(torch.tensor([[2.0, 1.0], [-4.0, 0.4]]), noise).tolist() == [[2.5, 0.0], [-5.0, 0.5]]
+    assert set(draw_dropout_mask(torch.zeros(100), 0.2).tolist()) == {0.0, 1.25}
+    dropout_mask = torch.tensor([[1.25, 0.0], [1.25, 1.25]])
+    assert dropout(x, dropout_mask).tolist() == [[1.25, 0.0], [3.75, 5.0]]
+    dy = torch.tensor([[2.0, 1.0], [-4.0, 0.4]])
+    assert dropout_backward(dy, dropout_mask).tolist() == [[2.5, 0.0], [-5.0, 0.5]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -41,10 +42,10 @@ def test_worked_example() -> None:
 def test_dropout_drops_the_share_it_says(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     n = 400_000
-    noise = draw_noise(torch.empty(n, dtype=dtype), p)
-    assert noise.dtype == dtype
-    kept = noise != 0
-    assert set(noise[kept].tolist()) == {float(torch.tensor(1 / (1 - p), dtype=dtype))}
+    dropout_mask = draw_dropout_mask(torch.empty(n, dtype=dtype), p)
+    assert dropout_mask.dtype == dtype
+    kept = dropout_mask != 0
+    assert set(dropout_mask[kept].tolist()) == {float(torch.tensor(1 / (1 - p), dtype=dtype))}
     deviation = (p * (1 - p) / n) ** 0.5
     assert abs(1 - kept.double().mean().item() - p) < 5 * deviation
     pairs = kept.view(-1, 2).double()
@@ -96,7 +97,7 @@ def test_dropout_compiles_in_one_graph() -> None:
             y = layer(x)
             return y, layer.backward(torch.ones_like(x))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for size in (100, 200):
         x = torch.rand(size) + 1
         y, dx = compiled(x)

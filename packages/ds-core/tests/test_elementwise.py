@@ -1,4 +1,4 @@
-"""Pieces give what the whole gives, in every dtype and layout, and hold no more memory than they should."""
+"""Chunks give what the whole gives, in every dtype and layout, and hold no more memory than they should."""
 
 import weakref
 from collections.abc import Callable
@@ -8,12 +8,12 @@ import ds_core
 import pytest
 import torch
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE, Out, elementwise
+from ds_core.speed.elementwise import CHUNK, Out, elementwise
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 CALLS: list[int] = []
-NUMBERS = [0, 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 77]
+NUMBERS = [0, 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 77]
 
 
 def difference_and_product(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
@@ -27,8 +27,8 @@ def with_new_memory(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     return difference_and_product(x, y, (None, None))
 
 
-def with_one_place(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
-    """The same, which remembers only the second."""
+def with_one_out(x: Tensor, y: Tensor, out: Out) -> tuple[Tensor, Tensor]:
+    """The same, which writes only to the second."""
     return difference_and_product(x, y, (None, out[1]))
 
 
@@ -37,17 +37,17 @@ def _no_calls() -> None:
     CALLS.clear()
 
 
-@pytest.mark.parametrize("function", [difference_and_product, with_new_memory, with_one_place])
+@pytest.mark.parametrize("function", [difference_and_product, with_new_memory, with_one_out])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_pieces_give_what_the_whole_gives(function, dtype: torch.dtype, numbers: int) -> None:
+def test_chunks_give_what_the_whole_gives(function, dtype: torch.dtype, numbers: int) -> None:
     x, y = torch.randn(2, numbers).to(dtype)
     with torch.no_grad():
         difference, product = elementwise(function, x, y, results=2)
     torch.testing.assert_close(difference, x - y, rtol=0, atol=0)
     torch.testing.assert_close(product, x * y, rtol=0, atol=0)
     assert sum(CALLS) == numbers
-    assert max(CALLS) <= PIECE
+    assert max(CALLS) <= CHUNK
 
 
 @pytest.mark.parametrize("strided", [0, 1])
@@ -61,12 +61,12 @@ def test_a_strided_input_is_taken_whole(strided: int) -> None:
 
 
 def test_autograd_sees_the_whole() -> None:
-    x, y = torch.randn(2, 2 * PIECE)
+    x, y = torch.randn(2, 2 * CHUNK)
     x.requires_grad_()
     _, product = elementwise(difference_and_product, x, y, results=2)
     product.sum().backward()
     torch.testing.assert_close(x.grad, y)
-    assert CALLS == [2 * PIECE]
+    assert CALLS == [2 * CHUNK]
 
 
 def test_a_compiler_sees_the_whole_and_one_graph_serves_all_sizes() -> None:
@@ -77,14 +77,14 @@ def test_a_compiler_sees_the_whole_and_one_graph_serves_all_sizes() -> None:
         return elementwise(lambda x, out: (torch.mul(x, x, out=out[0]),), x)
 
     with torch.no_grad():
-        for numbers in (PIECE - 3, PIECE + 3):
+        for numbers in (CHUNK - 3, CHUNK + 3):
             x = torch.randn(numbers)
             torch.testing.assert_close(square(x), (x * x,))
     assert counter.frame_count == 1
 
 
 def test_half_precision_is_rounded_once() -> None:
-    x = torch.full((PIECE + 5,), 1 + 3 * 2**-7, dtype=torch.bfloat16)
+    x = torch.full((CHUNK + 5,), 1 + 3 * 2**-7, dtype=torch.bfloat16)
 
     def square_minus_one(x: Tensor, out: Out) -> tuple[Tensor]:
         return (torch.sub(x * x, 1, out=out[0]),)
@@ -111,29 +111,29 @@ class NewMemory(torch.utils._python_dispatch.TorchDispatchMode):
         tensors = result if isinstance(result, (tuple, list)) else [result]
         self.made += [weakref.ref(tensor.untyped_storage()) for tensor in tensors]
         alive = {storage.data_ptr(): storage.nbytes() for made in self.made if (storage := made()) is not None}
-        self.most = max(self.most, sum(size for place, size in alive.items() if place not in self.given))
+        self.most = max(self.most, sum(size for address, size in alive.items() if address not in self.given))
         return result
 
 
-@pytest.mark.parametrize(("dtype", "pieces"), [(torch.float32, 2), (torch.bfloat16, 5)])
-def test_memory_is_that_of_the_results_and_a_few_pieces(dtype: torch.dtype, pieces: int) -> None:
-    """Two temporaries of a piece; in half precision the piece itself, the results and what is left of the last, too."""
+@pytest.mark.parametrize(("dtype", "temporaries"), [(torch.float32, 2), (torch.bfloat16, 5)])
+def test_memory_is_that_of_the_results_and_a_few_chunks(dtype: torch.dtype, temporaries: int) -> None:
+    """Two temporaries of a chunk; in half precision also the chunk, the results and what is left of the last chunk."""
 
     def chain(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
         temporary = torch.exp(x) + 1
         return torch.mul(x, temporary, out=out[0]), torch.add(x, temporary, out=out[1])
 
-    x = torch.randn(20 * PIECE).to(dtype)
+    x = torch.randn(20 * CHUNK).to(dtype)
     with torch.no_grad(), NewMemory(x) as memory:
         elementwise(chain, x, results=2)
-    assert memory.most <= 2 * 20 * PIECE * x.element_size() + pieces * PIECE * 4
+    assert memory.most <= 2 * 20 * CHUNK * x.element_size() + temporaries * CHUNK * 4
 
 
 def test_results_of_integers_are_not_cut_off() -> None:
     def half(x: Tensor, out: Out) -> tuple[Tensor]:
         return (torch.mul(x, 0.5, out=out[0]),)
 
-    for count in (3, PIECE + 1):
+    for count in (3, CHUNK + 1):
         with torch.no_grad():
             (y,) = elementwise(half, torch.full((count,), 3))
         assert torch.equal(y, torch.full((count,), 1.5))

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from ds_core.activations.elu import ELU, elu, elu_backward, elu_with_slope
+from ds_core.activations.elu import ELU, elu, elu_with_slope
+from ds_core.activations.smooth import slope_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_engines import check_both_engines, check_compiled_step, check_pieces
+from twin_engines import check_both_engines, check_chunks, check_compiled_step
 
 ALPHAS = [1.0, 0.5, 2.0, 0.0, -1.5]
 
@@ -32,7 +33,7 @@ def test_worked_example() -> None:
     near = {"rtol": 0, "atol": 5e-5}
     torch.testing.assert_close(y, torch.tensor([[1.0, -0.3161], [-0.4323, 0.0]]), **near)
     torch.testing.assert_close(slope, torch.tensor([[1.0, 0.1839], [0.0677, 0.5]]), **near)
-    dx = elu_backward(torch.tensor([[5.0, 6.0], [-3.0, 4.0]]), slope)
+    dx = slope_backward(torch.tensor([[5.0, 6.0], [-3.0, 4.0]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[5.0, 1.1036], [-0.2030, 2.0]]), **near)
     assert [math.exp(-1), math.exp(-2)] == pytest.approx([0.3679, 0.1353], abs=5e-5)
 
@@ -74,8 +75,8 @@ def test_elu_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype, alph
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_elu_piece_by_piece(alpha: float, dtype: torch.dtype) -> None:
-    check_pieces(ELU(alpha), 3 * torch.randn(PIECE + 77).to(dtype))
+def test_elu_in_chunks_equals_the_whole(alpha: float, dtype: torch.dtype) -> None:
+    check_chunks(ELU(alpha), 3 * torch.randn(CHUNK + 77).to(dtype))
 
 
 def test_elu_keeps_one_tensor_of_the_size_of_x() -> None:

@@ -6,7 +6,7 @@ from ds_core.engine.recompute import Recompute
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.layers.embedding import Embedding, embedding, embedding_backward, row_scale
-from ds_core.testing import check_layer, check_twin_grid
+from ds_core.testing import check_layer, check_twin_grid, one_graph
 
 INDICES = torch.tensor([[0, 3, 3, 6], [2, 3, 0, 4]])
 
@@ -158,7 +158,7 @@ def test_embedding_compiles_in_one_graph(options: dict[str, int]) -> None:
             layer.backward(y * 2)
         return y
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for indices in (INDICES, INDICES.repeat(2, 2)):
         layer.zero_grad()
         expected = step(indices)

@@ -35,9 +35,9 @@ def test_gradients_stay_as_they_were_given(make):
 
 def test_memory_of_parameters_is_left_alone(make):
     twins = Twins(make)
-    places = [parameter.data_ptr() for parameter in twins.pair[0]]
+    addresses = [parameter.data_ptr() for parameter in twins.pair[0]]
     twins.steps(4)
-    assert [parameter.data_ptr() for parameter in twins.pair[0]] == places
+    assert [parameter.data_ptr() for parameter in twins.pair[0]] == addresses
 
 
 def test_missing_gradients_come_and_go(make):
@@ -84,20 +84,20 @@ def test_a_learning_rate_that_stays_a_tensor():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_big_parameters_are_updated_piece_by_piece(name, monkeypatch):
+def test_big_parameters_are_updated_chunk_by_chunk(name, monkeypatch):
     make = OPTIMIZERS[name]
     whole = Twins(make)
     whole.steps(5)
-    monkeypatch.setattr(flat_buffers, "piece_size", lambda device: 8)
-    monkeypatch.setattr("ds_core.optimizers.optimizer.piece_size", lambda device: 8)
+    monkeypatch.setattr(flat_buffers, "chunk_size", lambda device: 8)
+    monkeypatch.setattr("ds_core.optimizers.flat_optimizer.chunk_size", lambda device: 8)
     cut = Twins(make)
     cut.steps(5)
     for ours, expected in zip(cut.pair[0], whole.pair[1], strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-15)
 
 
-def test_big_and_small_packs_are_kept_within_a_piece(monkeypatch):
-    monkeypatch.setattr(flat_buffers, "piece_size", lambda device: 30)
+def test_big_and_small_packs_are_kept_within_a_chunk(monkeypatch):
+    monkeypatch.setattr(flat_buffers, "chunk_size", lambda device: 30)
     twins = Twins(OPTIMIZERS["Adam"])
     twins.steps(5)
     sizes = [pack.gradient.numel() for pack in twins.optimizers[0]._packs[0]]

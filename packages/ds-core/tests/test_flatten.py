@@ -7,7 +7,7 @@ import torch
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.layers.flatten import Flatten
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +81,6 @@ def test_flatten_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4, 2), torch.randn(5, 6, 3)):
         torch.testing.assert_close(compiled(x), step(x))

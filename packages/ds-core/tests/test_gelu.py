@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from ds_core.activations.gelu import GELU, gelu, gelu_backward, gelu_with_slope
+from ds_core.activations.gelu import GELU, gelu, gelu_with_slope
+from ds_core.activations.smooth import slope_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
-from ds_core.testing import check_layer, check_twin_grid
+from ds_core.speed.elementwise import CHUNK
+from ds_core.testing import check_layer, check_twin_grid, one_graph
 
 FORMS = ["none", "tanh"]
 
@@ -39,7 +40,7 @@ def test_worked_example(form: str, y: list[list[float]], dx: list[list[float]]) 
     dy = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
     found, slope = gelu_with_slope(x, form)
     torch.testing.assert_close(found, torch.tensor(y), rtol=0, atol=5e-5)
-    torch.testing.assert_close(gelu_backward(dy, slope), torch.tensor(dx), rtol=0, atol=5e-5)
+    torch.testing.assert_close(slope_backward(dy, slope), torch.tensor(dx), rtol=0, atol=5e-5)
     # what the page takes on the way: Phi(1), phi(1); z, sigmoid(z), dz/dx of the tanh form
     by_hand = [0.5 * (1 + math.erf(math.sqrt(0.5))), math.exp(-0.5) / math.sqrt(2 * math.pi)]
     assert by_hand == pytest.approx([0.8413, 0.2420], abs=5e-5)
@@ -98,8 +99,8 @@ def test_gelu_in_bfloat16_rounds_once(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_gelu_piece_by_piece_is_that_of_the_numbers(form: str, dtype: torch.dtype) -> None:
-    x = (3 * torch.randn(PIECE + 77)).to(dtype)
+def test_gelu_in_chunks_equals_the_whole(form: str, dtype: torch.dtype) -> None:
+    x = (3 * torch.randn(CHUNK + 77)).to(dtype)
     with torch.no_grad():
         y, (found, slope) = gelu(x, form), gelu_with_slope(x, form)
         slices = [(gelu(part, form), *gelu_with_slope(part, form)) for part in x.split(1000)]
@@ -125,6 +126,6 @@ def test_gelu_compiles_in_one_graph(form: str) -> None:
         with record():
             return layer.backward(layer(x))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))

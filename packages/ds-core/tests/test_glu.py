@@ -13,7 +13,7 @@ from activation_checks import (
 )
 from ds_core.activations.glu import GLU, glu_backward, glu_with_slopes
 from ds_core.errors import ShapeError
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 
@@ -101,17 +101,17 @@ def test_glu_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("dim", [0, 1])
-def test_glu_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype, dim: int) -> None:
-    x = (3 * torch.randn(2, PIECE + 77)).to(dtype)
-    dy = torch.randn(1, PIECE + 77).to(dtype)
+def test_glu_in_chunks_equals_the_whole(dtype: torch.dtype, dim: int) -> None:
+    x = (3 * torch.randn(2, CHUNK + 77)).to(dtype)
+    dy = torch.randn(1, CHUNK + 77).to(dtype)
     if dim == 1:
         x, dy = x.t().contiguous(), dy.t().contiguous()
     with torch.no_grad():
         alone = GLU(dim)(x)
     y, dx = handwritten(GLU(dim), x, dy)
     parts = [handwritten(GLU(dim), *part) for part in zip(x.split(1000, 1 - dim), dy.split(1000, 1 - dim), strict=True)]
-    for whole, pieces in zip((y, alone, dx), (0, 0, 1), strict=True):
-        torch.testing.assert_close(whole, torch.cat([part[pieces] for part in parts], 1 - dim))
+    for whole, index in zip((y, alone, dx), (0, 0, 1), strict=True):
+        torch.testing.assert_close(whole, torch.cat([part[index] for part in parts], 1 - dim))
 
 
 @given(tensors(dims=1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
-from ds_core.training.gradients import add_gradients
+from ds_core.training.gradients import backpropagate
 from squared_error import Squares
 
 
@@ -17,9 +17,9 @@ def gradients(model):
 def test_micro_batches_equal_one_batch():
     model = Sequential(Linear(3, 4), Linear(4, 2)).double()
     x, y = torch.randn(6, 3, dtype=torch.float64), torch.randn(6, 2, dtype=torch.float64)
-    loss = add_gradients(model, Squares(), [(x, y)])
+    loss = backpropagate(model, Squares(), [(x, y)])
     whole = gradients(model)
-    parts = add_gradients(model, Squares(), [(x[i : i + 2], y[i : i + 2]) for i in (0, 2, 4)])
+    parts = backpropagate(model, Squares(), [(x[i : i + 2], y[i : i + 2]) for i in (0, 2, 4)])
     torch.testing.assert_close(parts, loss, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradients(model), whole, rtol=1e-12, atol=1e-15)
     Squares()(model(x), y).backward()
@@ -40,7 +40,7 @@ def test_input_gradient_is_asked_for_only_where_it_can_be_refused():
             return super().backward(dy)
 
     for model in (Refusing(2, 2), Plain(2, 2)):
-        add_gradients(model, Squares(), [(torch.ones(1, 2), torch.zeros(1, 2))])
+        backpropagate(model, Squares(), [(torch.ones(1, 2), torch.zeros(1, 2))])
     assert asked == [False, "plain"]
 
 
@@ -65,10 +65,10 @@ def test_several_inputs_and_outputs():
             return tuple(torch.ones_like(tensor) for tensor in self.saved())
 
     model = Swap()
-    add_gradients(model, Sum(), [((torch.ones(1, 2), torch.ones(1, 3)), 1.0)])
+    backpropagate(model, Sum(), [((torch.ones(1, 2), torch.ones(1, 3)), 1.0)])
     assert [tensor.grad.sum().item() for tensor in model.parameters()] == [4.0, 2.0, 9.0, 3.0]
 
 
 def test_no_batch():
     with pytest.raises(ValueError, match="at least one batch"):
-        add_gradients(Linear(1, 1), Squares(), [])
+        backpropagate(Linear(1, 1), Squares(), [])

@@ -50,7 +50,7 @@ def test_greedy_takes_the_likeliest_token_each_time(
 
 
 def test_the_state_follows_its_rows() -> None:
-    """A model whose buffer changes in place: the sentences end one after the other, and the others go on as alone."""
+    """A model whose buffer changes in place: sentences end one after the other, and the rest continue as if alone."""
     model = RunningSum(6, 4)
     source = torch.randint(0, 6, (9, 3), generator=torch.Generator().manual_seed(1))
     options = {"begin": BEGIN, "end": END, "max_length": 10}

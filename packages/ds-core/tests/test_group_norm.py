@@ -6,7 +6,7 @@ from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.layers.group_norm import GroupNorm, group_norm, group_norm_backward
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,7 +201,7 @@ def test_group_norm_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4, 6), torch.randn(5, 4, 7)):
         layer.zero_grad()
         expected = step(x)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from ds_core.activations.hardsigmoid import Hardsigmoid, hardsigmoid, hardsigmoid_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_engines import check_both_engines, check_compiled_step, check_pieces, differentiated, handwritten
+from twin_engines import check_both_engines, check_chunks, check_compiled_step, differentiated, handwritten
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 4, 5)])
@@ -62,8 +62,8 @@ def test_hardsigmoid_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dty
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_hardsigmoid_piece_by_piece(dtype: torch.dtype) -> None:
-    check_pieces(Hardsigmoid(), 3 * torch.randn(PIECE + 77).to(dtype))
+def test_hardsigmoid_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Hardsigmoid(), 3 * torch.randn(CHUNK + 77).to(dtype))
 
 
 def test_hardsigmoid_keeps_the_input_itself() -> None:

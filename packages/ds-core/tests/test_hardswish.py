@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from ds_core.activations.hardswish import Hardswish, hardswish, hardswish_backward, hardswish_with_slope
+from ds_core.activations.hardswish import Hardswish, hardswish, hardswish_with_slope
+from ds_core.activations.smooth import slope_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_engines import check_both_engines, check_compiled_step, check_pieces, differentiated, handwritten
+from twin_engines import check_both_engines, check_chunks, check_compiled_step, differentiated, handwritten
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 4, 5)])
@@ -27,7 +28,7 @@ def test_worked_example() -> None:
     y, slope = hardswish_with_slope(x)
     torch.testing.assert_close(y, torch.tensor([[0.6667, -0.3333], [4.0, 0.0]]), **near)
     torch.testing.assert_close(slope, torch.tensor([[0.8333, -0.1667], [1.0, 0.0]]), **near)
-    dx = hardswish_backward(torch.tensor([[3.0, 2.0], [5.0, 7.0]]), slope)
+    dx = slope_backward(torch.tensor([[3.0, 2.0], [5.0, 7.0]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[2.5, -0.3333], [5.0, 0.0]]), **near)
     torch.testing.assert_close(hardswish(x), y)
     gates = torch.tensor([(1 + 3) / 6, (-2 + 3) / 6])
@@ -70,8 +71,8 @@ def test_hardswish_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_hardswish_piece_by_piece(dtype: torch.dtype) -> None:
-    check_pieces(Hardswish(), 3 * torch.randn(PIECE + 77).to(dtype))
+def test_hardswish_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Hardswish(), 3 * torch.randn(CHUNK + 77).to(dtype))
 
 
 def test_hardswish_keeps_one_tensor_of_the_size_of_x() -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from ds_core.activations.hardtanh import Hardtanh, hardtanh, hardtanh_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_engines import check_both_engines, check_compiled_step, check_pieces, differentiated, handwritten
+from twin_engines import check_both_engines, check_chunks, check_compiled_step, differentiated, handwritten
 
 
 @pytest.mark.parametrize("limits", [(-1.0, 1.0), (-0.5, 2.0), (0.25, 0.75)])
@@ -84,8 +84,8 @@ def test_hardtanh_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype,
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_hardtanh_piece_by_piece(dtype: torch.dtype) -> None:
-    check_pieces(Hardtanh(), 2 * torch.randn(PIECE + 77).to(dtype))
+def test_hardtanh_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Hardtanh(), 2 * torch.randn(CHUNK + 77).to(dtype))
 
 
 def test_hardtanh_keeps_its_output() -> None:

@@ -6,7 +6,7 @@ from ds_core.engine.composition import Sequential
 from ds_core.engine.trace import record
 from ds_core.layers.identity import Identity
 from ds_core.layers.linear import Linear
-from ds_core.testing import check_layer, check_twin_grid
+from ds_core.testing import check_layer, check_twin_grid, one_graph
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 3, 4)])
@@ -48,6 +48,6 @@ def test_identity_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))

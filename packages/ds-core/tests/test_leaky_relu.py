@@ -4,11 +4,11 @@ import pytest
 import torch
 from ds_core.activations.leaky_relu import LeakyReLU, leaky_relu, leaky_relu_backward
 from ds_core.engine.trace import record
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_engines import check_both_engines, check_compiled_step, check_pieces
+from twin_engines import check_both_engines, check_chunks, check_compiled_step
 
 # a slope of 0, the two ends of the faster path of backward, and what lies on both sides of it
 SLOPES = [0.01, 0.0, 0.3, 1.0, 1.7, -0.5]
@@ -54,8 +54,8 @@ def test_leaky_relu_of_any_shape_is_the_twin_bit_by_bit(shape: list[int], dtype:
 
 @pytest.mark.parametrize("slope", [0.01, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_leaky_relu_piece_by_piece(slope: float, dtype: torch.dtype) -> None:
-    check_pieces(LeakyReLU(slope), torch.randn(PIECE + 77).to(dtype))
+def test_leaky_relu_in_chunks_equals_the_whole(slope: float, dtype: torch.dtype) -> None:
+    check_chunks(LeakyReLU(slope), torch.randn(CHUNK + 77).to(dtype))
 
 
 @pytest.mark.parametrize(("slope", "kept"), [(0.1, "y"), (0.0, "y"), (-0.1, "x")])

@@ -9,7 +9,7 @@ from ds_core.primitives import primitives_only
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimizer_checks import close, example, grid, like_eager_when_compiled, like_transcription, some_betas
+from optimizer_checks import close, example, grid, like_eager_when_compiled, some_betas
 
 OPTIONS = grid(
     lr=[0.01, torch.tensor(0.01, dtype=torch.float64)],
@@ -29,13 +29,28 @@ def test_worked_example():
 
 
 def lion_of_the_paper(theta, gradients, eta=1e-4, beta1=0.9, beta2=0.99, decay=0.0):
-    """Chen et al. (2023), algorithm 2, line by line."""
+    """Chen et al. (2023), algorithm 2, line by line: the judge, since PyTorch has no twin."""
     m = np.zeros_like(theta)
     for g in gradients:
         c = beta1 * m + (1 - beta1) * g
         theta = theta - eta * (np.sign(c) + decay * theta)
         m = beta2 * m + (1 - beta2) * g
     return theta
+
+
+def like_transcription(transcription, make, steps=40, rtol=1e-12):
+    """What NumPy makes in float64 of the algorithm as the paper states it, and what `make(parameters)` does."""
+    random = np.random.default_rng(0)
+    start = [random.normal(size=shape) for shape in ((3, 4), (5,))]
+    gradients = [[random.normal(size=theta.shape) for _ in range(steps)] for theta in start]
+    parameters = [torch.tensor(theta, requires_grad=True) for theta in start]
+    optimizer = make(parameters)
+    for step in range(steps):
+        for parameter, walk in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.tensor(walk[step])
+        optimizer.step()
+    for parameter, theta, walk in zip(parameters, start, gradients, strict=True):
+        np.testing.assert_allclose(parameter.detach(), transcription(theta, walk), rtol=rtol, atol=1e-14)
 
 
 @pytest.mark.parametrize("flat", [True, False])

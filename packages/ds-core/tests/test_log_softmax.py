@@ -77,11 +77,11 @@ def test_log_softmax_of_large_logits_keeps_the_digits_of_the_logarithm() -> None
 @given(
     shape=st.lists(st.integers(0, 5), min_size=1, max_size=4),
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
-    place=st.integers(0, 3),
+    axis=st.integers(0, 3),
     scale=st.sampled_from([1.0, 30.0, 1e4]),
 )
-def test_log_softmax_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype, place: int, scale: float) -> None:
-    dim = place % len(shape)
+def test_log_softmax_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype, axis: int, scale: float) -> None:
+    dim = axis % len(shape)
     near = {"rtol": 2**-7, "atol": 2e-2} if dtype == torch.bfloat16 else {"rtol": 2e-6, "atol": 1e-5}
     check_both_engines(LogSoftmax(dim), torch.nn.LogSoftmax(dim), scale * torch.randn(shape).to(dtype), **near)
 

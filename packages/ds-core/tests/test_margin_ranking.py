@@ -5,7 +5,7 @@ import torch
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.losses.margin_ranking import MarginRankingLoss, margin_ranking, margin_ranking_backward
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,7 +94,7 @@ def test_margin_ranking_at_ties_and_extremes_in_both_engines(dtype: torch.dtype)
 
 
 def test_margin_ranking_piece_by_piece_is_that_of_the_numbers() -> None:
-    x1, x2, target = batch(PIECE + 77)
+    x1, x2, target = batch(CHUNK + 77)
     for reduction in REDUCTIONS:
         ours, twin = MarginRankingLoss(0.3, reduction), torch.nn.MarginRankingLoss(0.3, reduction=reduction)
         assert_is_the_twin(ours, twin, x1, x2, target, differentiable=3, target_gradient=True)

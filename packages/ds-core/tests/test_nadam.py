@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from ds_core.optimizers.nadam import NAdam, nadam_momentum
@@ -14,7 +13,6 @@ from optimizer_checks import (
     grid,
     like_eager_when_compiled,
     like_torch,
-    like_transcription,
     lose_no_more_than_torch,
     some_betas,
 )
@@ -41,26 +39,6 @@ def test_worked_example():
     close(last["exp_avg"], [[0.195, -0.38], [0.0, -0.1]])
     close(last["exp_avg_sq"], [[0.0025, 0.008], [0.0, 0.1999]])
     close(second, [[0.7932, -1.816], [0.5, 3.9638]])
-
-
-def nadam_of_the_paper(theta, gradients, alpha=0.002, beta1=0.9, beta2=0.999, epsilon=1e-8, psi=0.004):
-    """Dozat (2016), algorithm 2, with the momentum schedule of its section 3 and decay psi per step."""
-    m, n, product = np.zeros_like(theta), np.zeros_like(theta), 1.0
-    for t, g in enumerate(gradients, start=1):
-        mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (s * psi)) for s in (t, t + 1))
-        product = product * mu
-        m = beta1 * m + (1 - beta1) * g
-        n = beta2 * n + (1 - beta2) * g**2
-        g_hat, m_hat = g / (1 - product), m / (1 - product * mu_next)
-        n_hat = n / (1 - beta2**t)
-        theta = theta - alpha * ((1 - mu) * g_hat + mu_next * m_hat) / (np.sqrt(n_hat) + epsilon)
-    return theta
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_is_the_algorithm_of_the_paper(flat):
-    # the product of the momentums is kept in float32, as PyTorch's is
-    like_transcription(nadam_of_the_paper, lambda p: NAdam(p, flat=flat), rtol=1e-7)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -7,6 +7,7 @@ from ds_core.activations.relu import ReLU
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.sgd import SGD
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
@@ -155,42 +156,39 @@ def test_ours_drives_torchs_model_and_theirs_drives_ours(name):
         torch.testing.assert_close(end, ends[-1], rtol=1e-10, atol=1e-12)
 
 
-class SignDescent(BaseOptimizer):
-    """The smallest optimizer there is, as docs/optimizer.md shows it."""
+class Hooks(FlatOptimizer):
+    """The smallest optimizer that has a fast form, as docs/optimizer.md shows it."""
 
-    def check(self, group):
-        pass
-
-    def moments(self, group):
-        return ()
-
-    def sizes(self, group, step):
+    def step_sizes(self, group, scalars):
         return (group["lr"],)
 
-    def direction(self, gradient, moments, sizes, group, first, out):
+    def direction(self, gradient, tensors, step_sizes, group, first, out):
         return torch.sign(gradient), None
 
 
-def test_an_optimizer_of_ones_own():
+def test_an_optimizer_of_ones_own_with_hooks():
     parameters = [vector(1.0, -1.0), vector(0.5)]
-    optimizer = SignDescent(parameters, {"lr": 0.25, "weight_decay": 0, "maximize": False})
+    optimizer = Hooks(parameters, {"lr": 0.25, "weight_decay": 0, "maximize": False})
     for _ in range(2):
         parameters[0].grad, parameters[1].grad = torch.tensor([3.0, -0.1]).double(), torch.tensor([2.0]).double()
         optimizer.step()
     assert [parameter.tolist() for parameter in parameters] == [[0.5, -0.5], [0.0]]
+    (pack,) = optimizer._packs[0]
+    assert pack.parameters == parameters
 
 
-def test_the_base_class_says_what_is_missing():
-    class Nothing(BaseOptimizer):
-        def check(self, group):
-            pass
+def test_the_base_classes_say_what_is_missing():
+    class Nothing(FlatOptimizer):
+        pass
 
-    with pytest.raises(NotImplementedError, match="BaseOptimizer has no check"):
-        BaseOptimizer([vector(1.0)], {})
-    optimizer = Nothing([vector(1.0)], {})
+    weight = vector(1.0)
+    weight.grad = torch.ones_like(weight)
+    with pytest.raises(NotImplementedError, match=r"BaseOptimizer has no update\(parameter, gradient, state, group\)"):
+        BaseOptimizer([weight], {}).step()
+    optimizer = Nothing([weight], {})
     for call in (
-        lambda: optimizer.moments({}),
-        lambda: optimizer.sizes({}, 1),
+        lambda: optimizer.update(weight, weight.grad, {}, {}),
+        lambda: optimizer.step_sizes({}, ()),
         lambda: optimizer.direction(vector(1.0), [], (), {}, True, None),
     ):
         with pytest.raises(NotImplementedError, match="Nothing has no "):
@@ -267,7 +265,7 @@ def test_a_shared_count_is_left_by_who_falls_behind():
             its.grad = copy.deepcopy(own.grad)
         ready = [parameter for parameter in parameters if parameter.grad is not None]
         with torch.no_grad():
-            optimizer._step_traced(0, ready)
+            optimizer._update_group_traced(0, ready)
         other.step()
         torch.testing.assert_close(parameters, expected, rtol=1e-12, atol=1e-14)
     assert [optimizer.state[parameter]["step"].item() for parameter in parameters] == [4.0, 2.0, 4.0]

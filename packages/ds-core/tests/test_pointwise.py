@@ -1,4 +1,4 @@
-"""What all losses place by place share: broadcasting, dtypes, pieces, the target's gradient, and their gradients."""
+"""What all elementwise losses share: broadcasting, dtypes, chunks, the target's gradient, and their gradients."""
 
 import warnings
 from typing import Any
@@ -18,7 +18,7 @@ from ds_core.losses.mse import MSELoss
 from ds_core.losses.pointwise import PointwiseLoss, common_shape, summed_to
 from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.losses.soft_margin import SoftMarginLoss
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,7 +128,7 @@ def test_common_shape_names_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize("cls", ALL)
 def test_large_inputs_are_those_of_the_numbers(cls: type) -> None:
-    x, target = torch.rand(PIECE + 77), target_of(cls, (PIECE + 77,), torch.float32)
+    x, target = torch.rand(CHUNK + 77), target_of(cls, (CHUNK + 77,), torch.float32)
     pair = {} if cls in LABELS else {"differentiable": 2, "target_gradient": True}
     for reduction in REDUCTIONS:
         assert_is_the_twin(cls(reduction=reduction), twin_of(cls, reduction=reduction), x, target, **pair)

@@ -10,7 +10,7 @@ from ds_core.losses.probability_targets import (
     probability_cross_entropy_backward,
     probability_target_backward,
 )
-from ds_core.testing import check_loss
+from ds_core.testing import check_loss, one_graph
 
 
 def probability_batch(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +95,7 @@ def test_probability_targets_compile_in_one_graph() -> None:
             loss = criterion(x, target)
             return loss, criterion.backward(torch.full_like(loss, 0.5), target_gradient=True)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for shape in ((3, 5, 4), (6, 7, 2)):
         batch = probability_batch(*shape)
         torch.testing.assert_close(compiled(*batch), step(*batch))

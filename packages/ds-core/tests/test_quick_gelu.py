@@ -4,15 +4,16 @@ import pytest
 import torch
 from activation_checks import (
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     kept_bytes,
     tensors,
 )
-from ds_core.activations.quick_gelu import QuickGELU, quick_gelu_backward, quick_gelu_with_slope
+from ds_core.activations.quick_gelu import QuickGELU, quick_gelu_with_slope
+from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin
 from hypothesis import given, settings
 
@@ -34,7 +35,7 @@ def test_quick_gelu_is_the_twin() -> None:
 def test_worked_example() -> None:
     y, slope = quick_gelu_with_slope(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
     torch.testing.assert_close(y, torch.tensor([[0.8458, 0.0], [-0.0643, 0.3504]]), rtol=0, atol=5e-5)
-    dx = quick_gelu_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
+    dx = slope_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[1.0678, 1.0], [0.2214, 0.4396]]), rtol=0, atol=5e-5)
     assert float(slope[0, 0]) == pytest.approx(0.8458 + 1.702 * 0.8458 * (1 - 0.8458), abs=1e-4)
 
@@ -54,8 +55,8 @@ def test_quick_gelu_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_quick_gelu_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(QuickGELU(), dtype)
+def test_quick_gelu_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(QuickGELU(), dtype)
 
 
 @given(tensors())

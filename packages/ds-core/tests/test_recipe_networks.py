@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ds_core.cli.main import main
+from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.training.checkpoint import load_weights
 
 FAST = ["--threads", "1", "--hidden", "16", "--epochs", "3", "--no-plots"]
@@ -56,15 +57,6 @@ def test_regression_is_better_than_the_mean(tmp_path, capsys):
         assert (folder / plot).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["mlp", "regression"])
-def test_a_resumed_run_ends_as_an_unbroken_one(name, tmp_path):
-    options = [*FAST, "--dropout", "0.2", "--norm", "batch", "--evaluate-every", "1"]
-    whole = run(name, tmp_path / "whole", *options, "--schedule", "constant")
-    run(name, tmp_path / "parts", *options, "--schedule", "constant", "--epochs", "2")
-    parts = run(name, tmp_path / "parts", "--resume", "--epochs", "3", "--threads", "1")
-    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
-
-
 @pytest.mark.parametrize(("size", "steps"), [("0", 3), ("1", 3 * 120), ("50", 9)])
 def test_full_batch_mini_batch_and_single_sample_descent(size, steps, tmp_path):
     assert run("mlp", tmp_path / "run", "--dataset", "iris", *FAST, "--batch-size", size)["steps"] == steps
@@ -82,22 +74,26 @@ def test_the_best_weights_are_those_of_the_results(tmp_path):
     from ds_core.training.evaluation import evaluate
 
     results = run("mlp", tmp_path / "run", "--dataset", "iris", *FAST)
-    data = prepare(MLPOptions(dataset="iris"), "iris", "classification", torch.device("cpu"))
+    data = prepare(MLPOptions(dataset="iris"), "classification", torch.device("cpu"))
     model = mlp(4, [16], 3, dropout=0.3)
-    assert load_weights(tmp_path / "run" / "best.safetensors", model) == results["best step"]
+    step = load_weights(tmp_path / "run" / "best.safetensors", model)
+    assert results["weights"] == f"step {step}"
     from ds_core.metrics import Accuracy
 
     found = evaluate(model, rows_of(data.test), metrics={"accuracy": Accuracy()})
     assert found["accuracy"] == results["test"]["accuracy"]
 
 
-@pytest.fixture
-def csv(tmp_path):
+def write_csv(path):
     generator = np.random.default_rng(0)
     rows = [f"{a:.3f},{b:.3f},{'yes' if a > b else 'no'}" for a, b in generator.normal(size=(80, 2))]
-    path = tmp_path / "mine.csv"
     path.write_text("\n".join(["a,b,larger", *rows]) + "\n")
     return path
+
+
+@pytest.fixture
+def csv(tmp_path):
+    return write_csv(tmp_path / "mine.csv")
 
 
 def test_a_csv_file(csv, tmp_path, capsys):
@@ -106,20 +102,6 @@ def test_a_csv_file(csv, tmp_path, capsys):
     assert "yes" in capsys.readouterr().out
     results = run("regression", tmp_path / "b", "--csv", str(csv), "--target", "a", *FAST)
     assert "R2" in results["test"]
-
-
-def test_a_changed_csv_file_is_no_resumed_run(csv, tmp_path, capsys):
-    run("mlp", tmp_path / "run", "--csv", str(csv), *FAST)
-    csv.write_text(csv.read_text().replace("0.", "1."))
-    status, error = failed(capsys, "train", "mlp", "--out", str(tmp_path / "run"), "--resume", "--epochs", "4")
-    assert status == 1
-    assert "is not as it was when the run began" in error
-
-
-def test_a_resumed_run_of_another_recipe(csv, tmp_path, capsys):
-    run("regression", tmp_path / "run", "--csv", str(csv), "--target", "a", *FAST)
-    status, error = failed(capsys, "train", "mlp", "--out", str(tmp_path / "run"), "--resume")
-    assert (status, "holds a run of regression, not of mlp" in error) == (2, True)
 
 
 def test_what_to_type_next_and_a_linear_model(csv, tmp_path, capsys):
@@ -167,37 +149,65 @@ def test_plots_of_little_data(kind, csv, tmp_path):
         run("regression", tmp_path / "b", "--csv", str(csv), "--target", "$b^$", *FAST, "--plots")
 
 
-def test_mistakes(csv, tmp_path, capsys):
-    out = ["--out", str(tmp_path / "run")]
-    for words, status, message in [
-        (["--dataset", "digit"], 2, "given 'digit', expected one of digits, iris"),
-        (["--csv", str(tmp_path / "none.csv")], 2, "none.csv"),
-        (["--csv", str(csv), "--target", "largr"], 2, "larger"),
-        (["--target", "a"], 2, "--target names a column of --csv"),
-        (["--csv", str(csv), "--folder", "data"], 2, "--csv and --folder contradict"),
-        (["--validation", "0.5", "--test", "0.5"], 2, "leave less than a tenth"),
-        (["--hidden", "0"], 2, "hidden"),
-        (["--hidden", "1" + 30 * "0"], 2, "at most 1000000"),
-        (["--hidden", "1000000", "1000000"], 2, "--hidden 1000000 1000000: there is no memory"),
-        (["--csv", str(csv), "--norm", "batch", "--batch-size", "1"], 2, "--norm batch needs 2 rows"),
-        (
-            ["--csv", str(csv), "--norm", "batch", "--batch-size", "21"],
-            2,
-            "64 training rows --batch-size 21 leaves 1",
-        ),
-        (["--csv", str(csv), "--target", "a"], 2, "has 1 row(s), expected 3 at least"),
-        (["--csv", str(csv), "--encoding", "klingon"], 2, "given encoding 'klingon'"),
-        (["--activation", "relo"], 2, "relu"),
-        (["--optimiser", "sgd"], 2, "--optimizer"),
-        (["--device", "warp"], 2, "--device warp cannot be used here"),
-        (["--dataset", "mnist", "--folder", str(tmp_path / "nowhere")], 2, "nowhere"),
-    ]:
-        found, error = failed(capsys, "train", "mlp", *out, *words)
-        assert (found, message in error) == (status, True), (words, error)
-    assert not (tmp_path / "run").exists()
+@pytest.fixture(scope="module")
+def other_csv(tmp_path_factory):
+    """A file that lies where it is for all parts of the check."""
+    return write_csv(tmp_path_factory.mktemp("data") / "other.csv")
 
 
-@pytest.mark.parametrize("name", ["mlp", "regression"])
-def test_check(name, capsys):
-    assert main(["check", name]) == 0
-    assert "weight" in capsys.readouterr().out
+MISTAKES = {
+    "--dataset digit": "given 'digit', expected one of digits, iris",
+    "--csv none.csv": "none.csv",
+    "--csv CSV --target largr": "larger",
+    "--target a": "--target names a column of --csv",
+    "--csv CSV --folder data": "--csv and --folder contradict",
+    "--validation 0.5 --test 0.5": "leave less than a tenth",
+    "--hidden 0": "hidden",
+    f"--hidden 1{30 * '0'}": "at most 1000000",
+    "--hidden 1000000 1000000": "--hidden 1000000 1000000: there is no memory",
+    "--csv CSV --norm batch --batch-size 1": "--norm batch needs 2 rows",
+    "--csv CSV --norm batch --batch-size 21": "64 training rows --batch-size 21 leaves 1",
+    "--csv CSV --target a": "has 1 row(s), expected 3 at least",
+    "--csv CSV --encoding klingon": "given encoding 'klingon'",
+    "--activation relo": "relu",
+    "--optimiser sgd": "--optimizer",
+    "--device warp": "--device warp cannot be used here",
+    "--dataset mnist --folder nowhere": "nowhere",
+}
+
+
+@pytest.mark.parametrize("part", RECIPE_PARTS)
+def test_what_every_recipe_must_survive_mlp(part, other_csv):
+    check_recipe(
+        "mlp",
+        "--dataset iris --hidden 8 --epochs 3 --evaluate-every 1 --dropout 0.2 --norm batch --schedule constant",
+        longer="--epochs 4",
+        shorter="--epochs 1",
+        changed={"--hidden 4": "--hidden: given [4], the run began with [8]"},
+        mistakes={words.replace("CSV", str(other_csv)): message for words, message in MISTAKES.items()},
+        together="--dropout 0 --norm layer --optimizer sgd",
+        tolerance=1e-4,
+        parts=[part],
+    )
+
+
+@pytest.mark.parametrize("part", RECIPE_PARTS)
+def test_what_every_recipe_must_survive_regression(part):
+    check_recipe(
+        "regression",
+        "--hidden 8 --epochs 3 --evaluate-every 1 --dropout 0.2 --norm batch --batch-size 64 --lr 0.01",
+        longer="--epochs 4",
+        shorter="--epochs 1",
+        changed={"--loss smooth-l1": "--loss: given smooth-l1, the run began with mse"},
+        together="--dropout 0 --norm layer --optimizer sgd",
+        tolerance=1e-4,
+        parts=[part],
+    )
+
+
+def test_a_changed_csv_file_is_no_resumed_run(csv, tmp_path, capsys):
+    run("mlp", tmp_path / "run", "--csv", str(csv), *FAST)
+    csv.write_text(csv.read_text().replace("0.", "1."))
+    status, error = failed(capsys, "train", "mlp", "--out", str(tmp_path / "run"), "--resume", "--epochs", "4")
+    assert status == 1
+    assert f"cannot resume with {csv}: the run began with other data" in error

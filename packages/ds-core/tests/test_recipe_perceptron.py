@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 from ds_core.cli.main import main
-from ds_core.recipes.perceptron import GATES, gate, iris, mistakes, perceptron
+from ds_core.testing import RECIPE_PARTS, check_recipe
+from ds_core.recipes.perceptron import mistakes, perceptron
+from ds_core.recipes.two_classes import GATES, gate, iris
 
 
 def run(folder, capsys, *options):
@@ -60,18 +62,14 @@ def test_targets_and_weights_to_begin_with():
     assert mistakes(model, gate("and").train) == 4  # on the boundary is wrong
 
 
-def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, capsys):
-    _, whole = run(tmp_path / "whole", capsys, "--dataset", "xor", "--epochs", "9", "--no-plots")
-    run(tmp_path / "parts", capsys, "--dataset", "xor", "--epochs", "4", "--no-plots")
-    _, parts = run(tmp_path / "parts", capsys, "--dataset", "xor", "--resume", "--epochs", "9", "--no-plots")
-    assert parts == whole
-
-
-def test_check(capsys):
-    assert main(["check", "perceptron"]) == 0
-    assert "weight" in capsys.readouterr().out
-
-
-def test_mistakes_of_the_user(tmp_path, capsys):
-    assert main(["train", "perceptron", "--dataset", "nand", "--out", str(tmp_path / "run")]) == 2
-    assert "--dataset: given 'nand', expected one of iris, and, or, xor" in capsys.readouterr().err
+@pytest.mark.parametrize("part", RECIPE_PARTS)
+def test_what_every_recipe_must_survive(part):
+    check_recipe(
+        "perceptron",
+        "--dataset xor --epochs 4",
+        longer="--epochs 6",
+        shorter="--epochs 2",
+        changed={"--lr 2": "--lr: given 2.0, the run began with 1.0"},
+        mistakes={"--dataset nand": "--dataset: given 'nand', expected one of iris, and, or, xor"},
+        parts=[part],
+    )

@@ -8,7 +8,7 @@ from ds_core.losses.reduction import (
     reduce_backward,
     reduce_elementwise,
 )
-from ds_core.speed.elementwise import PIECE
+from ds_core.speed.elementwise import CHUNK
 
 
 def test_worked_example() -> None:
@@ -52,7 +52,7 @@ def test_nothing_reduced_is_what_torch_says(reduction: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("size", [PIECE, 3 * PIECE + 77])
+@pytest.mark.parametrize("size", [CHUNK, 3 * CHUNK + 77])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [None, 1000])
 def test_piece_by_piece_is_that_of_the_numbers(
@@ -69,19 +69,19 @@ def test_piece_by_piece_is_that_of_the_numbers(
 
 
 def test_no_tensor_of_all_losses_is_made() -> None:
-    places = []
+    calls = []
 
     def function(x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
-        places.append((x.numel(), out))
+        calls.append((x.numel(), out))
         return torch.mul(x, x, out=out)
 
     with torch.no_grad():
-        x = torch.randn(2 * PIECE + 1)
+        x = torch.randn(2 * CHUNK + 1)
         torch.testing.assert_close(reduce_elementwise(function, [x], "sum"), x.square().sum())
-        assert [size for size, _ in places] == [PIECE, PIECE, 1]
-        assert len({out.data_ptr() for _, out in places}) == 1
+        assert [size for size, _ in calls] == [CHUNK, CHUNK, 1]
+        assert len({out.data_ptr() for _, out in calls}) == 1
         reduce_elementwise(function, [x[:3]], "sum")
-    assert places[-1] == (3, None)
+    assert calls[-1] == (3, None)
 
 
 def test_a_wrong_name_is_told_the_nearest_one() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ds_core.activations.relu import ReLU, relu, relu_backward
 from ds_core.engine.trace import record
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer, check_twin, one_graph
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 4, 5)])
@@ -51,6 +51,6 @@ def test_relu_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ds_core import Linear, Module, record
-from ds_core.engine.residual_branch import add_branch, add_branch_backward, add_gradient, any_trainable, backward_if
+from ds_core.layers.residual_branch import add_branch, add_branch_backward, add_skip, any_trainable, backward_if
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
 
@@ -51,7 +51,7 @@ def test_the_sum_is_written_where_the_branch_was():
     dy, dbranch = torch.randn(2, 3, 4)
     kept, expected = dy.clone(), dy + dbranch
     with torch.no_grad():
-        dx = add_gradient(dy, dbranch)
+        dx = add_skip(dy, dbranch)
     assert dx.data_ptr() == dbranch.data_ptr()
     assert torch.equal(dy, kept)
     assert torch.equal(dx, expected)
@@ -69,7 +69,7 @@ def test_two_dtypes_meet_in_the_wider_one():
     """Under autocast a branch is bfloat16 while x, and so the sum, stays float32."""
     x, branch = torch.randn(3, 4), torch.randn(3, 4, dtype=torch.bfloat16)
     with torch.no_grad():
-        y, dx = add_branch(x, branch), add_gradient(x, branch)
+        y, dx = add_branch(x, branch), add_skip(x, branch)
     assert y.dtype == dx.dtype == torch.float32
     assert torch.equal(y, x + branch.float())
     assert torch.equal(dx, x + branch.float())
@@ -77,9 +77,9 @@ def test_two_dtypes_meet_in_the_wider_one():
 
 def test_none_means_zeros():
     given = torch.randn(3)
-    assert add_gradient(None, None) is None
-    assert add_gradient(given, None) is given
-    assert add_gradient(None, given) is given
+    assert add_skip(None, None) is None
+    assert add_skip(given, None) is given
+    assert add_skip(None, given) is given
 
 
 @pytest.mark.parametrize("frozen", [False, True])

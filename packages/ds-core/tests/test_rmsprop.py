@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from ds_core.optimizers.rmsprop import RMSprop
@@ -13,7 +12,6 @@ from optimizer_checks import (
     grid,
     like_eager_when_compiled,
     like_torch,
-    like_transcription,
     lose_no_more_than_torch,
 )
 
@@ -40,33 +38,6 @@ def test_worked_example():
     _, (_, centered) = example(lambda p: RMSprop(p, lr=0.1, alpha=0.9, centered=True))
     close(centered["grad_avg"], [[0.195, -0.38], [0.0, -0.1]])
     close(math.sqrt(0.2475 - 0.195**2), 0.4577)
-
-
-def rmsprop_of_graves(theta, gradients, rate=0.0001, decay=0.95, momentum=0.9, epsilon=0.0001):
-    """Graves (2013), equations 38 to 45, but for where PyTorch adds epsilon: outside the root and squared inside."""
-    n, g, delta = (np.zeros_like(theta) for _ in range(3))
-    for slope in gradients:
-        n = decay * n + (1 - decay) * slope**2
-        g = decay * g + (1 - decay) * slope
-        delta = momentum * delta - rate * slope / (np.sqrt(n - g**2) + epsilon)
-        theta = theta + delta
-    return theta
-
-
-def rmsprop_of_hinton(theta, gradients, rate=0.01, epsilon=1e-8):
-    """Lecture 6e, slide 29: divide by the root of MeanSquare = 0.9 MeanSquare + 0.1 gradient^2."""
-    mean_square = np.zeros_like(theta)
-    for g in gradients:
-        mean_square = 0.9 * mean_square + 0.1 * g**2
-        theta = theta - rate * g / (np.sqrt(mean_square) + epsilon)
-    return theta
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_is_the_algorithm_of_the_papers(flat):
-    like_transcription(rmsprop_of_hinton, lambda p: RMSprop(p, alpha=0.9, flat=flat))
-    options = {"lr": 1e-4, "alpha": 0.95, "momentum": 0.9, "eps": 1e-4, "centered": True}
-    like_transcription(rmsprop_of_graves, lambda p: RMSprop(p, **options, flat=flat), rtol=1e-10)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -38,7 +38,8 @@ def test_new_folder_holds_recipe_and_options(tmp_path):
     assert folder == tmp_path / "a" / "b"
     record = read_run_folder(folder)
     assert record.recipe == "tiny"
-    assert record.options == {"steps": 10, "width": 5, "text": None}
+    shared = {"seed": 0, "device": "auto", "threads": None, "plots": True}
+    assert record.options == {**shared, "steps": 10, "width": 5, "text": None}
     assert record.versions == installed_versions()
     assert {"ds-core", "torch"} <= set(record.versions)
 
@@ -53,7 +54,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path):
     open_run_folder("tiny", Options(out=tmp_path))
     for name in ("checkpoint.safetensors", "log.jsonl", "notes.txt"):
         (tmp_path / name).write_text("precious")
-    one_line("already holds a run of tiny: --resume goes on", lambda: open_run_folder("tiny", Options(out=tmp_path)))
+    one_line("already holds a run of tiny: --resume continues it", lambda: open_run_folder("tiny", Options(out=tmp_path)))
     assert len(os.listdir(tmp_path)) == 4
     open_run_folder("other", Options(out=tmp_path, overwrite=True))
     assert sorted(os.listdir(tmp_path)) == ["notes.txt", "recipe.json"]
@@ -126,9 +127,9 @@ def test_resume_with_the_same_sequences_again(tmp_path, monkeypatch):
     options = resumed_options(Sequences, folder, given)
     assert (options.names, options.sizes) == (("a", "b"), (1, 2))
     open_run_folder("tiny", options)
-    message = r"--names: given \['b', 'a'\], the run began with \['a', 'b'\]$"
+    message = r"--names: given \['b', 'a'\], the run began with \['a', 'b'\] \(a resumed run may change --device, --plots\)$"
     one_line(message, lambda: resumed_options(Sequences, folder, {**given, "names": ["b", "a"]}))
-    message = r"--files: given \['.*y\.txt'\], the run began with \['.*x\.txt'\]$"
+    message = r"--files: given \['.*y\.txt'\], the run began with \['.*x\.txt'\] \(a resumed run may change --device, --plots\)$"
     one_line(
         message,
         lambda: open_run_folder("tiny", Sequences(out=folder, files=[Path("y.txt")], sizes=(1, 2), resume=True)),
@@ -137,7 +138,7 @@ def test_resume_with_the_same_sequences_again(tmp_path, monkeypatch):
 
 def test_resume_with_other_options(tmp_path):
     open_run_folder("tiny", Options(out=tmp_path, width=7))
-    message = r"cannot resume .*: --width: given 8, the run began with 7 \(a resumed run may change --steps\)"
+    message = r"cannot resume .*: --width: given 8, the run began with 7 \(a resumed run may change --device, --plots, --steps\)"
     one_line(message, lambda: resumed_options(Options, tmp_path, {"width": 8}))
     one_line(message, lambda: open_run_folder("tiny", Options(out=tmp_path, width=8, resume=True)))
     one_line("holds a run of tiny, not of other", lambda: open_run_folder("other", Options(out=tmp_path, resume=True)))

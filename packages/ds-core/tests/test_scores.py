@@ -48,7 +48,9 @@ def test_nothing_to_score(score, translations, references):
 
 def test_the_loss_is_the_mean_over_all_target_tokens():
     """Not over batches, which have different numbers of them, and not over rows."""
-    config = Seq2SeqConfig(11, 11, width=8, heads=2, hidden=12, encoder_layers=1, decoder_layers=1, dropout=0.5)
+    config = Seq2SeqConfig(
+        11, 11, embed_dim=8, num_heads=2, dim_feedforward=12, num_encoder_layers=1, num_decoder_layers=1, dropout=0.5
+    )
     model = Seq2SeqTransformer(config, dtype=torch.float64)
     source, target = [[3, 4], [5, 6, 7], [8] * 9], [[4], [5, 6, 7, 8], [9, 10] * 4]
     batches = TokenBatches(source, target, 12, pad=0, begin=1, end=2, shuffle=False)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from activation_checks import (
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     tensors,
 )
 from ds_core.activations.sigmoid import Sigmoid, sigmoid, sigmoid_backward
@@ -48,8 +48,8 @@ def test_sigmoid_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_sigmoid_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(Sigmoid(), dtype)
+def test_sigmoid_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Sigmoid(), dtype)
 
 
 @given(tensors())

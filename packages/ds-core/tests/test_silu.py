@@ -4,15 +4,16 @@ import pytest
 import torch
 from activation_checks import (
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     kept_bytes,
     tensors,
 )
-from ds_core.activations.silu import SiLU, silu_backward, silu_with_slope
+from ds_core.activations.silu import SiLU, silu_with_slope
+from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 
@@ -29,7 +30,7 @@ def test_silu_is_the_twin() -> None:
 def test_worked_example() -> None:
     y, slope = silu_with_slope(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
     torch.testing.assert_close(y, torch.tensor([[0.7311, 0.0], [-0.2384, 0.3112]]), rtol=0, atol=5e-5)
-    dx = silu_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
+    dx = slope_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[0.9277, 1.0], [0.2724, 0.37]]), rtol=0, atol=5e-5)
 
 
@@ -48,8 +49,8 @@ def test_silu_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_silu_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(SiLU(), dtype)
+def test_silu_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(SiLU(), dtype)
 
 
 @given(tensors())

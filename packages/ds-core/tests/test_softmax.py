@@ -7,7 +7,7 @@ import pytest
 import torch
 from ds_core.activations.softmax import Softmax, softmax, softmax_backward
 from ds_core.engine.trace import record
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2])
@@ -98,6 +98,6 @@ def test_softmax_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))

@@ -67,11 +67,11 @@ def test_softmin_at_extremes_in_both_engines(dtype: torch.dtype) -> None:
 @given(
     shape=st.lists(st.integers(0, 5), min_size=1, max_size=4),
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
-    place=st.integers(0, 3),
+    axis=st.integers(0, 3),
     scale=st.sampled_from([1.0, 30.0, 1e4]),
 )
-def test_softmin_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype, place: int, scale: float) -> None:
-    dim = place % len(shape)
+def test_softmin_of_any_shape_is_the_twin(shape: list[int], dtype: torch.dtype, axis: int, scale: float) -> None:
+    dim = axis % len(shape)
     near = {"rtol": 2**-7, "atol": 4e-3} if dtype == torch.bfloat16 else {"rtol": 2e-6, "atol": 1e-6}
     check_both_engines(Softmin(dim), torch.nn.Softmin(dim), scale * torch.randn(shape).to(dtype), **near)
 

@@ -5,16 +5,17 @@ import torch
 from activation_checks import (
     by_autograd,
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     handwritten,
     kept_bytes,
     tensors,
 )
-from ds_core.activations.softplus import Softplus, softplus_backward, softplus_with_slope
+from ds_core.activations.smooth import slope_backward
+from ds_core.activations.softplus import Softplus, softplus_with_slope
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 
@@ -65,7 +66,7 @@ def test_softplus_does_not_overflow_below_a_far_threshold() -> None:
 def test_worked_example() -> None:
     y, slope = softplus_with_slope(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
     torch.testing.assert_close(y, torch.tensor([[1.3133, 0.6931], [0.1269, 0.9741]]), rtol=0, atol=5e-5)
-    dx = softplus_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
+    dx = slope_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[0.7311, 1.0], [-0.3576, 0.3112]]), rtol=0, atol=5e-5)
 
 
@@ -84,8 +85,8 @@ def test_softplus_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_softplus_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(Softplus(), dtype)
+def test_softplus_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Softplus(), dtype)
 
 
 @given(tensors())

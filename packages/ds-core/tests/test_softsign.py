@@ -4,15 +4,16 @@ import pytest
 import torch
 from activation_checks import (
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     kept_bytes,
     tensors,
 )
-from ds_core.activations.softsign import Softsign, softsign_backward, softsign_with_slope
+from ds_core.activations.smooth import slope_backward
+from ds_core.activations.softsign import Softsign, softsign_with_slope
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 
@@ -29,7 +30,7 @@ def test_softsign_is_the_twin() -> None:
 def test_worked_example() -> None:
     y, slope = softsign_with_slope(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
     torch.testing.assert_close(y, torch.tensor([[0.5, 0.0], [-0.6667, 0.3333]]), rtol=0, atol=5e-5)
-    dx = softsign_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
+    dx = slope_backward(torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), slope)
     torch.testing.assert_close(dx, torch.tensor([[0.25, 2.0], [-0.3333, 0.2222]]), rtol=0, atol=5e-5)
 
 
@@ -49,8 +50,8 @@ def test_softsign_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_softsign_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(Softsign(), dtype)
+def test_softsign_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Softsign(), dtype)
 
 
 @given(tensors())

@@ -7,11 +7,11 @@ import torch
 from activation_checks import (
     by_autograd,
     check_any,
+    check_chunks,
     check_digits,
     check_extremes,
     check_half_precision,
     check_one_graph,
-    check_pieces,
     handwritten,
     tensors,
 )
@@ -54,8 +54,8 @@ def test_tanh_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_tanh_piece_by_piece_is_that_of_the_numbers(dtype: torch.dtype) -> None:
-    check_pieces(Tanh(), dtype)
+def test_tanh_in_chunks_equals_the_whole(dtype: torch.dtype) -> None:
+    check_chunks(Tanh(), dtype)
 
 
 @given(st.floats(-1e4, 1e4, width=32))

@@ -4,10 +4,11 @@ from ds_core.data.batches import Batches
 from ds_core.data.prefetch import Prefetch
 from ds_core.distributed.batch_shard import share_of, weight_of
 from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import split_by_hash
 from ds_core.text.token_batches import TokenBatches
-from ds_core.text.translation_tokenizer import TranslationTokenizer
+from ds_core.text.tokenizers import SPECIAL_TOKENS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +19,12 @@ sentences = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1
 def tokens(sizes):
     """Pairs of these lengths, whose first source token is the pair's number plus 3, the other ones 3 and more."""
     source = [[3 + row] + [4] * (source - 1) for row, (source, _) in enumerate(sizes)]
-    target = [[3 + (row + place) % 7 for place in range(target)] for row, (_, target) in enumerate(sizes)]
+    target = [[3 + (row + column) % 7 for column in range(target)] for row, (_, target) in enumerate(sizes)]
     return source, target
 
 
 def contents(batch):
-    """The pairs of a batch as they were before padding, checked for where begin, end and padding stand."""
+    """The pairs of a batch as they were before padding, with begin, end and padding checked."""
     (source, target_in), target_out = batch
     assert {each.dtype for each in (source, target_in, target_out)} == {torch.int64}
     found = []
@@ -49,7 +50,7 @@ def test_worked_example():
     assert target_in.tolist() == [[1, 8, 9]]
     assert target_out.tolist() == [[8, 9, 2]]
     assert [batches.row_numbers(index) for index in range(4)] == [[0, 1], [2], [0, 1], [2]]
-    assert round(batches.padding_share(), 4) == 0.0714  # 1 of 4 + 4 + 3 + 3 places
+    assert round(batches.padding_share(), 4) == 0.0714  # 1 of 4 + 4 + 3 + 3 elements
     assert batches.weight(0) == 1.0
 
 
@@ -166,17 +167,19 @@ def test_the_last_batch_stays_within_the_bound():
 @pytest.mark.parametrize("language", ["de", "fr", "es"])
 def test_padding_is_little_where_unbucketed_batches_have_much(language):
     train = split_by_hash(shipped_pairs("en", language), 0.35, 0.35).train
-    tokenizer = TranslationTokenizer.train(train.source + train.target, 2000)
+    tokenizer = BPETokenizer.train(
+        train.source + train.target, 2000, special_tokens=SPECIAL_TOKENS, split_digits=True, nfc=True
+    )
     source, target = tokenizer.encode_batch(train.source), tokenizer.encode_batch(train.target)
     batches = TokenBatches(source, target, 1000, **SPECIAL)
-    places = used = 0
+    elements = used = 0
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()
     for start in range(0, len(order), 128):
         rows = order[start : start + 128]
         for lengths in ([len(source[row]) for row in rows], [len(target[row]) + 1 for row in rows]):
-            places += len(rows) * max(lengths)
+            elements += len(rows) * max(lengths)
             used += sum(lengths)
-    unbucketed = 1 - used / places
+    unbucketed = 1 - used / elements
     assert unbucketed > 0.4
     assert batches.padding_share() < 0.15
     assert batches.padding_share(1) == pytest.approx(batches.padding_share(), abs=0.01)

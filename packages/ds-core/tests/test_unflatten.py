@@ -5,7 +5,7 @@ import torch
 from ds_core.engine.trace import record
 from ds_core.errors import ShapeError
 from ds_core.layers.unflatten import Unflatten
-from ds_core.testing import check_layer, check_twin_grid
+from ds_core.testing import check_layer, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +79,7 @@ def test_unflatten_says_what_else_is_wrong() -> None:
         Unflatten(1, (0, -1))(torch.randn(4, 0))
     with pytest.raises(TypeError, match="type int, expected a tuple of integers"):
         Unflatten(1, 6)
-    with pytest.raises(TypeError, match="a float at place 1 of unflattened_size, expected integers"):
+    with pytest.raises(TypeError, match="a float at index 1 of unflattened_size, expected integers"):
         Unflatten(1, (2, 3.0))
 
 
@@ -107,6 +107,6 @@ def test_unflatten_compiles_in_one_graph() -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 6)):
         torch.testing.assert_close(compiled(x), step(x))

@@ -2,12 +2,14 @@ import pytest
 import torch
 from ds_core.optimizers.update_rule import (
     counted_,
+    decay_,
+    decay_all_,
+    effective_gradient,
+    effective_gradients_,
     move_,
     move_all_,
     number,
     quotient,
-    seen_gradient,
-    seen_gradients_,
 )
 
 COUPLED = {"lr": 0.1, "weight_decay": 0.5, "maximize": False}
@@ -17,15 +19,16 @@ DECOUPLED = {**COUPLED, "decoupled_weight_decay": True}
 def test_worked_example():
     weight = torch.tensor([[1.0, -2.0], [0.5, 4.0]], dtype=torch.float64)
     gradient = torch.tensor([[0.5, -2.0], [0.0, 10.0]], dtype=torch.float64)
-    seen = seen_gradient(gradient, weight, COUPLED)
-    torch.testing.assert_close(seen.tolist(), [[1.0, -3.0], [0.25, 12.0]])
-    uphill = seen_gradient(gradient, weight, {**COUPLED, "maximize": True})
+    effective = effective_gradient(gradient, weight, COUPLED)
+    torch.testing.assert_close(effective.tolist(), [[1.0, -3.0], [0.25, 12.0]])
+    uphill = effective_gradient(gradient, weight, {**COUPLED, "maximize": True})
     torch.testing.assert_close(uphill.tolist(), [[0.0, 1.0], [0.25, -8.0]])
     coupled, decoupled = weight.clone(), weight.clone()
-    move_(coupled, (seen, None), 0.1, COUPLED)
+    move_(coupled, (effective, None), 0.1)
     torch.testing.assert_close(coupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
-    assert seen_gradient(gradient, weight, DECOUPLED) is gradient
-    move_(decoupled, (gradient * 4, torch.full_like(gradient, 4)), 0.1, DECOUPLED)
+    assert effective_gradient(gradient, weight, DECOUPLED) is gradient
+    decay_(decoupled, DECOUPLED)
+    move_(decoupled, (gradient * 4, torch.full_like(gradient, 4)), 0.1)
     torch.testing.assert_close(decoupled.tolist(), [[0.9, -1.7], [0.475, 2.8]])
 
 
@@ -42,19 +45,21 @@ def test_many_at_once_as_one_by_one(options, maximize, size, divided):
     )
     alone = [tensor.clone() for tensor in start]
     for parameter, gradient, denominator in zip(alone, gradients, denominators, strict=True):
-        seen = seen_gradient(gradient, parameter, options)
-        move_(parameter, (seen, denominator if divided else None), size, options)
-    together, seen = [tensor.clone() for tensor in start], [tensor.clone() for tensor in gradients]
-    seen_gradients_(seen, together, options)
-    move_all_(together, seen, denominators if divided else None, size, options)
+        effective = effective_gradient(gradient, parameter, options)
+        decay_(parameter, options)
+        move_(parameter, (effective, denominator if divided else None), size)
+    together, effective = [tensor.clone() for tensor in start], [tensor.clone() for tensor in gradients]
+    effective_gradients_(effective, together, options)
+    decay_all_(together, options)
+    move_all_(together, effective, denominators if divided else None, size)
     torch.testing.assert_close(together, alone, rtol=1e-14, atol=0)
 
 
 def test_given_gradient_stays_and_out_is_used():
     gradient, parameter, work = torch.tensor([1.0]), torch.tensor([2.0]), torch.empty(1)
-    seen = seen_gradient(gradient, parameter, {**COUPLED, "maximize": True}, out=work)
-    assert seen is work
-    assert seen.item() == 0.0
+    effective = effective_gradient(gradient, parameter, {**COUPLED, "maximize": True}, out=work)
+    assert effective is work
+    assert effective.item() == 0.0
     assert gradient.item() == 1.0
 
 
@@ -72,7 +77,7 @@ def test_a_quotient_is_taken_at_once_in_memory_to_work_in():
 
 def test_options_that_an_optimizer_does_not_have():
     gradient = torch.tensor([1.0])
-    assert seen_gradient(gradient, gradient, {"weight_decay": 0}) is gradient
+    assert effective_gradient(gradient, gradient, {"weight_decay": 0}) is gradient
 
 
 def test_numbers():

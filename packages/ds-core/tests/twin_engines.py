@@ -3,6 +3,7 @@
 import torch
 from ds_core.engine.module import Module
 from ds_core.engine.trace import record
+from ds_core.testing import one_graph
 
 
 def handwritten(layer: Module, x: torch.Tensor, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,18 +46,17 @@ def check_compiled_step(layer: Module, shapes=((3, 4), (5, 6))) -> None:
         with record():
             return layer.backward(layer(x) * 2)
 
-    torch._dynamo.reset()  # it counts how often this function was compiled, for other layers too
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for shape in shapes:
         x = torch.randn(shape)
         torch.testing.assert_close(compiled(x), step(x))
 
 
-def check_pieces(layer: Module, x: torch.Tensor) -> None:
-    """What is computed piece by piece is what parts too small to be cut give, with memory for the result and none."""
+def check_chunks(layer: Module, x: torch.Tensor) -> None:
+    """A tensor of more than a chunk gives what parts too small to be cut give, recording and not."""
     dy = torch.randn(x.shape).to(x.dtype)
     parts = [handwritten(layer, *part) for part in zip(x.split(1000), dy.split(1000), strict=True)]
     with torch.no_grad():
         assert torch.allclose(layer(x), torch.cat([y for y, _ in parts]))
-    for whole, pieces in zip(handwritten(layer, x, dy), zip(*parts, strict=True), strict=True):
-        torch.testing.assert_close(whole, torch.cat(pieces))
+    for whole, results in zip(handwritten(layer, x, dy), zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(results))

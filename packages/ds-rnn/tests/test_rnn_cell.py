@@ -1,25 +1,30 @@
 import pytest
 import torch
 from ds_core import Module, ShapeError, TraceError, record
-from ds_core.testing import check_layer, check_twin, check_twin_grid
-from ds_rnn import RNNCell, rnn_cell, rnn_cell_backward
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
+from ds_rnn import RNNCell, plain_rnn_cell, plain_rnn_cell_backward, rnn_cell, rnn_cell_backward
 from torch import Tensor
 
 NONLINEARITIES = pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 BIAS = pytest.mark.parametrize("bias", [True, False])
+BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
 
 
+@BOTH
 @NONLINEARITIES
 @BIAS
-def test_layer(nonlinearity, bias):
+def test_layer(nonlinearity, bias, implementation):
     # input_gradient=False leaves out the gradient of one of the two inputs alone: a test of its own below
     inputs = torch.randn(5, 3), torch.randn(5, 4)
-    check_layer(RNNCell(3, 4, bias, nonlinearity), *inputs, skip=["input_gradient"])
+    cell = RNNCell(3, 4, bias, nonlinearity, implementation=implementation)
+    check_layer(cell, *inputs, skip=["input_gradient"])
 
 
+@BOTH
 @NONLINEARITIES
-def test_one_example_without_batch(nonlinearity):
-    ours, theirs = RNNCell(3, 4, nonlinearity=nonlinearity), torch.nn.RNNCell(3, 4, nonlinearity=nonlinearity)
+def test_one_example_without_batch(nonlinearity, implementation):
+    ours = RNNCell(3, 4, nonlinearity=nonlinearity, implementation=implementation)
+    theirs = torch.nn.RNNCell(3, 4, nonlinearity=nonlinearity)
     check_twin(ours, theirs, torch.randn(3), torch.randn(4))
 
 
@@ -91,9 +96,10 @@ def test_through_time(nonlinearity):
         torch.testing.assert_close(parameter.grad, getattr(theirs, f"{name}_l0").grad)
 
 
+@BOTH
 @NONLINEARITIES
-def test_without_the_input_s_gradient_time_is_not_cut_short(nonlinearity):
-    cell = RNNCell(3, 4, nonlinearity=nonlinearity, dtype=torch.float64)
+def test_without_the_input_s_gradient_time_is_not_cut_short(nonlinearity, implementation):
+    cell = RNNCell(3, 4, nonlinearity=nonlinearity, dtype=torch.float64, implementation=implementation)
     x, dlast = torch.randn(4, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     found = []
     for input_gradient in (True, False):
@@ -123,21 +129,25 @@ def test_same_generator_same_weights():
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_bfloat16():
-    cell = RNNCell(8, 8, dtype=torch.bfloat16)
+@BOTH
+def test_bfloat16(implementation):
+    cell = RNNCell(8, 8, dtype=torch.bfloat16, implementation=implementation)
     with record():
         h = cell(torch.randn(4, 8, dtype=torch.bfloat16))
         dx, dh = cell.backward(torch.ones_like(h))
     assert {t.dtype for t in (h, dx, dh, cell.weight_ih.grad)} == {torch.bfloat16}
 
 
-def test_worked_example():
+@pytest.mark.parametrize(
+    ("forward", "backward"), [(rnn_cell, rnn_cell_backward), (plain_rnn_cell, plain_rnn_cell_backward)]
+)
+def test_worked_example(forward, backward):
     x, h = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, -1.0]])
     weight_ih, weight_hh = torch.tensor([[0.1, 0.2], [-0.3, 0.4]]), torch.tensor([[0.5, 0.0], [0.2, -0.1]])
     bias_ih, bias_hh = torch.tensor([0.05, 0.1]), torch.tensor([-0.05, 0.0])
     a = x @ weight_ih.t() + bias_ih + h @ weight_hh.t() + bias_hh
-    h_next = rnn_cell(x, h, weight_ih, weight_hh, bias_ih, bias_hh, "tanh")
-    dx, dh, dweight_ih, dweight_hh, dbias = rnn_cell_backward(
+    h_next = forward(x, h, weight_ih, weight_hh, bias_ih, bias_hh, "tanh")
+    dx, dh, dweight_ih, dweight_hh, dbias = backward(
         torch.tensor([[1.0, -0.5]]), x, h, h_next, weight_ih, weight_hh, "tanh"
     )
 
@@ -157,6 +167,23 @@ def test_worked_example():
 def test_unknown_nonlinearity():
     with pytest.raises(ValueError, match=r"nonlinearity='gelu', expected \"tanh\" or \"relu\""):
         RNNCell(3, 4, nonlinearity="gelu")
+
+
+def test_unknown_implementation():
+    with pytest.raises(ValueError, match=r"implementation='fast', expected \['loops', 'vectorized'\]"):
+        RNNCell(3, 4, implementation="fast")
+
+
+def test_frozen_weights_get_no_gradient_from_the_loops():
+    cell = RNNCell(3, 4, implementation="loops")
+    cell.weight_hh.requires_grad_(False)
+    cell.bias_hh.requires_grad_(False)
+    with record():
+        cell.backward(torch.ones_like(cell(torch.randn(2, 3))))
+    assert [name for name, parameter in cell.named_parameters() if parameter.grad is not None] == [
+        "weight_ih",
+        "bias_ih",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,5 +213,5 @@ def test_compiles_whole():
             h_next = cell(x, h)
             return h_next, *cell.backward(h_next), cell.weight_hh.grad
 
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    compiled = one_graph(step)
     torch.testing.assert_close(compiled(x, h), step(x, h))

@@ -1,9 +1,10 @@
-"""Attention over the length: time and peak memory of our three implementations and of PyTorch's, forward and backward, causal.
+"""Attention over the length: time and peak memory of our three implementations and of PyTorch's, both passes, causal.
 
     python benchmarks/attention_lengths.py --plot lengths.png
 
-Each measurement is made in a process of its own, so that none finds another's memory or caches. A implementation that would need
-more memory than `--limit-gb`, judged by what it needed before, is left out, and so are `loops` beyond `--loops-up-to`.
+Each measurement is made in a process of its own, so that none finds another's memory or caches. An implementation that
+would need more memory than `--limit-gb`, judged by what it needed before, is left out, and so are `loops` beyond
+`--loops-up-to`.
 """
 
 import argparse
@@ -137,12 +138,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="of a head")
     parser.add_argument("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=IMPLEMENTATIONS)
     parser.add_argument("--plot", metavar="FILE", help="write a PNG")
-    parser.add_argument("--limit-gb", type=float, default=8.0, help="memory that a implementation may need")
+    parser.add_argument("--limit-gb", type=float, default=8.0, help="memory that an implementation may need")
     parser.add_argument(
         "--loops-up-to", type=int, default=1024, help="the greatest length for the implementation of loops"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--one", nargs=2, metavar=("LANE", "LENGTH"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("IMPLEMENTATION", "LENGTH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.one:

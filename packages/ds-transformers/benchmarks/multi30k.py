@@ -20,10 +20,10 @@ import torch
 from ds_core import TokenCrossEntropy, record
 from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.text.translation_tokenizer import PAD
-from ds_transformers.translation.corpus import read_corpus
+from ds_core.recipes.translation.corpus import read_corpus
+from ds_core.text.tokenizers import PAD
 from ds_transformers.translation.options import TranslateOptions
-from ds_transformers.translation.translating import build_model
+from ds_transformers.translation.recipe import build_model
 
 SIZES = {"train": 29000, "val": 1014, "test_2016_flickr": 1000}
 LANGUAGES = {"de": (18000, 12.4), "en": (10000, 13.0)}
@@ -62,11 +62,11 @@ def main() -> None:
         ("de", corpus.parts.train.source, corpus.source_tokenizer),
         ("en", corpus.parts.train.target, corpus.target_tokenizer),
     ):
-        pieces = sum(map(len, tokenizer.encode_batch(side)))
+        tokens = sum(map(len, tokenizer.encode_batch(side)))
         words = statistics.mean(len(sentence.split()) for sentence in side)
-        print(f"{language}: {pieces / len(side):.1f} tokens a sentence of {words:.1f} words and a full stop")
+        print(f"{language}: {tokens / len(side):.1f} tokens a sentence of {words:.1f} words and a full stop")
     model = build_model(options, corpus.source_tokenizer.vocab_size, corpus.target_tokenizer.vocab_size)
-    batches = corpus.batches(corpus.parts.train, options.max_tokens or 0, torch.device("cpu"))
+    batches = corpus.batches(corpus.parts.train, options.max_tokens, torch.device("cpu"))
     optimizer = AdamW(model.parameters(), lr=1e-3)
     criterion = TokenCrossEntropy(ignore_index=PAD, label_smoothing=0.1)
     seconds, tokens = [], 0

@@ -11,22 +11,22 @@ class TorchSeq2Seq(torch.nn.Module):
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__()
         self.config = config
-        self.source_tokens = torch.nn.Embedding(config.source_vocab, config.width)
+        self.source_tokens = torch.nn.Embedding(config.source_vocab, config.embed_dim)
         self.target_tokens = self.source_tokens
         self.dropout = torch.nn.Dropout(config.dropout)
         self.transformer = torch.nn.Transformer(
-            config.width,
-            config.heads,
-            config.encoder_layers,
-            config.decoder_layers,
-            config.hidden,
+            config.embed_dim,
+            config.num_heads,
+            config.num_encoder_layers,
+            config.num_decoder_layers,
+            config.dim_feedforward,
             config.dropout,
             config.activation,
             batch_first=True,
             norm_first=config.norm_first,
         )
         self.transformer.encoder.enable_nested_tensor = False
-        self.register_buffer("table", sinusoidal_encoding(4096, config.width), persistent=False)
+        self.register_buffer("table", sinusoidal_encoding(4096, config.embed_dim), persistent=False)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         padding = source == self.config.pad
@@ -42,5 +42,5 @@ class TorchSeq2Seq(torch.nn.Module):
         return torch.nn.functional.linear(y, self.target_tokens.weight)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        x = self.source_tokens(tokens) * math.sqrt(self.config.width)
+        x = self.source_tokens(tokens) * math.sqrt(self.config.embed_dim)
         return self.dropout(x + self.table[: tokens.shape[1]])

@@ -2,7 +2,7 @@
 # # Attention by hand
 #
 # Attention lets every token take a weighted mean of what other tokens say. Here it is built from products, one
-# exponential and one division; then its gradient, from the same. At the end one layer learns to look two places back,
+# exponential and one division; then its gradient, from the same. At the end one layer learns to look two tokens back,
 # and we see it look.
 
 # %%
@@ -72,12 +72,12 @@ tokens, width = 12, 16
 layer = SelfAttention(width, num_heads=2, causal=True)
 x = torch.randn(1, tokens, width)
 arriving = torch.zeros(tokens, tokens)
-for place in range(tokens):
+for position in range(tokens):
     dy = torch.zeros(1, tokens, width)
-    dy[0, place] = 1.0
+    dy[0, position] = 1.0
     with record():
         layer(x)
-        arriving[place] = layer.backward(dy)[0].norm(dim=1)
+        arriving[position] = layer.backward(dy)[0].norm(dim=1)
 
 figure, axis = plt.subplots(figsize=(4, 3.4))
 axis.imshow(arriving, cmap="viridis")
@@ -105,9 +105,9 @@ for length in (64, 256, 1024):
     print(f"      largest difference of the gradients: {(results[-1] - results[-2]).abs().max().item():.1e}")
 
 # %% [markdown]
-# ## Learning to look two places back
+# ## Learning to look two tokens back
 #
-# The target for each token is the token two places before it. What stands there is random, so the layer can only learn
+# The target for each token is the token two tokens before it. What stands there is random, so the layer can only learn
 # *where* to look, from the positions added to the tokens.
 
 # %%
@@ -152,4 +152,4 @@ axes[1].imshow(weights[0].detach(), cmap="viridis", vmin=0, vmax=1)
 axes[1].set(xlabel="looks at token", ylabel="token")
 figure.tight_layout()
 two_back = weights[0].diagonal(-2)
-print(f"probability that goes to the token two places back, mean over the tokens: {two_back.mean().item():.3f}")
+print(f"probability that goes to the token two tokens back, mean over the tokens: {two_back.mean().item():.3f}")

@@ -13,14 +13,14 @@ from matplotlib import pyplot as plt
 
 torch.manual_seed(0)
 sentence = ["the", "cat", "saw", "the", "dog", "and", "slept"]
-tokens, places, heads = len(sentence), 8, 3
-width = heads * places
+tokens, slots, heads = len(sentence), 8, 3
+width = heads * slots
 
 # %% [markdown]
 # ## Three heads, by hand
 #
-# A token is written as two ones: at one of eight places for its word, at one of eight for its position. So each
-# question is a matrix that picks places:
+# A token is written as two ones: in one of eight slots for its word, in one of eight for its position. So each
+# question is a matrix that picks slots:
 #
 # - head 0, *the token before*: the query of position $i$ asks for position $i - 1$,
 # - head 1, *the same word*: query and key are both the word,
@@ -31,22 +31,22 @@ words = {word: number for number, word in enumerate(dict.fromkeys(sentence))}
 
 
 def written(text, start=0):
-    """Tokens -> (1, T, width): a one for the word, a one for the position, and places that no head reads."""
+    """Tokens -> (1, T, width): a one for the word, a one for the position, and slots that no head reads."""
     x = torch.zeros(1, len(text), width)
     for position, word in enumerate(text):
         x[0, position, words[word]] = 1.0
-        x[0, position, places + start + position] = 1.0
+        x[0, position, slots + start + position] = 1.0
     return x
 
 
-sharpness = 4 * places**0.5  # a score of 4 where the question is answered, 0 elsewhere
-query_weight, key_weight = torch.zeros(2, heads, places, width)
-identity = torch.eye(places)
-earlier = torch.zeros(places, places)
-for position in range(1, places):
+sharpness = 4 * slots**0.5  # a score of 4 where the question is answered, 0 elsewhere
+query_weight, key_weight = torch.zeros(2, heads, slots, width)
+identity = torch.eye(slots)
+earlier = torch.zeros(slots, slots)
+for position in range(1, slots):
     earlier[position - 1, position] = 1.0
-query_weight[0, :, places : 2 * places], key_weight[0, :, places : 2 * places] = sharpness * earlier, identity
-query_weight[1, :, :places], key_weight[1, :, :places] = sharpness * identity, identity
+query_weight[0, :, slots : 2 * slots], key_weight[0, :, slots : 2 * slots] = sharpness * earlier, identity
+query_weight[1, :, :slots], key_weight[1, :, :slots] = sharpness * identity, identity
 
 layer = MultiheadAttention(width, heads, batch_first=True)
 projections = (query_weight.flatten(0, 1), key_weight.flatten(0, 1), torch.randn(width, width) / width**0.5)
@@ -156,7 +156,7 @@ assert masked["causal"][1, 3, 0] > 0.4
 # %% [markdown]
 # ## A row that may see nobody
 #
-# Sentences that are to be continued are filled up on the left, so that all end at the same place. The first tokens
+# Sentences that are to be continued are filled up on the left, so that all end at the same position. The first tokens
 # are then padding, and in a causal layer they may see only padding: nobody. The softmax of nothing is 0 / 0. Asked
 # for its weights, the layer answers as PyTorch does, NaN; where no weights are asked for, such a token attends to
 # nothing, and its output is the bias of `out_proj` alone. `SelfAttention` always does the latter.

@@ -69,9 +69,9 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
 image = axes[0].imshow(products, cmap="viridis")
 axes[0].set(xlabel="position", ylabel="position")
 figure.colorbar(image, ax=axes[0])
-for place in (60, 300, 5000):
-    around = sinusoidal_encoding(121, 64, place - 60, dtype=torch.float64)
-    axes[1].plot(distances, around @ around[60], label=f"around position {place}")
+for position in (60, 300, 5000):
+    around = sinusoidal_encoding(121, 64, position - 60, dtype=torch.float64)
+    axes[1].plot(distances, around @ around[60], label=f"around position {position}")
 axes[1].set(xlabel="distance", ylabel="dot product")
 axes[1].legend()
 figure.tight_layout()
@@ -134,8 +134,8 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
 image = axes[0].imshow(scores, cmap="RdBu")
 axes[0].set(xlabel="position of the key", ylabel="position of the query")
 figure.colorbar(image, ax=axes[0])
-places = torch.arange(count)
-distance = (places[:, None] - places).flatten()
+indices = torch.arange(count)
+distance = (indices[:, None] - indices).flatten()
 axes[1].scatter(distance, scores.flatten(), s=4)
 axes[1].axhline((query @ key).item(), color="grey", linewidth=0.8)
 axes[1].set(xlabel="position of the query less that of the key", ylabel="score")
@@ -146,7 +146,7 @@ assert spread < 1e-12
 assert math.isclose(scores[0, 0].item(), (query @ key).item())
 
 # %% [markdown]
-# Every diagonal has one colour, and the 1600 points on the right cover one another, one place for each of 79 distances:
+# Every diagonal has one colour, and the 1600 points on the right cover one another, one point for each of 79 distances:
 # $q \cdot k$ depends on the distance alone. At distance 0 it is that of the query and the key as they are (the grey
 # line). Unlike the sines' products it is not symmetric: before and after are different.
 #
@@ -166,7 +166,7 @@ assert torch.allclose(back, query.expand(12, 4), atol=1e-14)
 heads, length = 4, 24
 bias = AlibiPositions(heads).bias(length, length, torch.zeros(1))  # (1, heads, queries, keys)
 flat = torch.zeros(1, heads, length, 8)  # tokens without content: what remains is the bias
-_, weights = attention(flat, flat, flat, mask=bias, causal=True)
+_, weights = attention(flat, flat, flat, visible=bias, causal=True)
 figure, axes = plt.subplots(2, heads, figsize=(11, 5))
 for head, slope in enumerate(alibi_slopes(heads)):
     axes[0, head].imshow(bias[0, head], vmin=bias.min(), vmax=0, cmap="magma")
@@ -189,7 +189,7 @@ assert torch.allclose(ratios, torch.tensor(alibi_slopes(heads)).exp()[:, None].e
 tokens = torch.randn(1, heads, length, 8, dtype=torch.float64)
 row = AlibiPositions(heads).bias(1, length, tokens)
 whole = AlibiPositions(heads).bias(length, length, tokens)
-both = [attention(tokens, tokens, tokens, mask=mask, causal=True)[0] for mask in (whole, row)]
+both = [attention(tokens, tokens, tokens, visible=bias, causal=True)[0] for bias in (whole, row)]
 print(f"{whole.numel()} numbers and {row.numel()}: outputs differ by {(both[0] - both[1]).abs().max().item():.1e}")
 assert torch.allclose(*both, atol=1e-12)
 
@@ -227,7 +227,7 @@ assert torch.equal(planes[0, :, :1, :16].expand(20, 30, 16), planes[0, ..., :16]
 # Channels 0 and 4 change from row to row only, 16 and 20 from column to column. The padded picture has, within its
 # corner, what a picture of that size alone would have: the same wave, in fewer pixels.
 #
-# The product of one place with all others, as a map:
+# The product of one pixel with all others, as a map:
 
 # %%
 centre = planes[0, 10, 15]
@@ -240,5 +240,5 @@ print("largest at", divmod(near.argmax().item(), 30))
 assert divmod(near.argmax().item(), 30) == (10, 15)
 
 # %% [markdown]
-# Largest at the place itself, and falling off in every direction, along its row and its column most slowly: a picture's
+# Largest at the pixel itself, and falling off in every direction, along its row and its column most slowly: a picture's
 # "distance alone", made of two of the kind above.

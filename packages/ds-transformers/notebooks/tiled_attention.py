@@ -85,8 +85,8 @@ for name, one, other in zip("QKV", whole, tiles, strict=True):
 # %% [markdown]
 # ## What is kept
 #
-# A layer in both implementations, over the length. The trace tells the bytes kept between forward and backward. The implementations differ
-# by the probabilities of two heads, 4 bytes each, against two numbers for each row.
+# A layer in both implementations, over the length. The trace tells the bytes kept between forward and backward. The
+# implementations differ by the probabilities of two heads, 4 bytes each, against two numbers for each row.
 
 # %%
 implementations = ("vectorized", "tiled")
@@ -158,5 +158,5 @@ for axis in axes:
 figure.tight_layout()
 
 # %% [markdown]
-# `python benchmarks/attention_lengths.py` goes on to 16,384 tokens, with PyTorch's fused kernel beside the implementations.
+# `python benchmarks/attention_lengths.py` goes up to 16,384 tokens, and has PyTorch's fused kernel too.
 # Dropout spoils it: its factors, one for each probability, have to be kept, and memory is quadratic again.

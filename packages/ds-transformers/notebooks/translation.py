@@ -10,15 +10,16 @@ import os
 
 import torch
 from ds_core import AdamW, TokenCrossEntropy, Trainer, WarmupCosineLR
+from ds_core.recipes.translation.corpus import source_tokens
+from ds_core.recipes.translation.translator import Translator
+from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import split_by_hash
 from ds_core.text.scores import corpus_scores, token_loss
 from ds_core.text.token_batches import TokenBatches
-from ds_core.text.translation_tokenizer import BEGIN, END, PAD, TranslationTokenizer
+from ds_core.text.tokenizers import BEGIN, END, PAD, SPECIAL_TOKENS
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer, beam_search
 from ds_transformers.translation.attention_maps import cross_attention_maps
-from ds_transformers.translation.corpus import source_tokens
-from ds_transformers.translation.translating import Translator
 from matplotlib import pyplot as plt
 
 FAST = bool(os.environ.get("DS_FAST"))
@@ -31,13 +32,14 @@ for source, target in list(split.train)[:4]:
 # %% [markdown]
 # ## Tokens, and batches of them
 #
-# One vocabulary for both languages, of pieces that are as long as they are common. A batch is a rectangle of about as
-# many tokens as any other, so sentences of about the same length are put together.
+# One vocabulary for both languages, with longer tokens for what is common. A batch is a rectangle of about as many
+# tokens as any other, so sentences of about the same length are put together.
 
 # %%
-tokenizer = TranslationTokenizer.train([*split.train.source, *split.train.target], 2000)
-print(tokenizer.pieces(tokenizer.encode("Every Thursday Anna returns to the garden.")))
-print(tokenizer.pieces(tokenizer.encode("Jeden Donnerstag kehrt Anna in den Garten zurück.")))
+sentences = [*split.train.source, *split.train.target]
+tokenizer = BPETokenizer.train(sentences, 2000, special_tokens=SPECIAL_TOKENS, split_digits=True, nfc=True)
+print(tokenizer.tokens(tokenizer.encode("Every Thursday Anna returns to the garden.")))
+print(tokenizer.tokens(tokenizer.encode("Jeden Donnerstag kehrt Anna in den Garten zurück.")))
 
 
 def batches_of(pairs, max_tokens, **options):
@@ -52,7 +54,7 @@ print("a batch:", tuple(source.shape), tuple(target_in.shape), f"{batches.paddin
 # %% [markdown]
 # ## Training
 #
-# The decoder reads *begin* and the German sentence, and is to say the German sentence and *end*: each place predicts
+# The decoder reads *begin* and the German sentence, and is to say the German sentence and *end*: each position predicts
 # the token that follows. Label smoothing asks it to be sure to nine tenths only. What is validated is the plain
 # cross-entropy, without smoothing; its exponential, the perplexity, is the number of tokens it wavers between.
 
@@ -60,11 +62,11 @@ print("a batch:", tuple(source.shape), tuple(target_in.shape), f"{batches.paddin
 config = Seq2SeqConfig(
     tokenizer.vocab_size,
     tokenizer.vocab_size,
-    width=32 if FAST else 64,
-    heads=4,
-    hidden=64 if FAST else 256,
-    encoder_layers=2,
-    decoder_layers=2,
+    embed_dim=32 if FAST else 64,
+    num_heads=4,
+    dim_feedforward=64 if FAST else 256,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
     dropout=0.1,
     norm_first=True,
 )
@@ -133,11 +135,11 @@ if not FAST:
 # Where the two differ, the beam's has the higher log-probability, as far as it saw:
 
 # %%
-different = [place for place in range(len(asked)) if greedy_found[place] != beam_found[place]]
+different = [index for index in range(len(asked)) if greedy_found[index] != beam_found[index]]
 print(len(different), "of", len(asked), "differ")
-for place in different[:3]:
-    print(f"\n{asked[place]}\n  greedy    {greedy_found[place]}\n  beam      {beam_found[place]}")
-    print(f"  reference {references[place]}")
+for index in different[:3]:
+    print(f"\n{asked[index]}\n  greedy    {greedy_found[index]}\n  beam      {beam_found[index]}")
+    print(f"  reference {references[index]}")
 
 # %% [markdown]
 # Other hypotheses of one beam, the best first, with log-probabilities:
@@ -151,8 +153,8 @@ for hypothesis in beam_search(model, tokens, beam_size=4, return_all=True, **sea
 # %% [markdown]
 # ## What it looked at
 #
-# Each row is a piece of the translation, each column a piece of the sentence; the row says where the decoder looked
-# when it chose that piece (the last layer, mean over its heads). Word for word the dark squares would go down the
+# Each row is a token of the translation, each column a token of the sentence; the row says where the decoder looked
+# when it chose that token (the last layer, mean over its heads). Word for word the dark squares would go down the
 # diagonal.
 
 
@@ -162,12 +164,12 @@ def look(sentences):
     looks = []
     for axis, sentence in zip(axes, sentences, strict=True):
         translation = translator.translate([sentence], beam_size=4, **options)[0]
-        read, said = source_tokens(tokenizer, [sentence])[0], tokenizer.encode(translation)
+        read, said = source_tokens(tokenizer, [sentence])[0], tokenizer.encode_batch([translation])[0]
         maps = cross_attention_maps(model, translator.padded([read]), translator.padded([[BEGIN, *said]]))
         mean = maps[-1][0].mean(0)  # (target tokens, source tokens)
         axis.imshow(mean, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(read)), [*tokenizer.pieces(read[:-1]), "end"], rotation=90, fontsize=8)
-        axis.set_yticks(range(len(said) + 1), [*tokenizer.pieces(said), "end"], fontsize=8)
+        axis.set_xticks(range(len(read)), [*tokenizer.tokens(read[:-1]), "end"], rotation=90, fontsize=8)
+        axis.set_yticks(range(len(said) + 1), [*tokenizer.tokens(said), "end"], fontsize=8)
         axis.set_title(sentence, fontsize=9)
         torch.testing.assert_close(mean.sum(1), torch.ones(len(said) + 1))  # a row is shared out, all of it
         looks.append(mean)
@@ -183,9 +185,9 @@ chosen = [
 assert all(sentence in split.test.source for sentence in chosen)
 looks = look(chosen)
 for sentence, verb, mean in zip(chosen, ("▁call", "▁goes", "▁look"), looks, strict=True):
-    column = tokenizer.pieces(tokenizer.encode(sentence)).index(verb)
+    column = tokenizer.tokens(tokenizer.encode(sentence)).index(verb)
     row = int(mean[:, column].argmax())
-    print(f"{verb} is piece {column} of its sentence, and is looked at most by piece {row} of {len(mean) - 1}")
+    print(f"{verb} is token {column} of its sentence, and is looked at most by token {row} of {len(mean) - 1}")
     if not FAST:
         assert row > column
 

@@ -1,6 +1,5 @@
 """Tiny runs of the recipe `translate`, for the tests of it."""
 
-import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -14,44 +13,7 @@ from ds_core.training.run_folder import CHECKPOINT_FILE
 # pytest's importlib mode puts no folder on the path, and some tests share helpers (attention_twins.py and others)
 sys.path.append(str(Path(__file__).parent))
 
-TINY = {
-    "width": 8,
-    "heads": 2,
-    "hidden": 12,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "vocab_size": 280,
-    "max_tokens": 300,
-    "epochs": 2,
-    "dropout": 0.1,
-    "validation": 0.15,
-    "test": 0.1,
-    "beam_size": 1,
-}
-NOUNS = {"cat": "Katze", "dog": "Hund", "bird": "Vogel", "fish": "Fisch", "cow": "Kuh"}
-VERBS = {"sees": "sieht", "hears": "hört", "likes": "mag"}
-
-
-def words(**options):
-    """These options as words of the command line; of a bool the flag, None leaves an option out."""
-    found = []
-    for name, value in {**TINY, **options}.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            found.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            found += [f"--{flag}", str(value)]
-    return found
-
-
-def write_sentences(path):
-    """75 sentences of three words and their translations."""
-    rows = [
-        f"the {one} {verb} the {other}.\t{NOUNS[one]} {VERBS[verb]} {NOUNS[other]}."
-        for one, verb, other in itertools.product(NOUNS, VERBS, NOUNS)
-    ]
-    path.write_text("\n".join(rows) + "\n", "utf-8")
-    return path
+from tiny_translate import words, write_sentences
 
 
 @pytest.fixture
@@ -93,7 +55,7 @@ def model_run(tmp_path_factory):
     """A folder with a finished run in it, which has learned its sentences; made once."""
     folder = tmp_path_factory.mktemp("model")
     pairs = write_sentences(folder / "sentences.tsv")
-    options = words(width=32, hidden=64, epochs=40, lr=1e-2, average=2, plots=False)
+    options = words(embed_dim=32, dim_feedforward=64, epochs=40, lr=1e-2, average=2, plots=False)
     assert main(["train", "translate", "--pairs", str(pairs), "--out", f"{folder}/out", *options]) == 0
     return folder
 

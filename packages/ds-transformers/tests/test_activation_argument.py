@@ -8,7 +8,7 @@ from ds_core import GELU, ReLU, SiLU, no_record
 from ds_core.interop import from_autograd
 from ds_core.testing import check_layer
 from ds_transformers import TransformerDecoderLayer, TransformerEncoderLayer
-from ds_transformers.blocks.activation import make_activation
+from ds_transformers.blocks.activation import resolve_activation
 
 FUNCTIONS = {
     "torch.relu": torch.relu,
@@ -24,22 +24,30 @@ FUNCTIONS = {
     "tanh": F.tanh,
     "sigmoid": F.sigmoid,
     "leaky_relu": F.leaky_relu,
+    "logsigmoid": F.logsigmoid,
+    "relu6": F.relu6,
+    "celu": F.celu,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "hardtanh": F.hardtanh,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
 }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_pytorchs_functions_become_layers_that_compute_the_same(name):
-    layer = make_activation("Layer", FUNCTIONS[name])
+    layer = resolve_activation("Layer", FUNCTIONS[name])
     x = torch.linspace(-6, 6, 101, dtype=torch.float64)
     with no_record():
         torch.testing.assert_close(layer(x), FUNCTIONS[name](x), rtol=1e-12, atol=1e-12)
 
 
 def test_names_and_layers():
-    assert type(make_activation("Layer", "relu")) is ReLU
-    assert type(make_activation("Layer", "gelu")) is GELU
+    assert type(resolve_activation("Layer", "relu")) is ReLU
+    assert type(resolve_activation("Layer", "gelu")) is GELU
     layer = SiLU()
-    assert make_activation("Layer", layer) is layer
+    assert resolve_activation("Layer", layer) is layer
 
 
 @pytest.mark.parametrize("cls", [TransformerEncoderLayer, TransformerDecoderLayer])

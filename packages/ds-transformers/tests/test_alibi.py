@@ -2,6 +2,7 @@ import pytest
 import torch
 from ds_core import record
 from ds_core.primitives import primitives_only
+from ds_core.testing import one_graph
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
 from ds_transformers.positions.alibi import AlibiPositions, alibi_bias, alibi_slopes
 from hypothesis import given, settings
@@ -65,11 +66,11 @@ def test_half_precision_is_rounded_once():
 def by_hand(query, key, value, slopes, causal):
     """Scores, biases and softmax by autograd's operations, head by head."""
     queries, keys = query.shape[2], key.shape[2]
-    places = torch.arange(queries) + keys - queries
+    positions = torch.arange(queries) + keys - queries
     heads = []
     for h, slope in enumerate(slopes):
         scores = query[:, h] @ key[:, h].transpose(1, 2) / query.shape[3] ** 0.5
-        distance = places[:, None] - torch.arange(keys)
+        distance = positions[:, None] - torch.arange(keys)
         scores = scores - slope * distance.abs()
         if causal:
             scores = scores.masked_fill(distance < 0, -torch.inf)
@@ -109,9 +110,7 @@ def test_primitives_only_and_no_state():
 
 def test_compiles_in_one_graph():
     layer = AlibiPositions(3)
-    compiled = torch.compile(
-        lambda x: layer.bias(x.shape[0], x.shape[1], x), fullgraph=True, dynamic=True, backend="aot_eager"
-    )
+    compiled = one_graph(lambda x: layer.bias(x.shape[0], x.shape[1], x), dynamic=True)
     for shape in [(3, 4), (5, 7)]:
         torch.testing.assert_close(compiled(torch.zeros(shape)), layer.bias(*shape, torch.zeros(1)))
 

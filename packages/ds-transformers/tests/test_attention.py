@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 PAIRS = {"vectorized": (attention, attention_backward), "tiled": (tiled_attention, tiled_attention_backward)}
-both_lanes = pytest.mark.parametrize("implementation", list(PAIRS))
+both_implementations = pytest.mark.parametrize("implementation", list(PAIRS))
 
 
 class AttentionOf(Module):
@@ -32,11 +32,11 @@ class AttentionOf(Module):
 class WeighedAttention(Module):
     """The vectorized pair with both of its results."""
 
-    def __init__(self, keep=None):
-        self.keep = keep
+    def __init__(self, dropout_mask=None):
+        self.dropout_mask = dropout_mask
 
     def forward(self, query, key, value):
-        output, probabilities = attention(query, key, value, causal=True, keep=self.keep)
+        output, probabilities = attention(query, key, value, causal=True, dropout_mask=self.dropout_mask)
         self.save(query, key, value, output, probabilities)
         return output, probabilities
 
@@ -54,7 +54,7 @@ class WeighedAttention(Module):
             output,
             probabilities,
             causal=True,
-            keep=self.keep,
+            dropout_mask=self.dropout_mask,
             dprobabilities=dprobabilities,
         )
 
@@ -72,7 +72,7 @@ def gradients_of(function, inputs, dout):
     return output.detach(), [leaf.grad for leaf in leaves]
 
 
-@both_lanes
+@both_implementations
 def test_worked_example(implementation):
     ln3 = math.log(3)
     query = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
@@ -97,7 +97,7 @@ def test_worked_example(implementation):
         torch.testing.assert_close(found[0, 0], torch.tensor(rows, dtype=torch.float64), rtol=1e-13, atol=1e-13)
 
 
-@both_lanes
+@both_implementations
 def test_index_by_index(implementation):
     query, key, value = random_heads(batch=1, heads=2, queries=3, keys=4, width=2, value_width=3)
     output, _ = PAIRS[implementation][0](query, key, value, causal=True)
@@ -123,7 +123,7 @@ MASKS = {
 }
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("mask", list(MASKS))
 def test_like_torch_with_every_kind_of_mask(mask, scale, implementation):
@@ -134,7 +134,7 @@ def test_like_torch_with_every_kind_of_mask(mask, scale, implementation):
     expected = gradients_of(
         lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=given_mask, scale=scale), inputs, dout
     )
-    options = {"mask": given_mask, "scale": scale} | ({"rows": 3} if implementation == "tiled" else {})
+    options = {"visible": given_mask, "scale": scale} | ({"rows": 3} if implementation == "tiled" else {})
     forward, backward = PAIRS[implementation]
     output, kept = forward(*inputs, **options)
     torch.testing.assert_close(output, expected[0], rtol=1e-12, atol=1e-12)
@@ -142,7 +142,7 @@ def test_like_torch_with_every_kind_of_mask(mask, scale, implementation):
         torch.testing.assert_close(found, gradient, rtol=1e-12, atol=1e-12)
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
     ("queries", "keys"), [(4, 4), (1, 1), (2, 5), (5, 2), (1, 4), (3, 1)], ids=lambda length: str(length)
@@ -152,33 +152,35 @@ def test_gradients(queries, keys, causal, implementation):
     check_layer(AttentionOf(implementation, **options), *random_heads(queries=queries, keys=keys, value_width=3))
 
 
-@both_lanes
+@both_implementations
 def test_gradients_with_mask_and_dropout(implementation):
     torch.manual_seed(2)
     mask = torch.rand(3, 4, 4) < 0.7
-    keep = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6
-    options = {"mask": mask, "causal": True, "keep": keep} | ({"rows": 3} if implementation == "tiled" else {})
+    dropout_mask = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6
+    options = {"visible": mask, "causal": True, "dropout_mask": dropout_mask} | (
+        {"rows": 3} if implementation == "tiled" else {}
+    )
     check_layer(AttentionOf(implementation, **options), *random_heads(), batch_dim=None)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_gradient_of_the_probabilities(dropped):
     torch.manual_seed(3)
-    keep = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6 if dropped else None
-    check_layer(WeighedAttention(keep), *random_heads(), batch_dim=None)
+    dropout_mask = torch.bernoulli(torch.full((2, 3, 4, 4), 0.6, dtype=torch.float64)) / 0.6 if dropped else None
+    check_layer(WeighedAttention(dropout_mask), *random_heads(), batch_dim=None)
 
 
-@both_lanes
+@both_implementations
 def test_dropout_multiplies_the_probabilities(implementation):
     inputs = random_heads()
-    keep = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
-    keep[..., 1] = 4.0
+    dropout_mask = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
+    dropout_mask[..., 1] = 4.0
     _, probabilities = attention(*inputs)
-    output, _ = PAIRS[implementation][0](*inputs, keep=keep)
+    output, _ = PAIRS[implementation][0](*inputs, dropout_mask=dropout_mask)
     torch.testing.assert_close(output, 4 * probabilities[..., 1:2] * inputs[2][:, :, 1:2])
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("keys", [6, 4, 3])
 def test_causal_is_aligned_with_the_end_of_the_keys(keys, implementation):
     query, key, value = random_heads(queries=4, keys=keys)
@@ -197,7 +199,7 @@ def test_causal_is_aligned_with_the_end_of_the_keys(keys, implementation):
     rows=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-def test_the_lanes_agree(sizes, masked, causal, rows, seed):
+def test_the_implementations_agree(sizes, masked, causal, rows, seed):
     batch, heads, queries, keys, width = sizes
     inputs = random_heads(*sizes, seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -206,9 +208,9 @@ def test_the_lanes_agree(sizes, masked, causal, rows, seed):
     if masked != "none":
         mask = torch.rand(batch, 1, queries, keys, generator=generator) < 0.7
         if masked == "floating":
-            noise = torch.randn(batch, 1, queries, keys, dtype=torch.float64, generator=generator)
-            mask = noise.masked_fill(~mask, -math.inf)
-    options = {"mask": mask, "causal": causal}
+            added = torch.randn(batch, 1, queries, keys, dtype=torch.float64, generator=generator)
+            mask = added.masked_fill(~mask, -math.inf)
+    options = {"visible": mask, "causal": causal}
     first, probabilities = attention(*inputs, **options)
     second, logs = tiled_attention(*inputs, **options, rows=rows)
     torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
@@ -223,7 +225,7 @@ def test_the_lanes_agree(sizes, masked, causal, rows, seed):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -232,12 +234,12 @@ def test_the_lanes_agree(sizes, masked, causal, rows, seed):
         ({"key": (1, 3, 4, 5)}, r"key \(1, 3, 4, 5\)"),
         ({"value": (2, 3, 7, 5)}, r"value \(2, 3, 7, 5\)"),
         (
-            {"mask": torch.ones(5, 4, dtype=torch.bool)},
-            r"mask \(5, 4\), expected one that broadcasts to \(2, 3, 4, 4\)",
+            {"visible": torch.ones(5, 4, dtype=torch.bool)},
+            r"visible \(5, 4\), expected a shape that broadcasts to \(2, 3, 4, 4\)",
         ),
-        ({"mask": torch.ones(1, 2, 3, 4, 4, dtype=torch.bool)}, r"mask \(1, 2, 3, 4, 4\)"),
-        ({"mask": torch.ones(4, 4, dtype=torch.int64)}, "mask of torch.int64, expected torch.bool or a floating"),
-        ({"keep": torch.ones(4, 4)}, r"keep \(4, 4\), expected \(2, 3, 4, 4\)"),
+        ({"visible": torch.ones(1, 2, 3, 4, 4, dtype=torch.bool)}, r"visible \(1, 2, 3, 4, 4\)"),
+        ({"visible": torch.ones(4, 4, dtype=torch.int64)}, "visible of torch.int64, expected torch.bool or a floating"),
+        ({"dropout_mask": torch.ones(4, 4)}, r"dropout_mask \(4, 4\), expected \(2, 3, 4, 4\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(change, message, implementation):

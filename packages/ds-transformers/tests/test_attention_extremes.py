@@ -17,12 +17,12 @@ from ds_transformers import (
 from torch.nn.functional import scaled_dot_product_attention
 
 PAIRS = {"vectorized": (attention, attention_backward), "tiled": (tiled_attention, tiled_attention_backward)}
-both_lanes = pytest.mark.parametrize("implementation", list(PAIRS))
+both_implementations = pytest.mark.parametrize("implementation", list(PAIRS))
 
 
 class AttentionOf(Module):
     def __init__(self, implementation, mask):
-        self.pair, self.options = PAIRS[implementation], {"mask": mask}
+        self.pair, self.options = PAIRS[implementation], {"visible": mask}
 
     def forward(self, query, key, value):
         output, kept = self.pair[0](query, key, value, **self.options)
@@ -45,7 +45,7 @@ def gradients_of(function, inputs, dout):
     return output.detach(), [leaf.grad for leaf in leaves]
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("engine", ["handwritten", "autograd"])
 @pytest.mark.parametrize("floating", [False, True])
 def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, implementation):
@@ -56,7 +56,7 @@ def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, i
     inputs = random_heads(4, 5, torch.float64)
     dout = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     if engine == "autograd":
-        output, gradients = gradients_of(lambda *x: PAIRS[implementation][0](*x, mask=mask)[0], inputs, dout)
+        output, gradients = gradients_of(lambda *x: PAIRS[implementation][0](*x, visible=mask)[0], inputs, dout)
     else:
         layer = AttentionOf(implementation, mask)
         with record():
@@ -72,7 +72,7 @@ def test_a_query_that_sees_nothing_gets_zeros_and_gives_none(floating, engine, i
     torch.testing.assert_close(list(gradients[1:]), expected[1:], rtol=1e-12, atol=1e-12)
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("engine", ["handwritten", "autograd"])
 def test_huge_scores_in_float32(engine, implementation):
     query = torch.tensor([[[[1e4], [-1e4], [0.0]]]])
@@ -93,18 +93,21 @@ def test_huge_scores_in_float32(engine, implementation):
     torch.testing.assert_close(gradients[2].flatten(), torch.tensor([4 / 3, 4 / 3, 1 / 3]))
 
 
-@both_lanes
+@both_implementations
 @pytest.mark.parametrize("dropped", [False, True])
 def test_bfloat16_rounds_results_and_not_exponents(dropped, implementation):
     """The error is that of a few roundings to 8 bits, also where a score has too many digits for 8 bits."""
     query, key, value = random_heads(70, 16)
     dout = torch.randn(2, 3, 70, 16)
-    keep = (torch.rand(2, 3, 70, 70) < 0.5) * 2.0 if dropped else None
+    dropout_mask = (torch.rand(2, 3, 70, 70) < 0.5) * 2.0 if dropped else None
     low = [tensor.bfloat16() for tensor in (4 * query, key, value, dout)]
     forward, backward = PAIRS[implementation]
     results = []
     for *inputs, gradient in (low, [tensor.float() for tensor in low]):
-        options = {"causal": True, "keep": keep if keep is None else keep.to(gradient.dtype)}
+        options = {
+            "causal": True,
+            "dropout_mask": dropout_mask if dropout_mask is None else dropout_mask.to(gradient.dtype),
+        }
         output, kept = forward(*inputs, **options)
         results.append([output, *backward(gradient, *inputs, output, kept, **options)])
     for name, found, wanted in zip(("output", "query", "key", "value"), *results, strict=True):
@@ -113,7 +116,7 @@ def test_bfloat16_rounds_results_and_not_exponents(dropped, implementation):
         assert error < 0.01, (name, error)
 
 
-@both_lanes
+@both_implementations
 def test_the_most_negative_number_hides_less_than_minus_infinity(implementation):
     """Where it masks all keys, scores are lost beside it and every key has the same weight, as in torch.
 
@@ -151,7 +154,7 @@ def test_such_a_mask_in_multihead_attention(need_weights):
         torch.testing.assert_close(weights, twin_weights)
 
 
-@both_lanes
+@both_implementations
 def test_autocast_rounds_results_and_not_scores(implementation):
     torch.manual_seed(0)
     layer = SelfAttention(32, 2, causal=True, implementation=implementation)

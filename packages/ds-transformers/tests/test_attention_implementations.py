@@ -1,4 +1,4 @@
-"""The three implementations of attention against each other: outputs, probabilities and every gradient, over all arguments."""
+"""The three implementations of attention against each other: outputs, probabilities, every gradient, all arguments."""
 
 import math
 from typing import NamedTuple
@@ -31,7 +31,7 @@ sizes_drawn = st.builds(
     width=st.integers(1, 4),
     value_width=st.integers(1, 4),
 )
-# which dimensions of a mask are the full ones; the others have size 1
+# which dimensions of `visible` are the full ones; the others have size 1
 SHARED = [(1, 1, 1, 1), (0, 0, 1, 1), (1, 0, 0, 1), (0, 1, 1, 1), (1, 0, 1, 0)]
 
 
@@ -63,7 +63,7 @@ class Numbers:
         hidden = ~seen if kind == "-inf" else rows.expand(shape)
         return self.normal(*shape).masked_fill(hidden, -math.inf)
 
-    def keep(self) -> torch.Tensor:
+    def dropout_mask(self) -> torch.Tensor:
         return (torch.rand(self.full, generator=self.generator) < 0.7).double() / 0.7
 
 
@@ -81,10 +81,10 @@ often = settings(max_examples=60, deadline=None, derandomize=True)
 
 @often
 @arguments
-def test_the_three_lanes_agree(sizes, kind, shared, causal, dropped, scale, seed):
+def test_the_three_implementations_agree(sizes, kind, shared, causal, dropped, scale, seed):
     numbers = Numbers(sizes, seed)
-    keep = numbers.keep() if dropped else None
-    options = {"mask": numbers.mask(kind, shared), "causal": causal, "scale": scale, "keep": keep}
+    dropout_mask = numbers.dropout_mask() if dropped else None
+    options = {"visible": numbers.mask(kind, shared), "causal": causal, "scale": scale, "dropout_mask": dropout_mask}
     loops, p = plain_attention(*numbers.inputs, **options)
     vectorized, probabilities = attention(*numbers.inputs, **options)
     tiled, logs = tiled_attention(*numbers.inputs, **options, rows=2)
@@ -107,8 +107,8 @@ def test_the_three_lanes_agree(sizes, kind, shared, causal, dropped, scale, seed
 def test_they_agree_where_the_probabilities_have_a_gradient(sizes, kind, shared, causal, dropped, scale, seed):
     """The tiled implementation has no probabilities to hand out, so this is about the other two."""
     numbers = Numbers(sizes, seed)
-    keep = numbers.keep() if dropped else None
-    options = {"mask": numbers.mask(kind, shared), "causal": causal, "scale": scale, "keep": keep}
+    dropout_mask = numbers.dropout_mask() if dropped else None
+    options = {"visible": numbers.mask(kind, shared), "causal": causal, "scale": scale, "dropout_mask": dropout_mask}
     results = attention(*numbers.inputs, **options)
     options["dprobabilities"] = numbers.normal(*numbers.full)
     found = plain_attention_backward(numbers.dout, *numbers.inputs, *results, **options)

@@ -11,11 +11,12 @@ from ds_core import no_record
 from ds_core.errors import MissingPackageError, WriteError
 from ds_transformers import CrossAttention, Seq2SeqConfig, Seq2SeqTransformer
 from ds_transformers.translation.attention_maps import cross_attention_maps, plot_attention
-from ds_transformers.translation.translating import load_translator
+from ds_transformers.translation.recipe import TranslateRun
 
 
 def model_of(implementation="vectorized", recompute=False, **changes):
-    sizes = {"width": 8, "heads": 2, "hidden": 12, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.5, **changes}
+    sizes = {"embed_dim": 8, "num_heads": 2, "dim_feedforward": 12, "num_encoder_layers": 1, "num_decoder_layers": 2}
+    sizes |= {"dropout": 0.5, **changes}
     generator = torch.Generator().manual_seed(0)
     options = {"implementation": implementation, "recompute": recompute, "generator": generator}
     return Seq2SeqTransformer(Seq2SeqConfig(11, 11, **sizes), dtype=torch.float64, **options)
@@ -90,14 +91,14 @@ def drawn(translator, path, monkeypatch, sentence, translation):
 
 
 def test_the_plot_shows_the_last_layer(trained, tmp_path, monkeypatch):
-    translator = load_translator(trained)
-    deeper = dataclasses.replace(translator.model.config, decoder_layers=2)
+    translator = TranslateRun.load(trained)
+    deeper = dataclasses.replace(translator.model.config, num_decoder_layers=2)
     translator = dataclasses.replace(translator, model=Seq2SeqTransformer(deeper))
     sentence, translation = "the cat likes the dog.", "Katze mag Hund."
     _, panels = drawn(translator, tmp_path / "maps.png", monkeypatch, sentence, translation)
     assert [title for title, *_ in panels] == ["mean over heads", "head 1", "head 2"]
     source = [*translator.source_tokenizer.encode(sentence), 2]
-    target = translator.target_tokenizer.encode(translation)
+    target = translator.target_tokenizer.encode(translation).tolist()
     last = cross_attention_maps(translator.model, torch.tensor([source]), torch.tensor([[1, *target]]))[-1][0]
     for (_, picture, below, beside), expected in zip(panels, [last.mean(0), last[0], last[1]], strict=True):
         torch.testing.assert_close(picture, expected)
@@ -107,7 +108,7 @@ def test_the_plot_shows_the_last_layer(trained, tmp_path, monkeypatch):
 
 
 def test_letters_of_formulas_empty_translations_and_long_sentences(trained, tmp_path, monkeypatch):
-    translator = load_translator(trained)
+    translator = TranslateRun.load(trained)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, panels = drawn(translator, tmp_path / "a.png", monkeypatch, "$x_1$", "")
@@ -119,7 +120,7 @@ def test_letters_of_formulas_empty_translations_and_long_sentences(trained, tmp_
 
 
 def test_what_cannot_be_drawn(trained, tmp_path, monkeypatch):
-    translator = load_translator(trained)
+    translator = TranslateRun.load(trained)
     with pytest.raises(WriteError, match="cannot write"):
         plot_attention(translator, "the cat", "Katze", tmp_path / "nowhere" / "maps.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

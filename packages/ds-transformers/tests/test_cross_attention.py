@@ -8,14 +8,14 @@ import torch
 from attention_twins import GroupedAttention, TorchCrossAttention, causal_mask
 from ds_core import ShapeError, no_record, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers import CrossAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched")
-every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+every_implementation = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 DRAWS = torch.Generator().manual_seed(0)
 X, MEMORY = torch.randn(2, 3, 6, generator=DRAWS), torch.randn(2, 5, 6, generator=DRAWS)
 PADDING = {
@@ -37,7 +37,7 @@ def constants(**masks):
     return [name for name, mask in masks.items() if mask is not None and mask.is_floating_point()]
 
 
-@every_lane
+@every_implementation
 def test_worked_example(implementation):
     """The matrices of the page: V and half the output gradient are those of the example in attention.md."""
 
@@ -61,7 +61,7 @@ def test_worked_example(implementation):
         torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 3])
 def test_gradients_and_twin(num_heads, bias, implementation):
@@ -70,7 +70,7 @@ def test_gradients_and_twin(num_heads, bias, implementation):
     check_twin(layer, TorchCrossAttention(6, num_heads, bias), X, MEMORY)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("mask", ATTENDED)
 def test_twin_over_all_masks_and_layouts(mask, padding, implementation):
@@ -82,7 +82,7 @@ def test_twin_over_all_masks_and_layouts(mask, padding, implementation):
         check_twin(ours, theirs, *inputs, kwargs=masks, constants=constants(**masks), modes=["train"])
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_unbatched_inputs(batch_first, implementation):
     masks = [None, causal_mask(3, 5), ATTENDED["boolean, each head"][:3], ATTENDED["floating"]]
@@ -102,7 +102,7 @@ def test_twin_where_the_mask_is_causal(padding):
     check_twin(CrossAttention(6, 3), TorchCrossAttention(6, 3), X, MEMORY, **options)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_grouped_twin(groups, implementation):
     inputs = [torch.randn(2, length, 12, generator=torch.Generator().manual_seed(0)) for length in (3, 5)]
@@ -114,7 +114,7 @@ def test_grouped_twin(groups, implementation):
     assert ("num_kv_heads=" in repr(ours)) == (groups != 4)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("dropout", [0.4, 1.0])
 def test_gradients_under_dropout(dropout, implementation):
     kwargs = {"key_padding_mask": PADDING["boolean"]}
@@ -143,7 +143,7 @@ def test_the_same_seed_gives_torchs_weights():
     masked=st.sampled_from(["none", "boolean", "floating", "padding"]),
     seed=st.integers(0, 99),
 )
-def test_the_lanes_agree(batch, queries, keys, groups, shared, masked, seed):
+def test_the_implementations_agree(batch, queries, keys, groups, shared, masked, seed):
     generator = torch.Generator().manual_seed(seed)
     heads = groups * shared
 
@@ -198,11 +198,11 @@ def test_traced_as_one_graph(implementation):
             y = layer(x, memory, PADDING["boolean"])
             return y, *layer.backward(x)
 
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    compiled = one_graph(step)
     torch.testing.assert_close(compiled(X, MEMORY), step(X, MEMORY))
 
 
-@every_lane
+@every_implementation
 def test_bfloat16(implementation):
     layer = CrossAttention(6, 2, implementation=implementation, dtype=torch.bfloat16)
     x, memory = X.bfloat16(), MEMORY.bfloat16()

@@ -6,7 +6,7 @@ import torch
 from ds_core import Frozen, Linear, Sequential, ShapeError, no_record, record
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_signature, check_twin
+from ds_core.testing import check_layer, check_signature, check_twin, one_graph
 from ds_transformers import TransformerEncoder, TransformerEncoderLayer
 
 CAUSAL = torch.ones(4, 4, dtype=torch.bool).triu(1)
@@ -215,7 +215,7 @@ def test_traced_as_one_graph(options):
     expected = step(x, dy)
     gradients = [tensor.grad for tensor in stack.parameters()]
     stack.zero_grad()
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(x, dy)
+    found = one_graph(step)(x, dy)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close([tensor.grad for tensor in stack.parameters()], gradients)
 

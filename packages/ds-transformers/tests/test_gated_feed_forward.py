@@ -13,8 +13,8 @@ from ds_core.activations.silu import SiLU
 from ds_core.errors import ShapeError
 from ds_core.layers.identity import Identity
 from ds_core.primitives import primitives_only
-from ds_core.speed.elementwise import PIECE
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.speed.elementwise import CHUNK
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from ds_transformers.blocks.gated_feed_forward import (
     GatedFeedForward,
     gated,
@@ -148,7 +148,7 @@ def test_gated_feed_forward_of_any_shape(shape, embed_dim, hidden, bias, activat
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_default_in_one_pass_is_the_product_with_silu(dtype):
     """Also where pieces are cut; in half precision the one pass rounds once, the two passes twice."""
-    gate, up, dhidden = (3 * torch.randn(3, PIECE + 77)).to(dtype)
+    gate, up, dhidden = (3 * torch.randn(3, CHUNK + 77)).to(dtype)
     silu = SiLU()
     with record():
         activated = silu(gate)
@@ -215,9 +215,9 @@ def test_dropout_stands_behind_the_product_and_is_replayed():
     x, dy = torch.randn(2, 3, 4)
     with record() as trace:
         layer(x)
-        noise = trace.entries[-1].saved[2]
-        assert set(noise.unique().tolist()) == {0.0, float(torch.tensor(4 / 3))}
-        assert (noise == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+        dropout_mask = trace.entries[-1].saved[2]
+        assert set(dropout_mask.unique().tolist()) == {0.0, float(torch.tensor(4 / 3))}
+        assert (dropout_mask == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
         trace.take()
     found = []
     for run in (layer, Recompute(layer)):
@@ -245,7 +245,7 @@ def test_gated_feed_forward_compiles_in_one_graph(activation):
         with record():
             return layer.backward(layer(x) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for x in (torch.randn(3, 4), torch.randn(5, 4)):
         layer.zero_grad()
         expected, gradient = step(x), layer.gate_proj.weight.grad.clone()

@@ -1,4 +1,4 @@
-"""Heads that share keys and values, in every implementation, and what the layers of attention have in common."""
+"""Every implementation with heads that share keys and values, and what the layers of attention have in common."""
 
 import math
 
@@ -8,21 +8,18 @@ from attention_twins import causal_mask
 from ds_core import Module, Recompute, record
 from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
+from ds_transformers.attentions.heads import repeat_heads
 from ds_transformers.attentions.implementations import (
     IMPLEMENTATIONS,
     attend,
     attend_backward,
-    draw_keep,
-    merge_heads,
-    repeat_heads,
-    repeat_heads_backward,
-    split_heads,
+    draw_attention_dropout_mask,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+every_implementation = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 
 
 class Attend(Module):
@@ -49,7 +46,7 @@ def random_heads(heads=4, groups=2, queries=3, keys=5, width=2, batch=2, seed=0)
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
-@every_lane
+@every_implementation
 def test_worked_example(implementation):
     """Two heads of queries, the second with those of the first in the other order, and one of keys and values."""
 
@@ -74,14 +71,6 @@ def test_worked_example(implementation):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
 
 
-def test_repeating_stands_side_by_side_and_its_gradient_is_the_sum():
-    x = torch.arange(2.0).view(1, 2, 1, 1)
-    assert repeat_heads(x, 3).flatten().tolist() == [0, 0, 0, 1, 1, 1]
-    assert repeat_heads_backward(torch.arange(6.0).view(1, 6, 1, 1), 3).flatten().tolist() == [0 + 1 + 2, 3 + 4 + 5]
-    assert repeat_heads(x, 1) is x
-    assert repeat_heads_backward(x, 1) is x
-
-
 MASKS = {
     "none": None,
     "padding": torch.tensor([[True, True, True, False, False], [True] * 5]).view(2, 1, 1, 5),
@@ -91,7 +80,7 @@ MASKS = {
 }
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("mask", list(MASKS))
 def test_like_torchs_grouped_kernel(mask, groups, implementation):
@@ -100,13 +89,13 @@ def test_like_torchs_grouped_kernel(mask, groups, implementation):
     expected = scaled_dot_product_attention(*leaves, attn_mask=MASKS[mask], enable_gqa=True)
     dout = torch.randn_like(expected)
     expected.backward(dout)
-    output, kept = attend(implementation, *inputs, mask=MASKS[mask])
+    output, kept = attend(implementation, *inputs, visible=MASKS[mask])
     torch.testing.assert_close(output, expected.detach(), rtol=1e-12, atol=1e-12)
-    found = attend_backward(implementation, dout, *inputs, output, kept, mask=MASKS[mask])
+    found = attend_backward(implementation, dout, *inputs, output, kept, visible=MASKS[mask])
     torch.testing.assert_close(list(found), [leaf.grad for leaf in leaves], rtol=1e-12, atol=1e-12)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("queries", [1, 3])
@@ -114,10 +103,10 @@ def test_gradients(queries, causal, groups, implementation):
     check_layer(Attend(implementation, causal=causal, scale=0.4), *random_heads(groups=groups, queries=queries))
 
 
-@every_lane
+@every_implementation
 def test_gradients_under_dropout(implementation):
-    keep = draw_keep(random_heads()[0], 5, 0.4)
-    check_layer(Attend(implementation, keep=keep), *random_heads(), batch_dim=None)
+    dropout_mask = draw_attention_dropout_mask(random_heads()[0], 5, 0.4)
+    check_layer(Attend(implementation, dropout_mask=dropout_mask), *random_heads(), batch_dim=None)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -138,9 +127,9 @@ def test_one_product_for_shared_heads_equals_repeated_keys(
     shapes = {"none": None, "padding": (2, 1, 1, keys), "each query": (2, 1, queries, keys)}
     generator = torch.Generator().manual_seed(seed)
     mask = None if masked == "none" else torch.rand(shapes[masked], generator=generator) < 0.6
-    found = attend(implementation, query, key, value, mask=mask, causal=causal)
+    found = attend(implementation, query, key, value, visible=mask, causal=causal)
     expected = IMPLEMENTATIONS[implementation][0](
-        query, repeat_heads(key, shared), repeat_heads(value, shared), mask=mask, causal=causal
+        query, repeat_heads(key, shared), repeat_heads(value, shared), visible=mask, causal=causal
     )
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -150,11 +139,11 @@ def test_one_product_for_shared_heads_equals_repeated_keys(
     [
         (1, {"causal": True}, 0),
         (3, {}, 0),
-        (3, {"mask": MASKS["padding"]}, 0),
+        (3, {"visible": MASKS["padding"]}, 0),
         (3, {"causal": True}, 2),
-        (3, {"mask": MASKS["boolean"][None, None]}, 2),
-        (3, {"mask": MASKS["floating, each head"]}, 2),
-        (1, {"keep": torch.ones(2, 4, 1, 5, dtype=torch.float64)}, 2),
+        (3, {"visible": MASKS["boolean"][None, None]}, 2),
+        (3, {"visible": MASKS["floating, each head"]}, 2),
+        (1, {"dropout_mask": torch.ones(2, 4, 1, 5, dtype=torch.float64)}, 2),
     ],
 )
 def test_keys_are_copied_only_where_the_heads_see_different_ones(queries, options, copies):
@@ -163,22 +152,22 @@ def test_keys_are_copied_only_where_the_heads_see_different_ones(queries, option
     assert operations["clone"] + operations["copy"] + operations["repeat"] == copies
 
 
-def test_dropouts_factors():
+def test_the_mask_of_dropout():
     query = torch.zeros(3, 2, 40, 5, dtype=torch.float64)
-    assert draw_keep(query, 50, 0.0) is None
-    assert torch.equal(draw_keep(query, 50, 1.0), torch.zeros(3, 2, 40, 50, dtype=torch.float64))
+    assert draw_attention_dropout_mask(query, 50, 0.0) is None
+    assert torch.equal(draw_attention_dropout_mask(query, 50, 1.0), torch.zeros(3, 2, 40, 50, dtype=torch.float64))
     torch.manual_seed(0)
-    keep = draw_keep(query, 50, 0.2)
-    assert keep.shape == (3, 2, 40, 50)
-    assert keep.dtype == torch.float64
-    assert set(keep.unique().tolist()) == {0.0, 1.25}
-    assert abs((keep == 0).double().mean() - 0.2) < 0.02
+    dropout_mask = draw_attention_dropout_mask(query, 50, 0.2)
+    assert dropout_mask.shape == (3, 2, 40, 50)
+    assert dropout_mask.dtype == torch.float64
+    assert set(dropout_mask.unique().tolist()) == {0.0, 1.25}
+    assert abs((dropout_mask == 0).double().mean() - 0.2) < 0.02
 
 
-def test_recomputing_draws_the_same_factors():
+def test_recomputing_draws_the_same_mask():
     class Dropped(Attend):
         def forward(self, query, key, value):
-            self.options["keep"] = draw_keep(query, key.shape[2], 0.5)
+            self.options["dropout_mask"] = draw_attention_dropout_mask(query, key.shape[2], 0.5)
             return super().forward(query, key, value)
 
     gradients = []
@@ -191,14 +180,3 @@ def test_recomputing_draws_the_same_factors():
             gradients.append(layer.backward(torch.ones_like(y)))
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("batch_first", [True, False])
-def test_heads_are_columns(batch_first):
-    x = torch.randn(2, 3, 8)
-    heads = split_heads(x, 4, batch_first)
-    assert heads.is_contiguous()
-    expected = x if batch_first else x.transpose(0, 1)
-    for h in range(2):
-        assert torch.equal(heads[:, h], expected[:, :, 4 * h : 4 * (h + 1)])
-    assert torch.equal(merge_heads(heads, batch_first), x)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from ds_core import Recompute, record
 from ds_core.primitives import primitives_only
+from ds_core.testing import one_graph
 from ds_transformers import TransformerDecoderLayer, TransformerEncoderLayer
 
 ORDERS = pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
@@ -221,6 +222,6 @@ def test_traced_as_one_graph(decoder, norm_first):
     expected = step(dy, *inputs)
     gradients = gradients_of(layer)
     layer.zero_grad()
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(dy, *inputs)
+    found = one_graph(step)(dy, *inputs)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradients_of(layer), gradients)

@@ -13,8 +13,8 @@ class TorchPositions(torch.nn.Module):
         self.offset = offset
 
     def forward(self, x):
-        places = torch.arange(self.offset, self.offset + x.shape[-2])
-        return x + torch.nn.functional.embedding(places, self.weight)
+        positions = torch.arange(self.offset, self.offset + x.shape[-2])
+        return x + torch.nn.functional.embedding(positions, self.weight)
 
 
 def test_worked_example():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from attention_twins import causal_mask
 from ds_core import ShapeError, no_record
+from ds_core.testing import one_graph
 from ds_transformers import CrossAttention, MultiheadAttention, SelfAttention, attention
 from ds_transformers.attentions.masks import (
     add_bias,
@@ -35,12 +36,12 @@ def test_worked_example():
     merged = merge_masks(query, padding, hidden)
     assert merged.tolist() == [[[[0.0, -INF], [0.0, pytest.approx(-0.6931)]]]]
     value = torch.tensor([[[[1.0, 2.0], [4.0, -1.0]]]])
-    output, probabilities = attention(query, torch.zeros(1, 1, 2, 1), value, mask=merged)
+    output, probabilities = attention(query, torch.zeros(1, 1, 2, 1), value, visible=merged)
     # 1 / (1 + 1/2) = 0.6667
     torch.testing.assert_close(probabilities[0, 0], torch.tensor([[1.0, 0.0], [0.6667, 0.3333]]), rtol=0, atol=5e-5)
     torch.testing.assert_close(output[0, 0], torch.tensor([[1.0, 2.0], [2.0, 1.0]]), rtol=0, atol=1e-4)
     nothing = merge_masks(query, torch.tensor([[True, True]]), hidden)
-    output, _ = attention(query, torch.zeros(1, 1, 2, 1), value, mask=nothing)
+    output, _ = attention(query, torch.zeros(1, 1, 2, 1), value, visible=nothing)
     assert output.abs().sum() == 0.0
 
 
@@ -113,8 +114,8 @@ def test_only_rows_that_hide_everything_become_nan(kind):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(queries=st.integers(0, 5), keys=st.integers(0, 5), several=st.booleans(), place=st.integers(0, 99))
-def test_a_causal_mask_is_found_and_no_other(queries, keys, several, place):
+@given(queries=st.integers(0, 5), keys=st.integers(0, 5), several=st.booleans(), index=st.integers(0, 99))
+def test_a_causal_mask_is_found_and_no_other(queries, keys, several, index):
     mask = causal_mask(queries, keys)
     assert torch.equal(first_aligned_causal(queries, keys, QUERY), ~mask)
     mask = mask.expand(3, queries, keys).clone() if several else mask
@@ -122,11 +123,11 @@ def test_a_causal_mask_is_found_and_no_other(queries, keys, several, place):
     assert is_causal_mask(floating(mask))
     if mask.numel() > 0:
         other = mask.clone()
-        other.view(-1)[place % mask.numel()].logical_not_()
+        other.view(-1)[index % mask.numel()].logical_not_()
         assert not is_causal_mask(other)
         assert not is_causal_mask(floating(other))
         small = floating(mask)
-        small.view(-1)[place % mask.numel()] = -1.0  # neither 0 nor -inf
+        small.view(-1)[index % mask.numel()] = -1.0  # neither 0 nor -inf
         assert not is_causal_mask(small)
 
 
@@ -155,9 +156,9 @@ every_layer = pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("kind", ["boolean", "floating"])
 def test_a_mask_that_contradicts_is_causal(kind, several, layer):
     causal = causal_mask(4).expand(6, 4, 4).clone() if several else causal_mask(4)
-    for place in [(0, 1), (2, 1)]:  # shows a later key; hides an earlier one
+    for cell in [(0, 1), (2, 1)]:  # shows a later key; hides an earlier one
         mask = causal.clone()
-        mask[(-1, *place) if several else place] ^= True
+        mask[(-1, *cell) if several else cell] ^= True
         with pytest.raises(ValueError, match=rf"{layer}\(.*is_causal=True contradicts attn_mask \({'6, ' * several}4"):
             run(layer, attn_mask=mask if kind == "boolean" else floating(mask), is_causal=True)
     run(layer, attn_mask=causal if kind == "boolean" else floating(causal), is_causal=True)
@@ -272,7 +273,7 @@ def test_compiled_masks_are_read_and_the_promise_is_believed(layer):
     def found(mask, padding, is_causal):
         return run(layer, attn_mask=mask, key_padding_mask=padding, is_causal=resolve_causal(mask, is_causal))
 
-    compiled = torch.compile(found, fullgraph=True, backend="aot_eager")
+    compiled = one_graph(found)
     padding = torch.tensor([[False, False, False, True], [False] * 4])
     for mask, is_causal in [(causal_mask(4), None), (causal_mask(4), True), (~causal_mask(4), None)]:
         given_masks = (mask, padding, is_causal)  # the last one hides all keys from a query: NaN beside weights

@@ -5,14 +5,14 @@ import pytest
 import torch
 from ds_core import ShapeError, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from ds_transformers.positions.patch_embedding import PatchEmbedding, patch_embedding, patch_embedding_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 class ConvolutionOfPatches(torch.nn.Conv2d):
-    """A convolution whose kernel and stride are the patch, then its places as a sequence."""
+    """A convolution whose kernel and stride are the patch, then its outputs as a sequence."""
 
     def __init__(self, image_size, patch_size, in_channels, embed_dim, bias=True):
         super().__init__(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size, bias=bias)
@@ -166,7 +166,7 @@ def test_compiles_in_one_graph():
             dx = layer.backward(layer(x))
         return dx, layer.weight.grad, layer.bias.grad
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for shape in [(2, 3, 4, 6), (3, 3, 8, 4)]:
         x = torch.randn(shape)
         torch.testing.assert_close(compiled(x), step(x))

@@ -68,8 +68,8 @@ def test_gradients_with_mask_dropout_and_scale():
     torch.manual_seed(0)
     mask = torch.rand(3, 3) < 0.7
     mask[1] = False
-    keep = torch.bernoulli(torch.full((2, 2, 3, 3), 0.6, dtype=torch.float64)) / 0.6
-    layer = LoopAttention(mask=mask, causal=True, keep=keep, scale=0.7)
+    dropout_mask = torch.bernoulli(torch.full((2, 2, 3, 3), 0.6, dtype=torch.float64)) / 0.6
+    layer = LoopAttention(visible=mask, causal=True, dropout_mask=dropout_mask, scale=0.7)
     check_layer(layer, *random_heads(), batch_dim=None)
 
 
@@ -82,9 +82,9 @@ def test_like_torch(floating):
     expected = scaled_dot_product_attention(*leaves, attn_mask=mask, scale=0.4)
     dout = torch.randn_like(expected)
     expected.backward(dout)
-    output, probabilities = plain_attention(*inputs, mask=mask, scale=0.4)
+    output, probabilities = plain_attention(*inputs, visible=mask, scale=0.4)
     torch.testing.assert_close(output, expected.detach(), rtol=1e-12, atol=1e-12)
-    gradients = plain_attention_backward(dout, *inputs, output, probabilities, mask=mask, scale=0.4)
+    gradients = plain_attention_backward(dout, *inputs, output, probabilities, visible=mask, scale=0.4)
     torch.testing.assert_close(list(gradients), [leaf.grad for leaf in leaves], rtol=1e-12, atol=1e-12)
 
 
@@ -98,12 +98,12 @@ def test_a_query_that_sees_nothing(engine, floating):
     inputs = random_heads()
     dout = torch.ones(2, 2, 3, 2, dtype=torch.float64)
     leaves = [tensor.clone().requires_grad_(engine == "autograd") for tensor in inputs]
-    output, probabilities = plain_attention(*leaves, mask=mask)
+    output, probabilities = plain_attention(*leaves, visible=mask)
     if engine == "autograd":
         output.backward(dout)
         gradients = [leaf.grad for leaf in leaves]
     else:
-        gradients = plain_attention_backward(dout, *inputs, output, probabilities, mask=mask)
+        gradients = plain_attention_backward(dout, *inputs, output, probabilities, visible=mask)
     assert (output[:, :, 1] == 0).all()
     assert (probabilities[:, :, 1] == 0).all()
     assert (gradients[0][:, :, 1] == 0).all()
@@ -150,7 +150,7 @@ def test_the_most_negative_number_hides_less_than_minus_infinity():
     mask = torch.zeros(3, 3)
     mask[1] = torch.finfo(torch.float32).min
     mask[2, 0] = -math.inf
-    output, _ = plain_attention(*inputs, mask=mask)
+    output, _ = plain_attention(*inputs, visible=mask)
     torch.testing.assert_close(output, scaled_dot_product_attention(*inputs, attn_mask=mask))
 
 
@@ -159,11 +159,11 @@ def test_bfloat16_rounds_results_and_not_exponents(dropped):
     """The error is that of rounding probabilities and results to 8 bits: products in bfloat16 double it."""
     query, key, value = random_heads(queries=60, keys=60, width=16, value_width=16, dtype=torch.float32)
     torch.manual_seed(0)
-    keep = (torch.rand(2, 2, 60, 60) < 0.5) * 2.0 if dropped else None
+    dropout_mask = (torch.rand(2, 2, 60, 60) < 0.5) * 2.0 if dropped else None
     low = [tensor.bfloat16() for tensor in (4 * query, key, value, torch.randn(2, 2, 60, 16))]
     results = []
     for *inputs, dout in (low, [tensor.float() for tensor in low]):
-        options = {"causal": True, "keep": None if keep is None else keep.to(dout.dtype)}
+        options = {"causal": True, "dropout_mask": None if dropout_mask is None else dropout_mask.to(dout.dtype)}
         output, probabilities = plain_attention(*inputs, **options)
         assert probabilities.dtype == dout.dtype
         results.append([output, *plain_attention_backward(dout, *inputs, output, probabilities, **options)])
@@ -195,5 +195,5 @@ def test_shapes_that_do_not_fit_are_named():
     query, key, value = random_heads()
     with pytest.raises(ShapeError, match=r"query \(2, 2, 3, 3\), key \(2, 2, 3, 4\)"):
         plain_attention(query[..., :3], key, value)
-    with pytest.raises(ShapeError, match=r"mask \(5, 3\), expected one that broadcasts to \(2, 2, 3, 3\)"):
-        plain_attention(query, key, value, mask=torch.ones(5, 3, dtype=torch.bool))
+    with pytest.raises(ShapeError, match=r"visible \(5, 3\), expected a shape that broadcasts to \(2, 2, 3, 3\)"):
+        plain_attention(query, key, value, visible=torch.ones(5, 3, dtype=torch.bool))

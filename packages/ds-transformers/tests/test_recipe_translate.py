@@ -1,5 +1,6 @@
 """The recipe `translate`: what a run learns, prints and leaves behind, and its options."""
 
+import dataclasses
 import json
 import math
 import os
@@ -10,15 +11,15 @@ import sys
 import pytest
 import torch
 from ds_core import no_record
+from ds_core.recipes.translation import run as translation_run
+from ds_core.recipes.translation.corpus import read_corpus
 from ds_core.schedules.noam import NoamLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core.text import example_pairs
 from ds_core.text.token_batches import TokenBatches
 from ds_core.training.checkpoint import describe_checkpoint, read_weights
-from ds_transformers.translation import shipped, training
-from ds_transformers.translation.corpus import read_corpus
 from ds_transformers.translation.options import PRESETS, TranslateOptions
-from ds_transformers.translation.training import make_schedule
-from ds_transformers.translation.translating import load_translator
+from ds_transformers.translation.recipe import TranslateRun
 
 
 def results_of(folder):
@@ -49,13 +50,17 @@ def test_a_run_from_sentences_to_translations(run, tmp_path, sentences):
     assert f"{steps // 2} batches an epoch" in printed
     assert [line["step"] for line in log_of(out, "evaluation")] == [steps // 2, steps]
     results = results_of(out)
-    assert set(results) == {"weights", "seconds", "validation", "test"}
+    assert set(results) == {"steps", "weights", "seconds", "validation", "test"}
+    assert results["steps"] == steps
     assert results["weights"] == f"step {steps}"
     assert set(results["test"]) == {"exact", "BLEU", "chrF"}
     # perplexity of the validation pairs, one by one, by PyTorch
-    translator, total, count = load_translator(out), 0.0, 0
+    translator, total, count = TranslateRun.load(out), 0.0, 0
     for source, target in corpus.parts.validation:
-        (first,), second = corpus.source_tokenizer.encode_batch([source]), corpus.target_tokenizer.encode(target)
+        (first,), second = (
+            corpus.source_tokenizer.encode_batch([source]),
+            corpus.target_tokenizer.encode(target).tolist(),
+        )
         with no_record():
             logits = translator.model.eval()(torch.tensor([[*first, 2]]), torch.tensor([[1, *second]]))
         total += float(torch.nn.functional.cross_entropy(logits[0], torch.tensor([*second, 2]), reduction="sum"))
@@ -74,8 +79,8 @@ def test_it_learns(model_run):
 
 
 def test_the_shipped_sentences_are_the_default(run, tmp_path, monkeypatch):
-    few = {language: column[:300] for language, column in shipped._columns().items()}
-    monkeypatch.setattr(shipped, "_columns", lambda: few)
+    few = {language: column[:300] for language, column in example_pairs._columns().items()}
+    monkeypatch.setattr(example_pairs, "_columns", lambda: few)
     status, printed, _ = run(pairs=None, source_language="es", target_language="fr", max_tokens=1500, epochs=1)
     assert status == 0
     assert "learns the shipped sentences, es to fr" in printed
@@ -107,7 +112,7 @@ def test_multi30k_files_as_documented(ds, tiny, tmp_path, packed):
         {"share_vocabulary": False},
         {"share_vocabulary": False, "tied": False},
         {"tied": False, "activation": "gelu"},
-        {"share_weights": True, "encoder_layers": 2, "decoder_layers": 2},
+        {"share_weights": True, "num_encoder_layers": 2, "num_decoder_layers": 2},
         {"norm_first": False, "schedule": "noam", "lr": 1, "warmup_steps": 4},
         {"schedule": "constant", "accumulate": 3, "clip_norm": 0},
         {"dtype": "bfloat16", "evaluate_every": 2},
@@ -124,7 +129,7 @@ def test_other_options(options, run, ds, tmp_path):
     )
     assert status == 0, complaints
     assert printed.count("\n") == 1
-    model = load_translator(tmp_path / "out").model
+    model = TranslateRun.load(tmp_path / "out").model
     assert model.transformer.encoder.layers[0].norm_first == options.get("norm_first", True)
     assert (model.source_tokens is model.target_tokens) == options.get("share_vocabulary", True)
     assert (model.projection is None) == options.get("tied", True)
@@ -147,8 +152,8 @@ def test_the_same_seed_gives_the_same_weights(run, tmp_path, trained_weights, eq
 
 
 def test_the_best_weights_are_the_final_ones(run, tmp_path, trained_weights, equal, monkeypatch):
-    losses = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(training, "token_loss", lambda model, batches: {"loss": next(losses)})
+    losses = iter([3.0, 1.0, 2.0, 1.0])  # the last of the final weights
+    monkeypatch.setattr(translation_run, "token_loss", lambda *_: {"loss": next(losses), "perplexity": 1.0})
     status, printed, _ = run(epochs=3, average=1)
     assert status == 0
     out = tmp_path / "out"
@@ -158,13 +163,13 @@ def test_the_best_weights_are_the_final_ones(run, tmp_path, trained_weights, equ
 
 
 def test_the_final_weights_are_the_mean_of_the_last_evaluations(run, tmp_path, monkeypatch):
-    seen, token_loss = [], training.token_loss
+    seen, token_loss = [], translation_run.token_loss
 
     def watched(model, batches):
         seen.append({name: tensor.double() for name, tensor in model.state_dict().items()})
         return token_loss(model, batches)
 
-    monkeypatch.setattr(training, "token_loss", watched)
+    monkeypatch.setattr(translation_run, "token_loss", watched)
     status, printed, _ = run(epochs=5, average=3, lr=1e-2)
     assert status == 0
     steps = [line["step"] for line in log_of(tmp_path / "out", "evaluation")]
@@ -178,34 +183,47 @@ def test_the_final_weights_are_the_mean_of_the_last_evaluations(run, tmp_path, m
 
 
 def test_presets():
+    default = TranslateOptions()
     for preset, values in PRESETS.items():
-        assert values.keys() == PRESETS["default"].keys()
         options = TranslateOptions(preset=preset)
         assert {name: getattr(options, name) for name in values} == values
-    paper = {"width": 512, "heads": 8, "hidden": 2048, "encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1}
+        # and what a preset does not list is as in the default
+        assert dataclasses.replace(default, preset=preset, **values) == options
+    sizes = {"embed_dim": 128, "num_heads": 4, "dim_feedforward": 512, "num_encoder_layers": 2, "num_decoder_layers": 2}
+    assert {name: getattr(default, name) for name in sizes} == sizes
+    paper = {"embed_dim": 512, "num_heads": 8, "dim_feedforward": 2048, "dropout": 0.1}
+    paper |= {"num_encoder_layers": 6, "num_decoder_layers": 6}
     paper |= {"norm_first": False, "warmup_steps": 4000, "schedule": "noam", "lr": 1.0}
     assert {name: getattr(TranslateOptions(preset="paper"), name) for name in paper} == paper
     assert TranslateOptions(preset="paper").beta2 == 0.98
-    given = TranslateOptions(preset="multi30k", width=64, dropout=0.0)
-    assert (given.width, given.dropout, given.heads) == (64, 0.0, PRESETS["multi30k"]["heads"])
+    given = TranslateOptions(preset="multi30k", embed_dim=64, dropout=0.0)
+    assert (given.embed_dim, given.dropout, given.num_heads) == (64, 0.0, PRESETS["multi30k"]["num_heads"])
 
 
-def test_schedules():
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
-    noam = make_schedule(TranslateOptions(preset="paper", lr=2.0), optimizer, 100)
+def test_schedules(sentences, monkeypatch):
+    made, make = [], translation_run.make_schedule
+    monkeypatch.setattr(translation_run, "make_schedule", lambda *a, **o: made.append(make(*a, **o)) or made[-1])
+
+    def schedule(**options):
+        run = TranslateRun(TranslateOptions(pairs=sentences, vocab_size=280, epochs=100, **options))
+        run.prepare()
+        return made[-1], run.steps
+
+    noam, _ = schedule(preset="paper", lr=2.0, embed_dim=16, num_encoder_layers=1, num_decoder_layers=1)
     assert isinstance(noam, NoamLR)
-    assert max(noam.values(9000)) == pytest.approx(2 * (512 * 4000) ** -0.5)
-    cosine = make_schedule(TranslateOptions(warmup_steps=100), optimizer, 100)
+    assert max(noam.values(9000)) == pytest.approx(2 * (16 * 4000) ** -0.5)
+    cosine, steps = schedule(warmup_steps=100)
     assert isinstance(cosine, WarmupCosineLR)
-    assert (cosine.warmup_steps, cosine.total_steps) == (20, 100)  # never more than a fifth of the run
-    assert make_schedule(TranslateOptions(schedule="constant"), optimizer, 100) is None
+    assert steps < 500
+    assert (cosine.warmup_steps, cosine.total_steps) == (steps // 5, steps)  # never more than a fifth of the run
+    assert schedule(schedule="constant")[0] is None
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 15), (2, 7), (4, 3), (100, 1)])
 def test_the_schedule_ends_with_the_run(accumulate, steps, run, tmp_path, monkeypatch):
     totals = []
-    monkeypatch.setattr(training, "make_schedule", lambda options, optimizer, total: totals.append(total))
-    monkeypatch.setattr(training, "finish", lambda *_: None)
+    monkeypatch.setattr(translation_run, "make_schedule", lambda name, optimizer, total, **_: totals.append(total))
+    monkeypatch.setattr(TranslateRun, "report", lambda self: {})
     asked, batch = set(), TokenBatches.batch
     monkeypatch.setattr(
         TokenBatches, "batch", lambda self, index: (asked.add(index) if self.shuffle else None, batch(self, index))[1]
@@ -229,7 +247,7 @@ def test_pairs_left_out_are_said(run, sentences):
     lines = sentences.read_text("utf-8").splitlines()
     sentences.write_text("\n".join([*lines, *("a " + line.removeprefix("the ") for line in lines)]), "utf-8")
     printed = run()[1]
-    assert " more left out, for their translation is held out), " in printed
+    assert " more left out, because their translation is held out), " in printed
 
 
 @pytest.mark.parametrize(("active", "command"), [("", "\n  ds translate "), ("default", "\n  hatch run ds translate ")])
@@ -265,4 +283,4 @@ def test_check_list_and_help(ds):
     assert "ok: all gradients agree" in printed
     assert "translate" in ds("list")[1]
     assert "ds translate FOLDER [options]" in ds("--help")[1]
-    assert "of noam --lr is the factor" in ds("train", "translate", "--help")[1]
+    assert "with noam, --lr is a factor" in ds("train", "translate", "--help")[1]

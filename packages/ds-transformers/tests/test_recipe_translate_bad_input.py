@@ -103,44 +103,6 @@ def test_shipped_sentences_that_are_not(more, message, run, tmp_path, complaint)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--heads", "3"], "--heads 3 does not divide --width 8"),
-        (["--multi30k", "somewhere"], "--pairs and --multi30k contradict each other"),
-        (["--source-language", "de"], "--source-language and --target-language are both 'de'"),
-        (["--max-tokens", "12"], "--max-tokens 12: the pairs of "),
-        (["--max-tokens", "7"], "--max-tokens: given 7, expected at least 8"),
-        (["--validation", "0.5", "--test", "0.5"], "--validation 0.5 and --test 0.5 leave nothing to train on"),
-        (["--schedule", "noam"], "--schedule noam needs --lr: that of the preset default is for cosine"),
-        (["--preset", "paper", "--schedule", "cosine"], "needs --lr: that of the preset paper is for noam"),
-        (["--schedule", "cosin"], "did you mean cosine?"),
-        (["--preset", "multi30"], "did you mean multi30k?"),
-        (["--resume", "--overwrite"], "--resume and --overwrite"),
-        (["--vocab-size", "100"], "--vocab-size: given 100, expected at least 260"),
-        (["--dropout", "1"], "--dropout"),
-        (["--lr", "nan"], "--lr"),
-        (["--epochs", "0"], "--epochs"),
-        (["--beam-size", "0"], "--beam-size"),
-        (["--average", "0"], "--average"),
-        (["--seed", str(2**62 + 1)], "--seed"),
-        (["--device", "cuda:99"], "--device cuda:99 cannot be used here"),
-        (["--device", "abacus"], "--device abacus cannot be used here"),
-        (["--epoch", "3"], "did you mean --epochs?"),
-        (["--width", "wide"], "--width"),
-    ],
-)
-def test_contradictory_and_impossible_options(more, message, run, tmp_path, complaint):
-    result = run(*more)
-    assert result[0] == 2
-    assert message in complaint(result)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_cannot_be_written(run, sentences, complaint):
-    assert "cannot use" in complaint(run(out=sentences / "below"))  # below a file there is no folder, not even for root
-
-
 def damaged(whole):
     newer = bytearray(whole)
     header = newer.index(b'"version":"1"')
@@ -172,7 +134,7 @@ def test_damaged_checkpoints(kind, ds, trained, complaint):
 
 
 def test_weights_of_another_model(run, ds, trained, tmp_path, complaint):
-    assert run(width=4, average=2)[0] == 0
+    assert run(embed_dim=4, average=2)[0] == 0
     for name in (CHECKPOINT_FILE, "final.safetensors"):
         (trained / name).write_bytes((tmp_path / "out" / name).read_bytes())
     assert "another model" in complaint(ds("train", "translate", "--out", trained, "--resume", "--epochs", 41))
@@ -221,7 +183,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(ds, trained, complaint, trained_w
 
 def test_more_processes_than_a_batch_has_rows(sentences, tiny):
     from ds_core.errors import UserError
-    from ds_transformers.translation.corpus import read_corpus
+    from ds_core.recipes.translation.corpus import read_corpus
     from ds_transformers.translation.options import TranslateOptions
 
     corpus = read_corpus(TranslateOptions(pairs=sentences, vocab_size=280))

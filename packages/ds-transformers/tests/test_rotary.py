@@ -4,7 +4,7 @@ import pytest
 import torch
 from ds_core import ShapeError, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer
+from ds_core.testing import check_layer, one_graph
 from ds_transformers.positions.rotary import RotaryPositions, rotary, rotary_backward, rotary_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,7 +181,7 @@ def test_compiles_in_one_graph(interleaved):
         with record():
             return layer.backward(layer(x, 2) * x)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for shape in [(2, 3, 4, 6), (1, 2, 7, 6)]:
         x = torch.randn(shape)
         torch.testing.assert_close(compiled(x), step(x))  # step fills the table: the second graph slices it

@@ -5,7 +5,7 @@ import torch
 from attention_twins import TorchSelfAttention
 from ds_core import Recompute, ShapeError, no_record, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers import KeyValueCache, SelfAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from hypothesis import given, settings
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 COMPILED = ["vectorized", "tiled"]  # "loops" looks at numbers
 
 
-every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+every_implementation = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 
 
-@every_lane
+@every_implementation
 def test_worked_example(implementation):
     def matrix(*rows):
         return torch.tensor(rows, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_worked_example(implementation):
     same(dx, matrix([8.5599, -3.3521], [-0.2677, 1.0599]), 5e-5)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 3])
@@ -56,13 +56,13 @@ def test_gradients_and_twin_over_all_arguments(num_heads, bias, causal, implemen
     check_twin(layer, TorchSelfAttention(6, num_heads, causal, bias), x)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("dropout", [0.3, 1.0])
 def test_gradients_under_dropout(dropout, implementation):
     check_layer(SelfAttention(6, 2, causal=True, dropout=dropout, implementation=implementation), torch.randn(2, 5, 6))
 
 
-@every_lane
+@every_implementation
 def test_padding_is_not_seen(implementation):
     layer = SelfAttention(6, 2, implementation=implementation)
     x = torch.randn(2, 5, 6)
@@ -73,7 +73,7 @@ def test_padding_is_not_seen(implementation):
         torch.testing.assert_close(layer(x, key_padding_mask=padding)[1, :3], layer(x[1:, :3])[0])
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("length", [0, 1])
 def test_no_token_and_one(length, implementation):
     check_layer(
@@ -102,21 +102,21 @@ def test_a_generator_leaves_the_default_one_alone():
     assert torch.equal(first.out_proj.weight, second.out_proj.weight)
 
 
-@every_lane
-@pytest.mark.parametrize("place", [0, 3, 6])
-def test_causal_means_no_gradient_to_the_future(place, implementation):
+@every_implementation
+@pytest.mark.parametrize("position", [0, 3, 6])
+def test_causal_means_no_gradient_to_the_future(position, implementation):
     layer = SelfAttention(6, 2, causal=True, implementation=implementation)
     x = torch.randn(2, 7, 6)
     dy = torch.zeros(2, 7, 6)
-    dy[:, place] = 1.0
+    dy[:, position] = 1.0
     with record():
         y = layer(x)
         dx = layer.backward(dy)
-    assert (dx[:, place + 1 :] == 0).all()
-    assert (dx[:, : place + 1].abs().sum(-1) > 0).all()
-    x[:, place + 1 :] = torch.randn_like(x[:, place + 1 :])
+    assert (dx[:, position + 1 :] == 0).all()
+    assert (dx[:, : position + 1].abs().sum(-1) > 0).all()
+    x[:, position + 1 :] = torch.randn_like(x[:, position + 1 :])
     with no_record():
-        assert torch.equal(layer(x)[:, : place + 1], y[:, : place + 1])
+        assert torch.equal(layer(x)[:, : position + 1], y[:, : position + 1])
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -196,12 +196,12 @@ def test_traced_as_one_graph(implementation):
     expected = step(x, dy)
     gradients = [tensor.grad for tensor in layer.parameters()]
     layer.zero_grad()
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(x, dy)
+    found = one_graph(step)(x, dy)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close([tensor.grad for tensor in layer.parameters()], gradients)
 
 
-@every_lane
+@every_implementation
 def test_bfloat16(implementation):
     layer = SelfAttention(8, 2, causal=True, implementation=implementation, dtype=torch.bfloat16)
     x = torch.randn(2, 5, 8, dtype=torch.bfloat16)

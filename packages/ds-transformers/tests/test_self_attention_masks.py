@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched")
-every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+every_implementation = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(2, 4, 6, generator=DRAWS)
 PADDING = {
@@ -36,7 +36,7 @@ def constants(**masks):
     return [name for name, mask in masks.items() if mask is not None and mask.is_floating_point()]
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("mask", ATTENDED)
 def test_twin_over_all_masks(mask, padding, implementation):
@@ -50,7 +50,7 @@ def test_twin_over_all_masks(mask, padding, implementation):
         check_twin(*layers, x, kwargs=masks, constants=constants(**masks), modes=["train"])
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("causal", [False, True])
 def test_twin_over_the_promise_that_the_mask_is_causal(causal, implementation):
     """Beside a padding mask or none, boolean or floating, for all heads or each; no change to a causal layer."""
@@ -68,7 +68,7 @@ def test_twin_over_the_promise_that_the_mask_is_causal(causal, implementation):
         )
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_unbatched_input(batch_first, implementation):
     padding = torch.tensor([False, True, False, False])
@@ -80,7 +80,7 @@ def test_unbatched_input(batch_first, implementation):
         check_twin(ours, theirs, X[0], kwargs=given_masks, constants=constants(**given_masks), modes=["train"])
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_gradients(batch_first, implementation):
     layer = SelfAttention(6, 3, batch_first=batch_first, implementation=implementation)
@@ -90,7 +90,7 @@ def test_gradients(batch_first, implementation):
     check_layer(layer, X[0], kwargs={"attn_mask": ATTENDED["floating"]}, constants=["attn_mask"], batch_dim=None)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("kind", ["boolean", "floating"])
 @pytest.mark.parametrize("hidden", ["padding", "mask"])
 def test_a_token_that_sees_nothing_attends_to_nothing(hidden, kind, implementation):
@@ -111,7 +111,7 @@ def test_a_token_that_sees_nothing_attends_to_nothing(hidden, kind, implementati
     assert dx.isfinite().all()
 
 
-@every_lane
+@every_implementation
 def test_dropout_beside_masks(implementation):
     masks = {"attn_mask": ATTENDED["floating"], "key_padding_mask": PADDING["boolean"]}
     layer = SelfAttention(6, 3, dropout=0.4, batch_first=False, implementation=implementation)
@@ -132,7 +132,7 @@ def test_dropout_beside_masks(implementation):
     batch_first=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_the_lanes_agree(batch, length, groups, shared, causal, padded, masked, batch_first, seed):
+def test_the_implementations_agree(batch, length, groups, shared, causal, padded, masked, batch_first, seed):
     generator = torch.Generator().manual_seed(seed)
     heads = groups * shared
 

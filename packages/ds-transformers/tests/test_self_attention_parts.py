@@ -4,7 +4,7 @@ import pytest
 import torch
 from attention_twins import GroupedAttention
 from ds_core import no_record, record
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers import KeyValueCache, SelfAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 from ds_transformers.positions.alibi import AlibiPositions
@@ -12,7 +12,7 @@ from ds_transformers.positions.rotary import RotaryPositions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-every_lane = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
+every_implementation = pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 X = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 PADDING = torch.tensor([[False, False, False, True], [False, True, False, False]])
 
@@ -39,7 +39,7 @@ def make(implementation="vectorized", num_kv_heads=None, positions="none", causa
     return layer
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -70,7 +70,7 @@ def test_grouped_heads_repeat_the_rows_of_the_weight(groups):
     assert "num_kv_heads" not in repr(whole)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize(
     ("positions", "groups"), [("none", 2), ("none", 1), ("rotary", None), ("rotary", 1), ("alibi", None), ("alibi", 2)]
@@ -81,7 +81,7 @@ def test_gradients(positions, groups, batch_first, implementation):
     check_layer(layer, x, batch_dim=0 if batch_first else 1)
 
 
-@every_lane
+@every_implementation
 @pytest.mark.parametrize("positions", ["rotary", "alibi"])
 def test_gradients_beside_padding_and_dropout(positions, implementation):
     layer = make(implementation, 1, positions, causal=False)
@@ -141,7 +141,7 @@ def test_with_a_cache_pieces_equal_the_whole(pieces, implementation, positions, 
         torch.testing.assert_close(torch.cat(parts, axis), layer(x), rtol=1e-12, atol=1e-12)
 
 
-@every_lane
+@every_implementation
 def test_a_call_with_a_cache_may_be_causal_by_itself(implementation):
     """The decoder's layer has no fixed mask: `is_causal` says it for the call."""
     layer, whole = make(implementation, causal=False), make(implementation, causal=True)
@@ -160,7 +160,6 @@ def test_impossible_groups(num_kv_heads):
 
 @pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
 def test_traced_as_one_graph(positions):
-    torch._dynamo.reset()  # or it takes the widths of heads, which differ here, for numbers that change at every step
     layer = make("vectorized", 1, positions)
 
     def step(x, dy):
@@ -168,5 +167,5 @@ def test_traced_as_one_graph(positions):
             y = layer(x, key_padding_mask=PADDING)
             return y, layer.backward(dy)
 
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(X, X.flip(1))
+    found = one_graph(step)(X, X.flip(1))
     torch.testing.assert_close(found, step(X, X.flip(1)))

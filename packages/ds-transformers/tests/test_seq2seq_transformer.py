@@ -10,7 +10,9 @@ from ds_core.testing import check_layer
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer, beam_search, greedy, sinusoidal_encoding
 from torch.nn.functional import log_softmax
 
-TINY = Seq2SeqConfig(11, 11, width=8, heads=2, hidden=12, encoder_layers=2, decoder_layers=2, dropout=0.0)
+TINY = Seq2SeqConfig(
+    11, 11, embed_dim=8, num_heads=2, dim_feedforward=12, num_encoder_layers=2, num_decoder_layers=2, dropout=0.0
+)
 
 
 def some_tokens(seed=0, source=5, target=4, vocab=9):
@@ -26,21 +28,28 @@ class Twin(torch.nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.source_tokens = torch.nn.Embedding(config.source_vocab, config.width)
-        shared = self.source_tokens if config.shared else torch.nn.Embedding(config.target_vocab, config.width)
+        self.source_tokens = torch.nn.Embedding(config.source_vocab, config.embed_dim)
+        shared = self.source_tokens if config.shared else torch.nn.Embedding(config.target_vocab, config.embed_dim)
         self.target_tokens = shared
-        sizes = (config.width, config.heads, config.encoder_layers, config.decoder_layers, config.hidden, 0.0)
         self.transformer = torch.nn.Transformer(
-            *sizes, config.activation, batch_first=True, norm_first=config.norm_first
+            config.embed_dim,
+            config.num_heads,
+            config.num_encoder_layers,
+            config.num_decoder_layers,
+            config.dim_feedforward,
+            0.0,
+            config.activation,
+            batch_first=True,
+            norm_first=config.norm_first,
         )
         self.transformer.encoder.enable_nested_tensor = False
         self.projection = None
         if not config.tied:
-            self.projection = torch.nn.Parameter(torch.empty(config.target_vocab, config.width))
+            self.projection = torch.nn.Parameter(torch.empty(config.target_vocab, config.embed_dim))
 
     def embed(self, embedding, tokens):
-        x = embedding(tokens) * math.sqrt(self.config.width)
-        return x + sinusoidal_encoding(tokens.shape[1], self.config.width, dtype=x.dtype)
+        x = embedding(tokens) * math.sqrt(self.config.embed_dim)
+        return x + sinusoidal_encoding(tokens.shape[1], self.config.embed_dim, dtype=x.dtype)
 
     def forward(self, source, target):
         padding = source == self.config.pad
@@ -96,9 +105,11 @@ def test_gradients(tied, shared, recompute):
 
 def test_worked_example():
     """Width 2: W = ((0, 0), (1, 0), (0, 1)). Token 1 becomes sqrt(2) (1, 0) + (0, 1), and (2) compares it with W."""
-    places = torch.tensor([[0.0, 1.0], [0.8415, 0.5403]], dtype=torch.float64)
-    torch.testing.assert_close(sinusoidal_encoding(2, 2, dtype=torch.float64), places, rtol=0, atol=5e-5)
-    config = Seq2SeqConfig(3, 3, width=2, heads=1, hidden=1, encoder_layers=1, decoder_layers=1, dropout=0.0)
+    waves = torch.tensor([[0.0, 1.0], [0.8415, 0.5403]], dtype=torch.float64)
+    torch.testing.assert_close(sinusoidal_encoding(2, 2, dtype=torch.float64), waves, rtol=0, atol=5e-5)
+    config = Seq2SeqConfig(
+        3, 3, embed_dim=2, num_heads=1, dim_feedforward=1, num_encoder_layers=1, num_decoder_layers=1, dropout=0.0
+    )
     model = Seq2SeqTransformer(config, dtype=torch.float64)
     weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     model.load_state_dict(model.state_dict() | {"source_tokens.weight": weight, "target_tokens.weight": weight})
@@ -198,13 +209,15 @@ def test_beams_have_the_log_probability_of_the_whole(seed):
             with no_record():
                 logits = model(row[None], torch.tensor([[1, *hypothesis.tokens]]))[0]
             logs = log_softmax(logits, 1)
-            total = sum(float(logs[place, token]) for place, token in enumerate(whole))
+            total = sum(float(logs[index, token]) for index, token in enumerate(whole))
             assert hypothesis.log_probability == pytest.approx(total, abs=1e-9)
 
 
 def test_first_values_have_variance_one_after_scaling():
     model = Seq2SeqTransformer(
-        Seq2SeqConfig(5000, 5000, width=64, heads=4, hidden=8, encoder_layers=1, decoder_layers=1)
+        Seq2SeqConfig(
+            5000, 5000, embed_dim=64, num_heads=4, dim_feedforward=8, num_encoder_layers=1, num_decoder_layers=1
+        )
     )
     assert float(model.source_tokens.weight.detach().std()) * 8 == pytest.approx(1, abs=0.02)
 
@@ -220,8 +233,8 @@ def test_a_generator_leaves_the_default_one_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": 3}, "3 heads do not divide a width of 8"),
-        ({"encoder_layers": 0}, "encoder_layers is 0"),
+        ({"num_heads": 3}, "3 heads do not divide an embed_dim of 8"),
+        ({"num_encoder_layers": 0}, "num_encoder_layers is 0"),
         ({"target_vocab": 12}, "a shared embedding needs one vocabulary"),
         ({"pad": 11}, "pad is 11"),
     ],

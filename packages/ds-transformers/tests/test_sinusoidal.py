@@ -6,7 +6,7 @@ import pytest
 import torch
 from ds_core import ShapeError, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer
+from ds_core.testing import check_layer, one_graph
 from ds_transformers.positions.sinusoidal import SinusoidalPositions, sinusoidal_encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,10 +44,10 @@ def test_worked_example():
 def test_index_by_index(length, width, offset, base):
     encoding = sinusoidal_encoding(length, width, offset, base=base, dtype=torch.float64)
     assert encoding.shape == (length, width)
-    for place in range(length):
+    for position in range(length):
         for column in range(width):
-            expected = by_hand(offset + place, column, width, base)
-            assert encoding[place, column].item() == pytest.approx(expected, abs=1e-11)
+            expected = by_hand(offset + position, column, width, base)
+            assert encoding[position, column].item() == pytest.approx(expected, abs=1e-11)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -150,7 +150,7 @@ def test_compiles_in_one_graph(max_length):
         with record():
             return layer.backward(layer(x, offset) * 2)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for length, offset in [(3, 0), (5, 7), (40, 20)]:
         x = torch.randn(2, length, 4)
         expected = 2 * (x + sinusoidal_encoding(length, 4, offset))

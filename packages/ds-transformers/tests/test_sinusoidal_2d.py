@@ -4,6 +4,7 @@ import pytest
 import torch
 from ds_core import ShapeError, record
 from ds_core.primitives import primitives_only
+from ds_core.testing import one_graph
 from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d, sinusoidal_2d_encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,9 +23,9 @@ def by_hand(mask, width, temperature, normalize, scale, eps):
                 if normalize:
                     counts = [c / (sum(all_) + eps) * scale for c, all_ in zip(counts, (down, along), strict=True)]
                 for e in range(width):
-                    half, place = divmod(e, width // 2)
-                    angle = counts[half] / temperature ** (2 * (place // 2) / (width // 2))
-                    encoding[b, y, x, e] = math.sin(angle) if place % 2 == 0 else math.cos(angle)
+                    half, channel = divmod(e, width // 2)
+                    angle = counts[half] / temperature ** (2 * (channel // 2) / (width // 2))
+                    encoding[b, y, x, e] = math.sin(angle) if channel % 2 == 0 else math.cos(angle)
     return encoding
 
 
@@ -103,7 +104,7 @@ def test_primitives_only_and_no_gradient():
 
 def test_compiles_in_one_graph():
     layer = SinusoidalPositions2d(8)
-    compiled = torch.compile(layer.forward, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(layer.forward, dynamic=True)
     for shape in [(2, 3, 4), (1, 6, 5)]:
         mask = torch.rand(shape) < 0.3
         torch.testing.assert_close(compiled(mask), layer(mask))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ds_core import Linear, Recompute, record
 from ds_core.errors import ShapeError
-from ds_core.testing import check_layer, check_twin
+from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers.blocks.stochastic_depth import (
     StochasticDepth,
     depth_rates,
@@ -37,9 +37,9 @@ def test_stochastic_depth_is_the_twin_where_nothing_is_drawn(p, mode):
 
 def test_worked_example():
     x, dy = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[2.0, 1.0], [-4.0, 0.4]])
-    noise = torch.tensor([[1.25], [0.0]])  # p = 0.2
-    assert stochastic_depth(x, noise).tolist() == [[1.25, 2.5], [0.0, 0.0]]
-    assert stochastic_depth_backward(dy, noise).tolist() == [[2.5, 1.25], [0.0, 0.0]]
+    dropout_mask = torch.tensor([[1.25], [0.0]])  # p = 0.2
+    assert stochastic_depth(x, dropout_mask).tolist() == [[1.25, 2.5], [0.0, 0.0]]
+    assert stochastic_depth_backward(dy, dropout_mask).tolist() == [[2.5, 1.25], [0.0, 0.0]]
     drawn = {value for _ in range(40) for value in StochasticDepth(0.2)(torch.ones(5, 1)).flatten().tolist()}
     assert drawn == {0.0, 1.25}
     assert depth_rates(4, 0.2) == pytest.approx([0.05, 0.1, 0.15, 0.2])
@@ -90,7 +90,7 @@ def test_the_whole_batch_is_dropped_as_often_as_it_says():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_stochastic_depth_is_replayed_by_recomputation(mode):
-    """Each time with the seed of the first forward; were the noise drawn again in backward, some would differ."""
+    """Each time with the seed of the first forward; were the mask drawn again in backward, some would differ."""
     layer = StochasticDepth(0.5, mode)
     x = torch.randn(20, 3)
     for seed in range(8):
@@ -171,7 +171,7 @@ def test_stochastic_depth_compiles_in_one_graph(mode):
             y = layer(x)
             return y, layer.backward(torch.ones_like(x))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for size in (30, 50):
         x = torch.rand(size, 4) + 1
         y, dx = compiled(x)

@@ -4,7 +4,9 @@ import math
 import pytest
 import torch
 from ds_core.primitives import primitives_only
+from ds_core.testing import one_graph
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
+from ds_transformers.attentions import tiles
 from ds_transformers.attentions.attention import base2_scores, powers_of_2
 
 # the package's attribute of this name is the function
@@ -48,7 +50,7 @@ def test_worked_example():
 @pytest.mark.parametrize("rows", [1, 3, 7, 20, 64, None])
 @pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
 def test_the_same_whatever_the_tiles(cached, rows, causal, monkeypatch):
-    monkeypatch.setattr(MODULE, "CACHED", cached)
+    monkeypatch.setattr(tiles, "CACHED", cached)
     inputs = long_heads()
     for found, expected in zip(tiled(*inputs, causal=causal, rows=rows), whole(*inputs, causal=causal), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -62,13 +64,13 @@ def test_the_same_where_keys_are_many(dropped, mask, queries, keys, causal, monk
     """Beyond so many keys the products of backward are one wider, but for a floating mask or dropout."""
     monkeypatch.setattr(MODULE, "LONG", 5)
     used = []
-    with_column = MODULE.with_column
-    monkeypatch.setattr(MODULE, "with_column", lambda *given: used.append(given) or with_column(*given))
+    append_column = MODULE.append_column
+    monkeypatch.setattr(MODULE, "append_column", lambda *given: used.append(given) or append_column(*given))
     torch.manual_seed(0)
     inputs = long_heads(queries=queries, keys=keys)
     kinds = {"none": None, "boolean": torch.rand(queries, keys) < 0.7, "floating": torch.randn(queries, keys).double()}
-    keep = (torch.rand(2, 3, queries, keys, dtype=torch.float64) < 0.5) * 2.0 if dropped else None
-    options = {"mask": kinds[mask], "causal": causal, "keep": keep, "scale": 0.3}
+    dropout_mask = (torch.rand(2, 3, queries, keys, dtype=torch.float64) < 0.5) * 2.0 if dropped else None
+    options = {"visible": kinds[mask], "causal": causal, "dropout_mask": dropout_mask, "scale": 0.3}
     for found, expected in zip(tiled(*inputs, rows=6, **options), whole(*inputs, **options), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert (len(used) > 0) == (mask != "floating" and not dropped)
@@ -81,7 +83,7 @@ def test_few_and_many_keys_compile_in_one_graph(monkeypatch):
         with torch.no_grad():
             return tiled(query, key, value, dout, causal=True)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = one_graph(step, dynamic=True)
     for length in (7, 20):
         inputs = long_heads(queries=length, keys=length)
         torch.testing.assert_close(compiled(*inputs), step(*inputs), rtol=1e-12, atol=1e-12)
@@ -103,19 +105,19 @@ def test_many_keys_in_bfloat16(monkeypatch):
 def test_a_tile_has_a_head_for_every_thread(threads, together, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     query = torch.empty(2, 3, 4096, 8)
-    tiles = MODULE.head_tiles(query, 4096, 128)
-    assert max((e.stop - e.start) * (h.stop - h.start) for e, h in tiles) == together
-    assert sum((e.stop - e.start) * (h.stop - h.start) for e, h in tiles) == 6
+    parts = tiles.head_tiles(query, 4096, 128)
+    assert max((e.stop - e.start) * (h.stop - h.start) for e, h in parts) == together
+    assert sum((e.stop - e.start) * (h.stop - h.start) for e, h in parts) == 6
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (2, 1, 1, 20), (1, 3, 20, 20), (2, 3, 20, 20), (3, 1, 1), (20,), ()])
 @pytest.mark.parametrize("cached", [1, 100, 2**18], ids=["head by head", "some heads", "all heads"])
 def test_each_tile_takes_its_part_of_the_mask(cached, shape, monkeypatch):
-    monkeypatch.setattr(MODULE, "CACHED", cached)
+    monkeypatch.setattr(tiles, "CACHED", cached)
     torch.manual_seed(0)
     mask, inputs = torch.rand(shape) < 0.7, long_heads()
-    keep = (torch.rand(2, 3, 20, 20, dtype=torch.float64) < 0.5) * 2.0
-    options = {"mask": mask, "causal": True, "keep": keep}
+    dropout_mask = (torch.rand(2, 3, 20, 20, dtype=torch.float64) < 0.5) * 2.0
+    options = {"visible": mask, "causal": True, "dropout_mask": dropout_mask}
     for found, expected in zip(tiled(*inputs, rows=6, **options), whole(*inputs, **options), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -135,8 +137,8 @@ def test_a_causal_tile_computes_no_score_beyond_its_diagonal(monkeypatch):
     computed = []
     products = MODULE.base2_scores
 
-    def counted(q, k, *rest, **place):
-        scores = products(q, k, *rest, **place)
+    def counted(q, k, *rest, **options):
+        scores = products(q, k, *rest, **options)
         computed.append(scores.numel())
         return scores
 

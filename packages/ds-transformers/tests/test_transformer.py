@@ -6,7 +6,7 @@ import torch
 from ds_core import Frozen, ShapeError, no_record, record
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin, check_twin_grid
+from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from ds_transformers import Transformer, TransformerEncoder, TransformerEncoderLayer
 
 ORDERS = pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
@@ -233,7 +233,7 @@ def test_traced_as_one_graph():
     expected = step(src, tgt, dy)
     gradients = [tensor.grad for tensor in model.parameters()]
     model.zero_grad()
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(src, tgt, dy)
+    found = one_graph(step)(src, tgt, dy)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close([tensor.grad for tensor in model.parameters()], gradients)
 

@@ -103,9 +103,9 @@ def task(examples, generator):
     lengths = torch.randint(1, LONGEST + 1, (examples, 1), generator=generator)
     symbols = torch.randint(FIRST, FIRST + SYMBOLS, (examples, LONGEST), generator=generator)
     backwards = torch.randint(2, (examples, 1), generator=generator).bool()
-    place = torch.arange(LONGEST)
-    inside = place < lengths
-    turned = symbols.gather(1, (lengths - 1 - place).clamp(min=0))
+    index = torch.arange(LONGEST)
+    inside = index < lengths
+    turned = symbols.gather(1, (lengths - 1 - index).clamp(min=0))
     answer = torch.where(inside, torch.where(backwards, turned, symbols), PADDING)
     answer = torch.cat([answer, torch.full((examples, 1), PADDING)], 1).scatter(1, lengths, END)
     return torch.cat([torch.where(backwards, REVERSE, COPY), symbols.masked_fill(~inside, PADDING)], 1), answer

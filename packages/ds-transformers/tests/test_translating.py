@@ -1,16 +1,16 @@
-"""`ds translate`, and `load_translator` and `Translator` under it."""
+"""`ds translate`, and `TranslateRun.load` and `Translator` under it."""
 
 import io
 import json
 
 import pytest
 import torch
+from ds_core.recipes.translation import translator as translator_module
+from ds_core.recipes.translation.corpus import source_tokens
 from ds_core.text.decoding.beam_search import beam_search
 from ds_core.text.decoding.greedy import greedy
 from ds_core.training.checkpoint import read_weights
-from ds_transformers.translation import recipe, translating
-from ds_transformers.translation.corpus import source_tokens
-from ds_transformers.translation.translating import load_translator
+from ds_transformers.translation.recipe import TranslateRun
 
 TEXTS = ["the cat sees the dog.", "the fish hears the cow.", "the bird likes the bird."]
 TRANSLATIONS = ["Katze sieht Hund.", "Fisch hört Kuh.", "Vogel mag Vogel."]
@@ -58,7 +58,7 @@ def test_a_line_break_in_a_translation_stays_in_its_line(ds, trained, monkeypatc
         def translate(self, sentences, **options):
             return ["one\ntwo\u2028three\r\nfour" for _ in sentences]
 
-    monkeypatch.setattr(recipe, "load_translator", lambda *_: Breaking())
+    monkeypatch.setattr(TranslateRun, "load", lambda *_: Breaking())
     assert ds("translate", trained, "--text", "something")[1] == "one two three four\n"
 
 
@@ -91,7 +91,7 @@ def test_options_reach_the_search(trained, ds, monkeypatch):
             seen.append(options)
             return sentences
 
-    monkeypatch.setattr(recipe, "load_translator", lambda *_: Watched())
+    monkeypatch.setattr(TranslateRun, "load", lambda *_: Watched())
     given = ["--beam-size", 7, "--length-penalty", 0.25, "--max-length", 9, "--batch-size", 3]
     assert ds("translate", trained, "--text", "x", *given)[0] == 0
     assert seen == [{"beam_size": 7, "length_penalty": 0.25, "max_length": 9, "batch_size": 3}]
@@ -99,7 +99,7 @@ def test_options_reach_the_search(trained, ds, monkeypatch):
 
 @pytest.fixture
 def translator(trained):
-    return load_translator(trained)
+    return TranslateRun.load(trained)
 
 
 def test_order_and_batches_change_nothing(translator):
@@ -129,7 +129,7 @@ def test_it_is_the_search_over_tokens(translator, beam_size):
 
 
 def test_the_weights_asked_for(trained):
-    weights = {name: load_translator(trained, name).model.state_dict() for name in ("final", "best", "last")}
+    weights = {name: TranslateRun.load(trained, name).model.state_dict() for name in ("final", "best", "last")}
     for name, file in [("final", "final"), ("best", "best"), ("last", "checkpoint")]:
         stored = read_weights(trained / f"{file}.safetensors")
         assert all(torch.equal(stored[key], tensor) for key, tensor in weights[name].items())
@@ -140,7 +140,7 @@ def test_dtype_and_recompute_of_the_run(trained):
     record = json.loads((trained / "recipe.json").read_text())
     record["options"] |= {"dtype": "float64", "recompute": True}
     (trained / "recipe.json").write_text(json.dumps(record))
-    translator = load_translator(trained)
+    translator = TranslateRun.load(trained)
     assert translator.model.source_tokens.weight.dtype == torch.float64
     assert translator.model.transformer.decoder.recompute is False
     assert translator.translate(TEXTS) == TRANSLATIONS
@@ -153,7 +153,7 @@ def test_the_length_penalty_reaches_the_search(translator, monkeypatch):
         seen.append(options["length_penalty"])
         return beam_search(*arguments, **options)
 
-    monkeypatch.setattr(translating, "beam_search", watched)
+    monkeypatch.setattr(translator_module, "beam_search", watched)
     translator.translate(TEXTS, length_penalty=1.75, batch_size=2)
     translator.translate(TEXTS)
     assert seen == [1.75, 1.75, 0.6]

@@ -4,8 +4,8 @@ import io
 import json
 
 import pytest
+from ds_core.recipes.translation.translator import Translator
 from ds_core.training.run_folder import CHECKPOINT_FILE
-from ds_transformers.translation.translating import Translator
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Generating with a key/value cache against torch.nn with the same cache, after texts of several lengths.
 
-python benchmarks/generation.py [--layers 6 --width 384 --tokens 32 --pairs 20]
+python benchmarks/generation.py [--num-layers 6 --embed-dim 384 --tokens 32 --pairs 20]
 """
 
 import argparse
@@ -18,19 +18,26 @@ from torch_gpt import Cache, TorchGPT
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, default in [("layers", 6), ("heads", 6), ("width", 384), ("vocab", 256), ("tokens", 32), ("pairs", 20)]:
+    for name, default in [
+        ("num-layers", 6),
+        ("num-heads", 6),
+        ("embed-dim", 384),
+        ("vocab", 256),
+        ("tokens", 32),
+        ("pairs", 20),
+    ]:
         parser.add_argument(f"--{name}", type=int, default=default)
     o = parser.parse_args()
     rows = []
     for before in (1, 96, 224, 992):
-        config = MiniGPTConfig(o.vocab, before + o.tokens, o.layers, o.heads, o.width, dropout=0.0)
+        config = MiniGPTConfig(o.vocab, before + o.tokens, o.num_layers, o.num_heads, o.embed_dim, dropout=0.0)
         model = MiniGPT(config).eval()
         twin = TorchGPT.like(model).eval()
         prompt = torch.randint(o.vocab, (before,), generator=torch.Generator().manual_seed(0))
         assert ours(model, prompt, o.tokens) == theirs(twin, prompt, o.tokens)
         rows.append(
             compare(
-                f"GPT {o.layers} x {o.width}, {o.tokens} tokens after {before}",
+                f"GPT {o.num_layers} x {o.embed_dim}, {o.tokens} tokens after {before}",
                 lambda m=model, p=prompt: ours(m, p, o.tokens),
                 lambda m=twin, p=prompt: theirs(m, p, o.tokens),
                 o.pairs,

@@ -1,6 +1,6 @@
 """A training step of a GPT (forward, loss, backward, clipping, AdamW) against torch.nn: time and peak memory.
 
-python benchmarks/gpt.py [--layers 6 --width 384 --batch 8 --block 256 --pairs 10] [--compile] [--dropout 0.1]
+python benchmarks/gpt.py [--num-layers 6 --embed-dim 384 --batch 8 --block 256 --pairs 10] [--compile] [--dropout 0.1]
 
 `--compile` adds the whole step of ours compiled, against the same eager torch.nn (compiling takes a minute).
 """
@@ -27,7 +27,14 @@ SETTINGS = {"lr": 1e-3, "betas": (0.9, 0.99)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, default in [("layers", 6), ("heads", 6), ("width", 384), ("batch", 8), ("block", 256), ("vocab", 256)]:
+    for name, default in [
+        ("num-layers", 6),
+        ("num-heads", 6),
+        ("embed-dim", 384),
+        ("batch", 8),
+        ("block", 256),
+        ("vocab", 256),
+    ]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--dropout", type=float, default=0.0)
@@ -35,10 +42,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     o = parser.parse_args()
-    config = MiniGPTConfig(o.vocab, o.block, o.layers, o.heads, o.width, o.dropout)
+    config = MiniGPTConfig(o.vocab, o.block, o.num_layers, o.num_heads, o.embed_dim, o.dropout)
     tokens = torch.randint(o.vocab, (o.batch, o.block + 1), device=o.device)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    name = f"GPT {o.layers} x {o.width}, batch {o.batch}, {o.block} tokens"
+    name = f"GPT {o.num_layers} x {o.embed_dim}, batch {o.batch}, {o.block} tokens"
     theirs = torch_step(TorchGPT(config).to(o.device), inputs, targets)
     for implementation in o.implementations:
         ours = our_step(MiniGPT(config, implementation=implementation).to(o.device), inputs, targets)

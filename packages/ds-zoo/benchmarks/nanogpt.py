@@ -3,8 +3,8 @@
 python benchmarks/nanogpt.py --text FILE [--steps 100] [--seeds 0 1 2] [--preset demo] [--compile step] [--plain]
 
 Both sides get the same initial weights, batches, learning rates and evaluations, in the same order, each in a process
-of its own, set up as `ds train` sets itself up (docs/process_settings.md of ds-core); with `--plain` torch.nn's is a plain
-script's. They advance in turn, fifty steps each, so that whatever else the machine does slows both. Ours writes
+of its own, set up as `ds train` sets itself up (docs/process_settings.md of ds-core); with `--plain` torch.nn's is a
+plain script's. They advance in turn, fifty steps each, so that whatever else the machine does slows both. Ours writes
 neither checkpoints nor a log, as the other side does not.
 """
 
@@ -17,12 +17,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from ds_core.options import build_options
-from ds_core.speed.compiled import compile_pairs
 from ds_core.training.process_settings import dedicate_process
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
-from ds_zoo.minigpt.corpus import read_corpus
-from ds_zoo.minigpt.options import PRESETS, TrainOptions
-from ds_zoo.minigpt.training import build_model, build_trainer, whole_loss
+from ds_zoo.minigpt.options import PRESETS, MiniGPTOptions
+from ds_zoo.minigpt.run import MiniGPTRun, whole_loss
 from torch.multiprocessing import get_context
 from torch_gpt import TorchGPT, adamw
 
@@ -35,7 +33,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="a UTF-8 text file; default: the Python standard library")
     parser.add_argument("--steps", type=int, help="default: the preset's, 2000 for the published recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--preset", choices=list(PRESETS), default="nanogpt-cpu")
+    parser.add_argument("--preset", choices=["default", *PRESETS], default="nanogpt-cpu")
     parser.add_argument("--compile", choices=["none", "pairs", "step"], default="none")
     parser.add_argument(
         "--plain", action="store_true", help="torch.nn's process is not set up as `ds train` sets up ours"
@@ -43,8 +41,9 @@ def main() -> None:
     o = parser.parse_args()
     results = []
     for seed in o.seeds:
-        given = {"text": o.text, "steps": o.steps, "seed": seed, "preset": o.preset, "compile": o.compile}
-        results.append(compare(build_options(TrainOptions, given), not o.plain))
+        given = {"text": o.text, "seed": seed, "preset": o.preset, "compile": o.compile, "device": "cpu"}
+        given |= {} if o.steps is None else {"steps": o.steps}
+        results.append(compare(build_options(MiniGPTOptions, given), not o.plain))
         (loss, batches, seconds), (their_loss, their_batches, their_seconds) = results[-1]
         print(
             f"seed {seed}: ours {loss:.4f} whole split, {batches:.4f} on the evaluation batches, {seconds:.1f} s; "
@@ -52,7 +51,7 @@ def main() -> None:
             flush=True,
         )
     ours, theirs = zip(*results, strict=True)
-    steps = o.steps or PRESETS[o.preset]["steps"]
+    steps = MiniGPTOptions(preset=o.preset).steps if o.steps is None else o.steps
     setting = "a plain process for torch.nn" if o.plain else "both processes as `ds train` sets them up"
     print(f"\n{o.preset}, {steps} steps, mean of {len(o.seeds)} seed(s), {setting}\n{'':44}     ours torch.nn")
     for index, name in enumerate(["loss over the whole split", "loss on evaluation batches", "seconds"]):
@@ -103,9 +102,10 @@ def serve(connection, kind, options, dedicated):
     """What a side's process does: make the trainer, then what it is asked for."""
     if dedicated:
         dedicate_process()
-    corpus = read_corpus(options)
-    torch.manual_seed(options.seed)
-    trainer = kind(options, build_model(options, corpus.tokenizer.vocab_size), corpus)
+    run = MiniGPTRun(options)
+    run.folder = None
+    run.prepare()
+    trainer = kind(run)
     while True:
         try:
             method, arguments = connection.recv()
@@ -117,13 +117,10 @@ def serve(connection, kind, options, dedicated):
 class OurTrainer:
     """`ds train` without a folder."""
 
-    def __init__(self, options, model, corpus):
-        compile_pairs(options.compile == "pairs")
-        self.model, self.corpus = model, corpus
-        self.trainer = build_trainer(options, model, corpus, None, CPU)
+    def __init__(self, run):
+        self.model, self.corpus, self.trainer, self.batches = run.model, run.data, run.trainer, run.batches
         self.trainer.evaluate, self.mean_loss = None, self.trainer.evaluate
         self.trainer.callbacks.clear()
-        self.batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
 
     def fit(self, steps):
         self.trainer.fit(self.batches, steps)
@@ -140,9 +137,9 @@ class OurTrainer:
 class TorchTrainer:
     """nanoGPT's training loop: torch.nn, autograd, torch.optim."""
 
-    def __init__(self, options, model, corpus):
-        self.options, self.model, self.corpus = options, TorchGPT.like(model), corpus
-        self.batches = RandomBlocks(corpus.training, options.block_size, options.batch_size, 2 * options.seed)
+    def __init__(self, run):
+        self.options, self.model, self.corpus = run.options, TorchGPT.like(run.model), run.data
+        options, corpus, self.batches = run.options, run.data, run.batches
         self.optimizer = adamw(self.model, options.weight_decay, lr=options.lr, betas=(options.beta1, options.beta2))
         self.validation = RandomBlocks(corpus.validation, options.block_size, options.batch_size, 2 * options.seed + 1)
         self.step = 0

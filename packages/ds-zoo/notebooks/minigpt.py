@@ -29,7 +29,7 @@ print(repr(tokenizer.decode(targets[0])), "<- what follows each character: what 
 # The model, and what it writes before it has learned anything.
 
 # %%
-config = MiniGPTConfig(tokenizer.vocab_size, block_size=32, layers=2, heads=2, width=64, dropout=0.0)
+config = MiniGPTConfig(tokenizer.vocab_size, block_size=32, num_layers=2, num_heads=2, embed_dim=64, dropout=0.0)
 model = MiniGPT(config)
 
 
@@ -99,7 +99,7 @@ axes.legend()
 print(f"loss {smooth[0]:.2f} -> {smooth[-1]:.2f}")
 
 # %% [markdown]
-# What it writes now: words, indentation, the shape of code. `ds train minigpt` goes on from here, with a larger model,
+# What it writes now: words, indentation, the shape of code. `ds train minigpt` does the same with a larger model,
 # a progress bar, checkpoints and a validation split.
 
 # %%

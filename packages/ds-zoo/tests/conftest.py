@@ -1,7 +1,7 @@
 """Tiny runs of the recipe `minigpt`, for the tests of it."""
 
-import random
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,22 +11,10 @@ from ds_core.cli.main import main
 from ds_core.text.tokenizers import load_tokenizer
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
-TINY = {
-    "layers": 1,
-    "heads": 2,
-    "width": 8,
-    "block_size": 8,
-    "batch_size": 2,
-    "steps": 4,
-    "evaluate_every": 2,
-    "evaluate_batches": 2,
-    "dropout": 0.1,
-}
+# pytest's importlib mode puts no folder on the path, and tests share tiny_minigpt.py
+sys.path.append(str(Path(__file__).parent))
 
-
-def words(**options):
-    given = {**TINY, **options}
-    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+from tiny_minigpt import words, write_text
 
 
 @pytest.fixture
@@ -37,10 +25,7 @@ def tiny():
 
 @pytest.fixture
 def text(tmp_path):
-    path = tmp_path / "text.txt"
-    draw = random.Random(0)
-    path.write_text("\n".join(" ".join(draw.choices(["to", "be", "or", "not"], k=8)) for _ in range(40)))
-    return path
+    return write_text(tmp_path / "text.txt")
 
 
 @pytest.fixture
@@ -115,6 +100,16 @@ def validation_tokens():
     def read(text, folder):
         whole = text.read_text()
         return load_tokenizer(folder / "tokenizer.json").encode(whole[int(len(whole) * 0.9) :])
+
+    return read
+
+
+@pytest.fixture
+def content():
+    """Every file of a folder, by name."""
+
+    def read(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     return read
 

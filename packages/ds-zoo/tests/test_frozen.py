@@ -9,7 +9,7 @@ from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 def gradients(trained):
     """By name, where only the parameters whose name `trained` accepts are trained; and backward's matrix products."""
-    config = MiniGPTConfig(11, 6, layers=3, heads=2, width=8, dropout=0.0)
+    config = MiniGPTConfig(11, 6, num_layers=3, num_heads=2, embed_dim=8, dropout=0.0)
     model = MiniGPT(config, generator=torch.Generator().manual_seed(0)).double()
     for name, tensor in model.named_parameters():
         tensor.requires_grad_(trained(name))

@@ -9,11 +9,11 @@ from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.primitives import primitives_only
-from ds_core.testing import report
+from ds_core.testing import one_graph, report
 from ds_core.training.compile_step import whole_step
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
-# vocab_size, block_size, layers, heads, width, and the shape (B, T) of the tokens
+# vocab_size, block_size, num_layers, num_heads, embed_dim, and the shape (B, T) of the tokens
 SIZES = [
     ((11, 8, 1, 1, 4), (2, 8)),
     ((65, 16, 2, 3, 12), (3, 9)),
@@ -23,7 +23,7 @@ SIZES = [
 
 
 def config_of(sizes, **options):
-    names = ("vocab_size", "block_size", "layers", "heads", "width")
+    names = ("vocab_size", "block_size", "num_layers", "num_heads", "embed_dim")
     return MiniGPTConfig(**dict(zip(names, sizes, strict=True)), **{"dropout": 0.0, **options})
 
 
@@ -171,8 +171,7 @@ def test_a_whole_training_step_compiled_equals_eager():
         optimizer.prepare_compile()
         return whole_step(own, TokenCrossEntropy(), optimizer, clip_norm=0.5)
 
-    torch._dynamo.reset()
-    compiled = torch.compile(step_of(model), fullgraph=True, backend="aot_eager")
+    compiled = one_graph(step_of(model))
     eager = step_of(twin)
     for index in range(2):
         batch = [block_of_tokens(model, (2, 6), seed=index)]

@@ -45,10 +45,10 @@ def test_the_same_seed_gives_the_same_model():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"heads": 3}, ValueError, "3 heads do not divide a width of 8"),
-        ({"layers": 0}, ValueError, "layers is 0"),
-        ({"width": 8.0}, TypeError, "width is 8.0"),
-        ({"heads": True}, TypeError, "heads is True"),
+        ({"num_heads": 3}, ValueError, "3 heads do not divide an embed_dim of 8"),
+        ({"num_layers": 0}, ValueError, "num_layers is 0"),
+        ({"embed_dim": 8.0}, TypeError, "embed_dim is 8.0"),
+        ({"num_heads": True}, TypeError, "num_heads is True"),
         ({"dropout": 1.0}, ValueError, "dropout is 1.0"),
         ({"bias": 1}, TypeError, "bias is 1"),
         ({"epsilon": 0.0}, ValueError, "epsilon is 0.0"),
@@ -56,4 +56,4 @@ def test_the_same_seed_gives_the_same_model():
 )
 def test_impossible_sizes(change, error, message):
     with pytest.raises(error, match=message):
-        MiniGPTConfig(**{"vocab_size": 9, "block_size": 6, "layers": 1, "heads": 2, "width": 8, **change})
+        MiniGPTConfig(**{"vocab_size": 9, "block_size": 6, "num_layers": 1, "num_heads": 2, "embed_dim": 8, **change})

@@ -136,7 +136,7 @@ def test_dropout_rates_that_differ(tmp_path):
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ({"n_inner": 3}, "n_inner is 3"),
         ({"n_head": 3}, "3 heads do not divide"),
-        ({"n_layer": 1}, r"hold transformer.h.1.attn.c_attn.bias, .* 9 more, which its config.json has no place for"),
+        ({"n_layer": 1}, r"hold transformer.h.1.attn.c_attn.bias, .* 9 more, which its config.json says nothing of"),
         ({"n_layer": 3}, r"lack transformer.h.2.ln_1.weight"),
         ({"n_positions": 9}, r"positions.weight: given shape \(8, 8\), expected \(9, 8\)"),
     ],

@@ -1,5 +1,6 @@
 """The recipe `minigpt`: what a run learns, prints and leaves behind, and its options."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -12,8 +13,8 @@ import transformers
 from ds_core.cli.main import main
 from ds_core.optimizers.parameter_groups import decay_groups
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
-from ds_zoo.minigpt.options import PRESETS, TrainOptions
-from ds_zoo.minigpt.training import whole_loss
+from ds_zoo.minigpt.options import PRESETS, MiniGPTOptions
+from ds_zoo.minigpt.run import whole_loss
 
 CPU = torch.device("cpu")
 
@@ -22,8 +23,10 @@ def test_a_run_from_text_to_text(run, text, tmp_path, capsys, validation_tokens)
     status, printed, _ = run()
     out = tmp_path / "out"
     assert status == 0
-    files = {"checkpoint.safetensors", "config.json", "model.safetensors", "tokenizer.json", "log.jsonl", "loss.png"}
-    assert files <= {path.name for path in out.iterdir()}
+    assert {path.name for path in out.iterdir()} == {
+        *("checkpoint.safetensors", "best.safetensors", "config.json", "model.safetensors", "tokenizer.json"),
+        *("recipe.json", "results.json", "log.jsonl", "loss.png"),
+    }
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     for said in ("before training", "after training", "whole validation split", "loss.png", "try next", "ds generate"):
         assert said in printed
@@ -40,6 +43,8 @@ def test_a_run_from_text_to_text(run, text, tmp_path, capsys, validation_tokens)
             logits = theirs(tokens[None, start : start + len(targets)]).logits[0]
         total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
     assert f"({len(tokens) - 1:,} tokens): {total / (len(tokens) - 1):.4f} nats" in printed
+    results = json.loads((out / "results.json").read_text())
+    assert results["validation"] == {"loss": pytest.approx(total / (len(tokens) - 1)), "tokens": len(tokens) - 1}
 
     texts = []
     for more in (
@@ -107,7 +112,8 @@ def test_the_best_weights_are_kept_not_the_last(run, text, tmp_path, trained_wei
     evaluations = {line["step"]: line["loss"] for line in log if line["kind"] == "evaluation"}
     best = min(evaluations, key=evaluations.get)
     assert best != 12
-    assert f"with the weights of step {best};" in printed
+    assert f"weights of step {best};" in printed
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["weights"] == f"step {best}"
     kept = MiniGPT.from_pretrained(tmp_path / "out").state_dict()
     last = {f"model.{name}": tensor for name, tensor in kept.items()}
     assert not equal(last, trained_weights(tmp_path / "out"))
@@ -117,9 +123,9 @@ def test_the_best_weights_are_kept_not_the_last(run, text, tmp_path, trained_wei
 
 def test_nanogpt_preset_is_the_published_recipe():
     expected = {
-        "layers": 4,
-        "heads": 4,
-        "width": 128,
+        "num_layers": 4,
+        "num_heads": 4,
+        "embed_dim": 128,
         "block_size": 64,
         "batch_size": 12,
         "steps": 2000,
@@ -135,15 +141,16 @@ def test_nanogpt_preset_is_the_published_recipe():
         "evaluate_every": 250,
         "evaluate_batches": 20,
     }
-    options = TrainOptions(preset="nanogpt-cpu")
+    options = MiniGPTOptions(preset="nanogpt-cpu")
     assert {name: getattr(options, name) for name in expected} == expected
-    for preset in PRESETS:
-        assert PRESETS[preset].keys() == PRESETS["default"].keys()
-        TrainOptions(preset=preset)
+    default = MiniGPTOptions()
+    assert (default.steps, default.lr, default.min_lr, default.sample_every) == (2300, 4e-3, 1e-4, 0)
+    for preset, values in PRESETS.items():
+        assert dataclasses.replace(default, preset=preset, **values) == MiniGPTOptions(preset=preset)
 
 
 def test_given_options_go_before_the_preset():
-    options = TrainOptions(preset="nanogpt-cpu", lr=5e-4, steps=50, bias=True)
+    options = MiniGPTOptions(preset="nanogpt-cpu", lr=5e-4, steps=50, bias=True)
     assert (options.lr, options.steps, options.bias) == (5e-4, 50, True)
     assert options.min_lr == pytest.approx(5e-5)  # in proportion
     assert options.warmup_steps == 5  # no more than a tenth of so short a run
@@ -158,7 +165,7 @@ def test_a_curve_that_cannot_be_drawn_is_said(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, printed, _ = run()
     assert status == 0
-    assert "loss curve  not drawn: plotting needs matplotlib" in printed
+    assert "no plots: plotting needs matplotlib" in printed
     assert "try next" in printed
 
 

@@ -5,8 +5,8 @@ from ds_cnn.avg_pool2d import (
     AvgPool2d,
     avg_pool2d,
     avg_pool2d_backward,
-    avg_pool2d_loops,
-    avg_pool2d_loops_backward,
+    plain_avg_pool2d,
+    plain_avg_pool2d_backward,
 )
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
-    "avg_pool2d_loops",
-    "avg_pool2d_loops_backward",
+    "plain_avg_pool2d",
+    "plain_avg_pool2d_backward",
 ]

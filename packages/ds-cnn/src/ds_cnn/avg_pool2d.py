@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from ds_core import Module, ShapeError, reuse
+from ds_core import Module, ShapeError, fast_form, reuse
 from ds_core.speed.precision import widened
 from torch import Tensor
 
@@ -13,15 +13,64 @@ from ds_cnn.windows import pair, window_count, window_lengths, window_sums, wind
 # K = kernel size, s = stride, p = padding, each of these three a pair (height, width)
 
 
+def plain_avg_pool2d(
+    x: Tensor, divisor: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """x (..., H, W), divisor (P, Q) -> y (..., P, Q)."""
+    wide = x.to(divisor.dtype)  # of half precision float32, so that the sum is rounded once
+    y = torch.zeros(*x.shape[:-2], *divisor.shape, dtype=divisor.dtype, device=x.device)
+    for p in range(divisor.shape[0]):
+        for q in range(divisor.shape[1]):
+            for h, w in covered_positions(p, q, x.shape[-2:], kernel_size, stride, padding):
+                y[..., p, q] += wide[..., h, w] / divisor[p, q]  # y_pq = sum_hw x_hw / D_pq               (1)
+    return y.to(x.dtype)
+
+
+def plain_avg_pool2d_backward(
+    dy: Tensor,
+    input_size: tuple[int, int],
+    divisor: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """dy (..., P, Q), input_size (H, W) -> dx (..., H, W)."""
+    wide = dy.to(divisor.dtype)
+    dx = torch.zeros(*dy.shape[:-2], *input_size, dtype=divisor.dtype, device=dy.device)
+    for p in range(divisor.shape[0]):
+        for q in range(divisor.shape[1]):
+            for h, w in covered_positions(p, q, input_size, kernel_size, stride, padding):
+                dx[..., h, w] += wide[..., p, q] / divisor[p, q]  # dx_hw = sum_pq dy_pq / D_pq            (5)
+    return dx.to(dy.dtype)
+
+
+def covered_positions(
+    p: int,
+    q: int,
+    size: tuple[int, ...],
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> list[tuple[int, int]]:
+    """The positions (h, w) in the image, padding left out, that window (p, q) covers."""
+    top, left = p * stride[0] - padding[0], q * stride[1] - padding[1]
+    rows = [h for h in range(top, top + kernel_size[0]) if 0 <= h < size[0]]
+    columns = [w for w in range(left, left + kernel_size[1]) if 0 <= w < size[1]]
+    return [(h, w) for h in rows for w in columns]
+
+
+# All windows at once. The sum over a window is the sum of its rows' sums: K_h + K_w additions instead of K_h K_w.
+@fast_form(plain_avg_pool2d)
 def avg_pool2d(
     x: Tensor, divisor: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
-    """x (..., H, W), divisor (P, Q) -> y (..., P, Q). The sum over a window is the sum of its rows' sums."""
+    """x (..., H, W), divisor (P, Q) -> y (..., P, Q)."""
     row_sums = window_sums(x, -1, divisor.shape[1], kernel_size[1], stride[1], padding[1])  # (..., H, Q)
     sums = window_sums(row_sums, -2, divisor.shape[0], kernel_size[0], stride[0], padding[0])  # (..., P, Q)
     return torch.div(sums, divisor, out=reuse(sums)).to(x.dtype)
 
 
+@fast_form(plain_avg_pool2d_backward)
 def avg_pool2d_backward(
     dy: Tensor,
     input_size: tuple[int, int],
@@ -31,61 +80,15 @@ def avg_pool2d_backward(
     padding: tuple[int, int],
 ) -> Tensor:
     """dy (..., P, Q), input_size (H, W) -> dx (..., H, W): dx_hw = sum of dy_pq / D_pq over the windows on (h, w)."""
-    dsums = widened(dy) / divisor  # (..., P, Q): dsum_pq = dy_pq / D_pq                                           (2)
-    drow_sums = window_sums_backward(dsums, -2, input_size[0], kernel_size[0], stride[0], padding[0])  #  (3)
-    dx = window_sums_backward(drow_sums, -1, input_size[1], kernel_size[1], stride[1], padding[1])  #     (4)
+    dsums = widened(dy) / divisor  # (..., P, Q): dsum_pq = dy_pq / D_pq                                          (2)
+    drow_sums = window_sums_backward(dsums, -2, input_size[0], kernel_size[0], stride[0], padding[0])  #          (3)
+    dx = window_sums_backward(drow_sums, -1, input_size[1], kernel_size[1], stride[1], padding[1])  #             (4)
     return dx.to(dy.dtype)
-
-
-def avg_pool2d_loops(
-    x: Tensor, divisor: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> Tensor:
-    """The same, window by window and place by place, as the formula says."""
-    places = widened(x)
-    y = torch.zeros(*x.shape[:-2], *divisor.shape, dtype=places.dtype, device=x.device)
-    for p in range(divisor.shape[0]):
-        for q in range(divisor.shape[1]):
-            for h, w in _places(p, q, x.shape[-2:], kernel_size, stride, padding):
-                y[..., p, q] += places[..., h, w] / divisor[p, q]  # y_pq = sum_hw x_hw / D_pq            (1)
-    return y.to(x.dtype)
-
-
-def avg_pool2d_loops_backward(
-    dy: Tensor,
-    input_size: tuple[int, int],
-    divisor: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-) -> Tensor:
-    """dy (..., P, Q), input_size (H, W) -> dx (..., H, W), window by window and place by place."""
-    shares = widened(dy)
-    dx = torch.zeros(*dy.shape[:-2], *input_size, dtype=shares.dtype, device=dy.device)
-    for p in range(divisor.shape[0]):
-        for q in range(divisor.shape[1]):
-            for h, w in _places(p, q, input_size, kernel_size, stride, padding):
-                dx[..., h, w] += shares[..., p, q] / divisor[p, q]  # dx_hw = sum_pq dy_pq / D_pq         (5)
-    return dx.to(dy.dtype)
-
-
-def _places(
-    p: int,
-    q: int,
-    size: tuple[int, ...],
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-) -> list[tuple[int, int]]:
-    """The places (h, w) of the image, padding left out, that window (p, q) covers."""
-    top, left = p * stride[0] - padding[0], q * stride[1] - padding[1]
-    rows = [h for h in range(top, top + kernel_size[0]) if 0 <= h < size[0]]
-    columns = [w for w in range(left, left + kernel_size[1]) if 0 <= w < size[1]]
-    return [(h, w) for h in rows for w in columns]
 
 
 IMPLEMENTATIONS = {
     "vectorized": (avg_pool2d, avg_pool2d_backward),
-    "loops": (avg_pool2d_loops, avg_pool2d_loops_backward),
+    "loops": (plain_avg_pool2d, plain_avg_pool2d_backward),
 }
 
 
@@ -101,7 +104,7 @@ class AvgPool2d(Module):
         ceil_mode: keep a last window that sticks out, if it starts before the far padding.
         count_include_pad: whether the zeros of the padding count in the mean.
         divisor_override: divide by this number instead of the size of the window.
-        implementation: "vectorized", or "loops" for reading.
+        implementation: "vectorized", or "loops", window by window as the formula says, for reading.
 
     Raises:
         ValueError: for a window, stride, padding or divisor that makes no sense.

@@ -3,18 +3,41 @@
 from collections.abc import Sequence
 
 import torch
+from ds_core import fast_form
 from ds_core.speed.precision import widened
 from torch import Tensor
 
 # S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding.
-# Window o covers the places o s - p ... o s - p + K - 1; those outside 0 ... S - 1 are padding.
+# Window o covers the positions o s - p ... o s - p + K - 1; those outside 0 ... S - 1 are padding.
+
+
+def plain_window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
+    """x (..., S, ...) -> y (..., O, ...), on `dim`."""
+    x = x.transpose(dim, -1)
+    y = torch.zeros(*x.shape[:-1], count, dtype=x.dtype, device=x.device)
+    for o in range(count):
+        for k in range(kernel):
+            if 0 <= o * stride - padding + k < x.shape[-1]:
+                y[..., o] += x[..., o * stride - padding + k]  # y_o = sum_k x_{os - p + k}               (2)
+    return y.transpose(dim, -1)
+
+
+def plain_window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
+    """dy (..., O, ...) -> dx (..., S, ...), on `dim`."""
+    dy = dy.transpose(dim, -1)
+    dx = torch.zeros(*dy.shape[:-1], size, dtype=dy.dtype, device=dy.device)
+    for o in range(dy.shape[-1]):
+        for k in range(kernel):
+            if 0 <= o * stride - padding + k < size:
+                dx[..., o * stride - padding + k] += dy[..., o]  # dx_i = sum of dy_o, os - p + k = i     (3)
+    return dx.transpose(dim, -1)
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     """(height, width) from one number for both, or from two.
 
     Raises:
-        ValueError: where there are neither one nor two.
+        ValueError: there are neither one nor two.
     """
     values = (value,) if isinstance(value, int) else tuple(value)
     if len(values) not in (1, 2):
@@ -24,17 +47,17 @@ def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
 
 def window_count(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False) -> int:
     """O, the number of windows; with `ceil_mode` also one that sticks out, if it starts before the far padding."""
-    room = size + 2 * padding - kernel
+    last_start = size + 2 * padding - kernel  # of a window that ends inside the padded axis
     if not ceil_mode:
-        return room // stride + 1  # O = floor((S + 2p - K) / s) + 1                                      (1)
-    count = -(-room // stride) + 1
+        return last_start // stride + 1  # O = floor((S + 2p - K) / s) + 1                                (1)
+    count = -(-last_start // stride) + 1
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
 def window_lengths(
     size: int, count: int, kernel: int, stride: int, padding: int, include_padding: bool, like: Tensor
 ) -> Tensor:
-    """How many places each window covers, (O,), in the dtype and on the device of `like`.
+    """How many positions each window covers, (O,), in the dtype and on the device of `like`.
 
     Padding counts or not; what lies beyond it, where the last window sticks out, never does.
     """
@@ -45,6 +68,8 @@ def window_lengths(
     return (end - start).to(like.dtype)
 
 
+# All windows at once: for each k a slice of the axis is added. Half precision is summed in float32.
+@fast_form(plain_window_sums)
 def window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
     """x (..., S, ...) -> y (..., O, ...): y_o = sum_k x_{os - p + k}, on `dim`, which is -1 or -2.
 
@@ -53,23 +78,24 @@ def window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, paddi
     shape = list(x.shape)
     shape[dim] = count
     y = widened(torch.zeros(shape, dtype=x.dtype, device=x.device))
-    for windows, places in _inside(x.shape[dim], count, kernel, stride, padding):
-        _on(y, dim, windows).add_(_on(x, dim, places))  # y_o += x_{os - p + k}                           (2)
+    for windows, positions in _inside(x.shape[dim], count, kernel, stride, padding):
+        _on(y, dim, windows).add_(_on(x, dim, positions))  # y_o += x_{os - p + k}                           (2)
     return y
 
 
+@fast_form(plain_window_sums_backward)
 def window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
     """dy (..., O, ...) -> dx (..., S, ...)."""
     shape = list(dy.shape)
     shape[dim] = size
     dx = widened(torch.zeros(shape, dtype=dy.dtype, device=dy.device))
-    for windows, places in _inside(size, dy.shape[dim], kernel, stride, padding):
-        _on(dx, dim, places).add_(_on(dy, dim, windows))  # dx_{os - p + k} += dy_o                       (3)
+    for windows, positions in _inside(size, dy.shape[dim], kernel, stride, padding):
+        _on(dx, dim, positions).add_(_on(dy, dim, windows))  # dx_{os - p + k} += dy_o                       (3)
     return dx
 
 
 def _inside(size: int, count: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
-    """For each k: the windows whose place k is no padding, and these places."""
+    """For each k: the windows whose position k is no padding, and these positions."""
     slices = []
     for k in range(kernel):
         first = max(0, -(-(padding - k) // stride))

@@ -67,6 +67,7 @@ from ds_core.optimizers.adagrad import Adagrad
 from ds_core.optimizers.adam import Adam, AdamW
 from ds_core.optimizers.adamax import Adamax
 from ds_core.optimizers.clipping import clip_grad_norm_, clip_grad_value_
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.lion import Lion
 from ds_core.optimizers.muon import Muon
 from ds_core.optimizers.nadam import NAdam
@@ -132,6 +133,7 @@ __all__ = [
     "EarlyStopping",
     "Embedding",
     "ExponentialLR",
+    "FlatOptimizer",
     "Flatten",
     "Frozen",
     "GradientNorms",

@@ -1,7 +1,8 @@
 """Errors shared by all packages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -60,6 +61,25 @@ class Interrupted(KeyboardInterrupt):
 
     A KeyboardInterrupt, so that code around `Trainer.fit` that knows nothing of it stops as well.
     """
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Around the import of an optional package: if it is missing, say which extra of ds-core brings it.
+
+        with needs_extra("text", "scoring translations"):
+            import sacrebleu
+
+    Raises:
+        MissingPackageError: the import failed; the message names the package and the extra.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = (error.name or str(error)).partition(".")[0]
+        raise MissingPackageError(
+            f'{purpose} needs {missing}, which is not installed: pip install "ds-core[{extra}]"'
+        ) from error
 
 
 def one_line(text: object) -> str:

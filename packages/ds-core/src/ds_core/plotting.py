@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds_core.atomic_files import write_atomically
-from ds_core.errors import MissingPackageError
+from ds_core.errors import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,12 +16,8 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> "Figure":
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    try:
+    with needs_extra("plot", "plotting"):
         from matplotlib.figure import Figure  # 2 s to import, so only here
-    except ImportError as error:
-        raise MissingPackageError(
-            "plotting needs matplotlib, which is not installed: pip install matplotlib (the extra ds-core[plot])"
-        ) from error
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 

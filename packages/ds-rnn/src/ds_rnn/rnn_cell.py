@@ -1,10 +1,11 @@
 """One step of a recurrent network: h' = tanh(x W_ih^T + b_ih + h W_hh^T + b_hh). Theory: docs/rnn_cell.md."""
 
 import math
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
-from ds_core import Module, ShapeError, accumulate, parameter
+from ds_core import Module, ShapeError, accumulate, fast_form, parameter
 from ds_core.activations.relu import relu, relu_backward
 from ds_core.activations.tanh import tanh, tanh_backward
 from torch import Tensor
@@ -12,6 +13,53 @@ from torch import Tensor
 # N = batch, I = input_size, H = hidden_size
 
 
+def plain_rnn_cell(
+    x: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    nonlinearity: Literal["tanh", "relu"],
+) -> Tensor:
+    """x (N, I), h (N, H), weight_ih (H, I), weight_hh (H, H), biases (H,) -> h_next (N, H)."""
+    h_next = torch.zeros_like(h)
+    for n in range(h.shape[0]):
+        for j in range(h.shape[1]):
+            # a_nj = sum_i x_ni W_ih,ji + sum_k h_nk W_hh,jk + b_ih,j + b_hh,j                              (1)
+            a = (x[n] * weight_ih[j]).sum() + (h[n] * weight_hh[j]).sum()
+            if bias_ih is not None and bias_hh is not None:
+                a = a + bias_ih[j] + bias_hh[j]
+            h_next[n, j] = tanh(a) if nonlinearity == "tanh" else relu(a)
+    return h_next
+
+
+def plain_rnn_cell_backward(
+    dh_next: Tensor,
+    x: Tensor,
+    h: Tensor,
+    h_next: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    nonlinearity: Literal["tanh", "relu"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """dh_next (N, H), and what forward took and gave -> dx (N, I), dh (N, H), dweight_ih, dweight_hh, dbias (H,)."""
+    dx, dh, dbias = torch.zeros_like(x), torch.zeros_like(h), weight_hh.new_zeros(weight_hh.shape[0])
+    dweight_ih, dweight_hh = torch.zeros_like(weight_ih), torch.zeros_like(weight_hh)
+    for n in range(h.shape[0]):
+        for j in range(h.shape[1]):
+            slope = 1 - h_next[n, j] * h_next[n, j] if nonlinearity == "tanh" else h_next[n, j] > 0
+            da = dh_next[n, j] * slope  # da_nj = dh'_nj f'(a_nj)                                         (2)
+            dx[n] += da * weight_ih[j]  # dx_ni = sum_j da_nj W_ih,ji                                     (3)
+            dh[n] += da * weight_hh[j]  # dh_nk = sum_j da_nj W_hh,jk                                     (4)
+            dweight_ih[j] += da * x[n]  # dW_ih,ji = sum_n da_nj x_ni                                     (5)
+            dweight_hh[j] += da * h[n]  # dW_hh,jk = sum_n da_nj h_nk                                     (6)
+            dbias[j] += da  # db_j = sum_n da_nj                                                          (7)
+    return dx, dh, dweight_ih, dweight_hh, dbias
+
+
+# All elements at once: the sums over indices are products of matrices. What nobody needs is left out.
+@fast_form(plain_rnn_cell)
 def rnn_cell(
     x: Tensor,
     h: Tensor,
@@ -28,6 +76,7 @@ def rnn_cell(
     return tanh(a) if nonlinearity == "tanh" else relu(a)
 
 
+@fast_form(plain_rnn_cell_backward)
 def rnn_cell_backward(
     dh_next: Tensor,
     x: Tensor,
@@ -52,6 +101,17 @@ def rnn_cell_backward(
     return dx, dh, dweight_ih, dweight_hh, dbias
 
 
+def _loops_backward(*tensors: Any, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    results = plain_rnn_cell_backward(*tensors)
+    return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
+
+
+IMPLEMENTATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[Tensor | None, ...]]]] = {
+    "vectorized": (rnn_cell, rnn_cell_backward),
+    "loops": (plain_rnn_cell, _loops_backward),
+}
+
+
 class RNNCell(Module):
     """One step of a recurrent network (Elman, "Finding Structure in Time", 1990).
 
@@ -68,10 +128,11 @@ class RNNCell(Module):
         bias: whether the two biases are there.
         nonlinearity: "tanh" or "relu".
         generator: where the initial weights are drawn from.
+        implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
-        ValueError: for another nonlinearity.
-        ShapeError: from `forward`, where input and state fit neither the layer nor each other.
+        ValueError: for another nonlinearity or implementation.
+        ShapeError: from `forward`, if the input or the state does not fit the layer, or they do not fit each other.
     """
 
     def __init__(
@@ -84,12 +145,16 @@ class RNNCell(Module):
         dtype: torch.dtype | None = None,
         *,
         generator: torch.Generator | None = None,
+        implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f'RNNCell: given nonlinearity={nonlinearity!r}, expected "tanh" or "relu"')
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"RNNCell: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.nonlinearity = nonlinearity
+        self.implementation = implementation
         bound = 1 / math.sqrt(hidden_size) if hidden_size > 0 else 0.0
 
         def uniform(*shape: int) -> Tensor:
@@ -113,7 +178,8 @@ class RNNCell(Module):
             expected = f"{(*input.shape[:-1], self.hidden_size)} beside input of shape {tuple(input.shape)}"
             raise ShapeError(f"{self!r}: given hx of shape {tuple(hx.shape)}, expected {expected}")
         x, h = (input[None], hx[None]) if one else (input, hx)
-        h_next = rnn_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
+        forward, _ = IMPLEMENTATIONS[self.implementation]
+        h_next = forward(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
         self.save(x, h, h_next)
         return h_next[0] if one else h_next
 
@@ -125,9 +191,9 @@ class RNNCell(Module):
         biases = [bias for bias in (self.bias_ih, self.bias_hh) if bias is not None and bias.requires_grad]
         weights = (self.weight_ih.requires_grad, self.weight_hh.requires_grad)
         needs = (input_gradient, True, *weights, len(biases) > 0)
-        dx, dh, dweight_ih, dweight_hh, dbias = rnn_cell_backward(
-            dh_next[None] if one else dh_next, x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity, needs
-        )
+        given = (dh_next[None] if one else dh_next, x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity)
+        _, backward = IMPLEMENTATIONS[self.implementation]
+        dx, dh, dweight_ih, dweight_hh, dbias = backward(*given, needs=needs)
         accumulate(self.weight_ih, dweight_ih)
         accumulate(self.weight_hh, dweight_hh)
         for bias in biases:

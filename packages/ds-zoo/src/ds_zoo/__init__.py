@@ -1,7 +1,9 @@
 """Small models that people know by name, every gradient of them written by hand."""
 
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
-from ds_core.text.tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
+from ds_core.text.byte_pair import BPETokenizer
+from ds_core.text.characters import CharacterTokenizer
+from ds_core.text.tokenizers import load_tokenizer
 
 from ds_zoo.__about__ import __version__
 from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, generate

@@ -1,4 +1,4 @@
-"""Text to learn from: a file of the user's, or the standard library of the Python that runs this."""
+"""Text to learn from: the user's file, or the standard library of the Python that runs this."""
 
 import hashlib
 import sysconfig
@@ -14,7 +14,7 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, newlines as they are.
 
     Raises:
-        UserError: a file that cannot be read, is empty, or holds bytes that are not UTF-8 (which, and where).
+        UserError: the file cannot be read, is empty, or holds bytes that are not UTF-8 (which, and where).
     """
     try:
         data = Path(path).read_bytes()
@@ -35,13 +35,13 @@ def read_text(path: str | Path) -> str:
 def standard_library_text(max_bytes: int = 4_000_000) -> str:
     """Real source and prose that every Python brings along: its modules, and the chapters of its language reference.
 
-    All of the reference first, then modules until `max_bytes` (of ASCII) are reached; both are laid out in the order
-    of a hash of their names, which is the same on every machine and mixes packages, so that any stretch of the text
-    looks like any other. Left out are tests, tables, and the few files that are not ASCII, so that a vocabulary of
+    It takes all of the reference first, then modules until `max_bytes` (of ASCII) are reached. Both are laid out in the
+    order of a hash of their names, which is the same on every machine and mixes packages, so that any stretch of the
+    text looks like any other. Tests, tables and the few files that are not ASCII are left out, so that a vocabulary of
     characters stays at about a hundred.
 
     Raises:
-        UserError: a Python that comes without the source of its library.
+        UserError: this Python comes without the source of its library.
     """
     pieces, size = {}, 0
     for name, piece in [*_language_reference().items(), *_modules().items()]:

@@ -1,36 +1,54 @@
 """The ELU whose slope has no jump, whatever its alpha. Theory: docs/celu.md."""
 
+import torch
 from torch import Tensor
 
-from ds_core.activations.elu import elu, elu_backward, elu_with_slope
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording
+from ds_core.activations.elu import elu, elu_with_slope
+from ds_core.activations.relu import relu
+from ds_core.activations.smooth import SmoothActivation
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 
 
+def plain_celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x -> y of the same shape: x where x > 0, alpha (exp(x / alpha) - 1) elsewhere."""
+    return relu(x) + alpha * torch.expm1(torch.clamp_max(x, 0) / alpha)  # either of the two terms is 0
+
+
+def plain_celu_with_slope(x: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    slope = torch.exp(torch.clamp_max(x, 0) / alpha)  # dy/dx = [x > 0] + exp(x / alpha) [x <= 0]           (1)
+    return plain_celu(x, alpha), slope
+
+
+# The fast pair is ELU's: elu.py says what makes it fast.
+
+
+@fast_form(plain_celu)
 @compilable
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x -> y of the same shape: x where x > 0, alpha (exp(x / alpha) - 1) elsewhere."""
     return elu(x, alpha, input_scale=1 / alpha)
 
 
+@fast_form(plain_celu_with_slope)
 @compilable
 def celu_with_slope(x: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
-    """x -> y and dy/dx, both of the same shape; `elu_backward` is the backward of this too."""
-    return elu_with_slope(x, alpha, input_scale=1 / alpha)  # dy/dx = [x > 0] + exp(x / alpha) [x <= 0]         (1)
+    """x -> y and dy/dx, both of the same shape."""
+    return elu_with_slope(x, alpha, input_scale=1 / alpha)
 
 
-class CELU(Module):
+class CELU(SmoothActivation):
     """y = x where x > 0, alpha (exp(x / alpha) - 1) elsewhere (Barron, "Continuously Differentiable Exponential
     Linear Units", 2017).
 
-    Twin of torch.nn.CELU, `inplace` left out. Keeps dy/dx, as many numbers as x has and in the place of x.
+    Twin of torch.nn.CELU, `inplace` left out. Keeps its slope dy/dx.
 
     Args:
         alpha: what y tends to, negated, as x becomes very negative, and how far from 0 it bends; not 0.
 
     Raises:
-        ValueError: where `alpha` is 0.
+        ValueError: `alpha` is 0.
     """
 
     def __init__(self, alpha: float = 1.0) -> None:
@@ -38,18 +56,11 @@ class CELU(Module):
             raise ValueError("CELU: given alpha=0, expected another number, as x is divided by it")
         self.alpha = alpha
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input -> y of the same shape."""
-        if not recording():
-            return celu(input, self.alpha)
-        y, slope = celu_with_slope(input, self.alpha)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return celu(x, self.alpha)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else elu_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return celu_with_slope(x, self.alpha)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

@@ -9,13 +9,34 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.relu import relu
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording, reuse
+from ds_core.activations.smooth import SmoothActivation
+from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import exponential
+from ds_core.speed.plain import fast_form
 
 
+def plain_elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
+    """x -> y of the same shape: scale x where x > 0, scale alpha (exp(input_scale x) - 1) elsewhere."""
+    t = input_scale * torch.clamp_max(x, 0)
+    return scale * (relu(x) + alpha * torch.expm1(t))  # y = s (max(x, 0) + alpha (exp(t) - 1))             (1)
+
+
+def plain_elu_with_slope(
+    x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    below = scale * alpha * input_scale * torch.exp(input_scale * torch.clamp_max(x, 0))
+    slope = torch.where(x > 0, scale, below)  # dy/dx = s [x > 0] + s alpha k exp(t) [x <= 0]               (3)
+    return plain_elu(x, alpha, scale, input_scale), slope
+
+
+# The fast pair replaces the choice between two slopes by sums and products, which are several times faster on a CPU,
+# takes the slope's exponential as a power of 2, and works in chunks that stay in the cache.
+
+
+@fast_form(plain_elu)
 @compilable
 def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
     """x -> y of the same shape: scale x where x > 0, scale alpha (exp(input_scale x) - 1) elsewhere."""
@@ -23,6 +44,7 @@ def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 
     return y
 
 
+@fast_form(plain_elu_with_slope)
 @compilable
 def elu_with_slope(
     x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
@@ -31,11 +53,6 @@ def elu_with_slope(
     chain = partial(_value_and_slope, alpha=alpha, scale=scale, input_scale=input_scale)
     y, slope = elementwise(chain, x, results=2)
     return y, slope
-
-
-def elu_backward(dy: Tensor, slope: Tensor) -> Tensor:
-    """dy, slope of `elu_with_slope` -> dx, all of one shape."""
-    return dy * slope  # dx = dy dy/dx                                                                      (2)
 
 
 def _value(x: Tensor, out: Out, alpha: float, scale: float, input_scale: float) -> tuple[Tensor]:
@@ -47,7 +64,6 @@ def _value_and_slope(x: Tensor, out: Out, alpha: float, scale: float, input_scal
     t = _exponent(x, input_scale, out[1])
     y = _sum_of_parts(x, torch.expm1(t, out=out[0]), alpha, scale, out[0])
     slope = exponential(t)  # y + alpha would be cheaper, and lose every digit where it is small
-    # dy/dx = scale [x > 0] + alpha scale input_scale exp(t) [x <= 0]                                         (3)
     at_zero = alpha * scale * input_scale
     if at_zero == scale == 1:  # as exp(t) = 1 where x > 0
         return y, slope
@@ -58,24 +74,24 @@ def _value_and_slope(x: Tensor, out: Out, alpha: float, scale: float, input_scal
 
 
 def _exponent(x: Tensor, input_scale: float, out: Tensor | None) -> Tensor:
-    """t = input_scale min(x, 0), in `out` where that is given."""
+    """t = input_scale min(x, 0), in `out` if that is given."""
     t = torch.clamp_max(x, 0, out=out)
     return t if input_scale == 1 else torch.mul(t, input_scale, out=reuse(t))
 
 
 def _sum_of_parts(x: Tensor, below: Tensor, alpha: float, scale: float, out: Tensor | None) -> Tensor:
     """From x and below = exp(t) - 1, one of max(x, 0) and below being 0, to y."""
-    above = relu(x)  # at x = 0 its slope is 0 to autograd, and that of clamp_max 1: together alpha, as in PyTorch
+    above = relu(x)  # at x = 0 autograd gives it the slope 0 and clamp_max the slope 1: together alpha, as in PyTorch
     if scale != 1:
         above = torch.mul(above, scale, out=reuse(above))
-    return torch.add(above, below, alpha=alpha * scale, out=out)  # scale (max(x, 0) + alpha (exp(t) - 1))     (1)
+    return torch.add(above, below, alpha=alpha * scale, out=out)
 
 
-class ELU(Module):
+class ELU(SmoothActivation):
     """y = x where x > 0, alpha (exp(x) - 1) elsewhere (Clevert et al., "Fast and Accurate Deep Network Learning by
     Exponential Linear Units", 2015, section 3).
 
-    Twin of torch.nn.ELU, `inplace` left out. Keeps dy/dx, as many numbers as x has and in the place of x.
+    Twin of torch.nn.ELU, `inplace` left out. Keeps its slope dy/dx.
 
     Args:
         alpha: what y tends to, negated, as x becomes very negative.
@@ -84,18 +100,11 @@ class ELU(Module):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input -> y of the same shape."""
-        if not recording():
-            return elu(input, self.alpha)
-        y, slope = elu_with_slope(input, self.alpha)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return elu(x, self.alpha)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else elu_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return elu_with_slope(x, self.alpha)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

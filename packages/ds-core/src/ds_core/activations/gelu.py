@@ -5,18 +5,41 @@ import math
 import torch
 from torch import Tensor
 
-from ds_core.activations.sigmoid import logistic
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording, reuse
+from ds_core.activations.sigmoid import logistic, plain_sigmoid
+from ds_core.activations.smooth import SmoothActivation
+from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.plain import fast_form
 
 # 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (A + B x^2)
 A = 2 * math.sqrt(2 / math.pi)
 B = 0.044715 * A
 
 
+def plain_gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x -> y of the same shape, y = x Phi(x)."""
+    if approximate == "none":
+        return x * (1 + torch.erf(x / math.sqrt(2))) / 2  # Phi(x) = (1 + erf(x / sqrt(2))) / 2             (2)
+    return x * plain_sigmoid(x * (A + B * x * x))  # y = x s, s = sigmoid(z), z = x (A + B x^2)             (4)
+
+
+def plain_gelu_with_slope(x: Tensor, approximate: str = "none") -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    if approximate == "none":
+        phi = (1 + torch.erf(x / math.sqrt(2))) / 2  # (2)
+        density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return x * phi, phi + x * density  # dy/dx = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)                  (3)
+    s = plain_sigmoid(x * (A + B * x * x))  # (4)
+    return x * s, s + x * s * (1 - s) * (A + 3 * B * x * x)  # dy/dx = s + x s (1 - s) (A + 3 B x^2)        (5)
+
+
+# The fast pair takes exponentials as powers of 2, folds constants and sums into one pass (addcmul), computes value and
+# slope from one gate, and works in chunks that stay in the cache.
+
+
+@fast_form(plain_gelu)
 @compilable
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x -> y of the same shape."""
@@ -24,16 +47,12 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     return y
 
 
+@fast_form(plain_gelu_with_slope)
 @compilable
 def gelu_with_slope(x: Tensor, approximate: str = "none") -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape: together they take one erf or exp less than one after the other."""
     y, slope = elementwise(_normal_value_and_slope if approximate == "none" else _tanh_value_and_slope, x, results=2)
     return y, slope
-
-
-def gelu_backward(dy: Tensor, slope: Tensor) -> Tensor:
-    """dy, slope of `gelu_with_slope` -> dx, all of one shape."""
-    return dy * slope  # dx = dy dy/dx                                                                      (1)
 
 
 def _normal_value(x: Tensor, out: Out) -> tuple[Tensor]:
@@ -44,7 +63,6 @@ def _normal_value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     gate = _normal_gate(x)
     y = torch.mul(x, gate, out=out[0])
     density = torch.addcmul(_constant(0, x), x, x, value=-0.5 * LOG2_E).exp2_()  # exp(-x^2 / 2)
-    # dy/dx = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)                                                         (3)
     return y, torch.addcmul(gate, x, density, value=1 / math.sqrt(2 * math.pi), out=out[1])
 
 
@@ -56,7 +74,6 @@ def _tanh_value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     gate = _logistic_gate(x)
     y = torch.mul(x, gate, out=out[0])
     change = torch.addcmul(y, y, gate, value=-1)  # x s (1 - s), which is 0 wherever x^2 is large
-    # dy/dx = s + x s (1 - s) (A + 3 B x^2)                                                                   (5)
     slope = torch.add(gate, change, alpha=A, out=out[1])
     return y, slope.addcmul_(change.mul_(x), x, value=3 * B)
 
@@ -65,14 +82,14 @@ def _normal_gate(x: Tensor) -> Tensor:
     """What x is multiplied by: Phi(x)."""
     t = x * math.sqrt(0.5)
     t = torch.erf(t, out=reuse(t))
-    return torch.add(_constant(0.5, x), t, alpha=0.5, out=reuse(t))  # Phi(x) = (1 + erf(x / sqrt(2))) / 2  (2)
+    return torch.add(_constant(0.5, x), t, alpha=0.5, out=reuse(t))
 
 
 def _logistic_gate(x: Tensor) -> Tensor:
     """What x is multiplied by: s = sigmoid(z) with z = x (A + B x^2)."""
     t = torch.addcmul(_constant(-A * LOG2_E, x), x, x, value=-B * LOG2_E)
     t = torch.mul(t, x, out=reuse(t))  # -z in base 2
-    return logistic(t)  # s = 1 / (1 + exp(-z))                                                             (4)
+    return logistic(t)
 
 
 def _constant(value: float, x: Tensor) -> Tensor:
@@ -80,16 +97,16 @@ def _constant(value: float, x: Tensor) -> Tensor:
     return torch.full((), value, dtype=x.dtype, device=x.device)
 
 
-class GELU(Module):
+class GELU(SmoothActivation):
     """y = x Phi(x), Phi the distribution function of the standard normal (Hendrycks and Gimpel, 2016).
 
-    Twin of torch.nn.GELU. Keeps dy/dx, as many numbers as x has and in the place of x.
+    Twin of torch.nn.GELU. Keeps its slope dy/dx.
 
     Args:
         approximate: "none", or "tanh" for the paper's y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
     Raises:
-        ValueError: where `approximate` is neither.
+        ValueError: `approximate` is neither.
     """
 
     def __init__(self, approximate: str = "none") -> None:
@@ -97,18 +114,11 @@ class GELU(Module):
             raise ValueError(f'GELU: given approximate={approximate!r}, expected "none" or "tanh"')
         self.approximate = approximate
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input -> y of the same shape."""
-        if not recording():
-            return gelu(input, self.approximate)
-        y, slope = gelu_with_slope(input, self.approximate)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return gelu(x, self.approximate)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else gelu_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return gelu_with_slope(x, self.approximate)
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"

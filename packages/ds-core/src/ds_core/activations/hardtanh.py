@@ -6,34 +6,50 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.plain import fast_form
 
 
-def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def plain_hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x -> y of the same shape, y = min(max(x, min_val), max_val)."""
-    if not torch.is_grad_enabled():
-        return torch.clamp(x, min_val, max_val)
-    # Autograd gives clamp the slope 1 at its limits, where ours and PyTorch's hardtanh have 0.
     y = torch.clamp(x.detach(), min_val, max_val)
     low, high = _limits(x, min_val, max_val)
-    return torch.where((y > low) & (y < high), x, y)
+    # Autograd gives clamp the slope 1 at its limits, where ours and PyTorch's hardtanh have 0.
+    return torch.where((low < y) & (y < high), x, y)
 
 
+def plain_hardtanh_backward(dy: Tensor, y: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """dy, y -> dx, all of one shape."""
+    low, high = _limits(y, min_val, max_val)
+    return torch.where((low < y) & (y < high), dy, 0)  # dx = dy [min_val < y] [y < max_val]                (1)
+
+
+# The fast pair needs one pass forward if autograd is off. Backward multiplies by numbers 0 or 1, in chunks that stay in
+# the cache, because choosing is slow on a CPU.
+
+
+@fast_form(plain_hardtanh)
+def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x -> y of the same shape, y = min(max(x, min_val), max_val)."""
+    return plain_hardtanh(x, min_val, max_val) if torch.is_grad_enabled() else torch.clamp(x, min_val, max_val)
+
+
+@fast_form(plain_hardtanh_backward)
 @compilable
 def hardtanh_backward(dy: Tensor, y: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """dy, y -> dx, all of one shape."""
     low, high = _limits(y, min_val, max_val)
 
     def chain(dy: Tensor, y: Tensor, out: Out) -> tuple[Tensor]:
-        # Each [...] a number as y is, for arithmetic with booleans is slow on CPU.
+        # Each [...] is a number of the dtype of y, because arithmetic with booleans is slow on a CPU.
         dx = torch.mul(dy, y.clone().gt_(low), out=out[0])
-        return (dx.mul_(y.clone().lt_(high)),)  # dx = dy [min_val < y] [y < max_val]                         (1)
+        return (dx.mul_(y.clone().lt_(high)),)
 
     (dx,) = elementwise(chain, dy, y)
     return dx
 
 
 def _limits(x: Tensor, min_val: float, max_val: float) -> tuple[Tensor, Tensor]:
-    """Both, rounded as the dtype of `x` rounds them: what is cut off is equal to one."""
+    """Both, rounded as the dtype of `x` rounds them: an element that is cut off equals one of them."""
     low = torch.full((), min_val, dtype=x.dtype, device=x.device)
     return low, torch.full((), max_val, dtype=x.dtype, device=x.device)
 
@@ -49,7 +65,7 @@ class Hardtanh(Module):
         max_val: the highest.
 
     Raises:
-        ValueError: where `max_val` is not greater than `min_val`.
+        ValueError: `max_val` is not greater than `min_val`.
     """
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:

@@ -3,14 +3,31 @@
 import torch
 from torch import Tensor
 
-from ds_core.activations.sigmoid import logistic
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording, reuse
+from ds_core.activations.sigmoid import logistic, plain_sigmoid
+from ds_core.activations.smooth import SmoothActivation
+from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.plain import fast_form
 
 
+def plain_log_sigmoid(x: Tensor) -> Tensor:
+    """x -> y of the same shape, y = log(1 / (1 + exp(-x)))."""
+    negative = torch.minimum(x, torch.zeros_like(x))
+    return negative - torch.log1p(torch.exp(-torch.abs(x)))  # y = min(x, 0) - log(1 + exp(-|x|))           (2)
+
+
+def plain_log_sigmoid_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    return plain_log_sigmoid(x), plain_sigmoid(-x)  # dy/dx = 1 / (1 + exp(x)) = sigmoid(-x)                (3)
+
+
+# The fast pair takes exponentials as powers of 2 and writes each step into memory that it holds already, in chunks that
+# stay in the cache.
+
+
+@fast_form(plain_log_sigmoid)
 @compilable
 def log_sigmoid(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = log(1 / (1 + exp(-x)))."""
@@ -18,6 +35,7 @@ def log_sigmoid(x: Tensor) -> Tensor:
     return y
 
 
+@fast_form(plain_log_sigmoid_with_slope)
 @compilable
 def log_sigmoid_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape."""
@@ -25,19 +43,13 @@ def log_sigmoid_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, slope
 
 
-def log_sigmoid_backward(dy: Tensor, slope: Tensor) -> Tensor:
-    """dy, slope of `log_sigmoid_with_slope` -> dx, all of one shape."""
-    return dy * slope  # dx = dy dy/dx                                                                      (1)
-
-
 def _value(x: Tensor, out: Out) -> tuple[Tensor]:
     least = torch.minimum(x, torch.zeros((), dtype=x.dtype, device=x.device))
-    return (torch.sub(least, log_of_one_plus_exp(x), out=out[0]),)  # y = min(x, 0) - log(1 + exp(-|x|))    (2)
+    return (torch.sub(least, log_of_one_plus_exp(x), out=out[0]),)
 
 
 def _value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     (y,) = _value(x, out)
-    # dy/dx = 1 / (1 + exp(x))                                                                              (3)
     return y, logistic(torch.mul(x, LOG2_E, out=out[1]))
 
 
@@ -49,21 +61,14 @@ def log_of_one_plus_exp(z: Tensor) -> Tensor:
     return torch.log1p(t, out=reuse(t))
 
 
-class LogSigmoid(Module):
+class LogSigmoid(SmoothActivation):
     """y = log(1 / (1 + exp(-x))), element by element.
 
-    Twin of torch.nn.LogSigmoid. Keeps dy/dx, as many numbers as x has and in the place of x.
+    Twin of torch.nn.LogSigmoid. Keeps its slope dy/dx.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input -> y of the same shape."""
-        if not recording():
-            return log_sigmoid(input)
-        y, slope = log_sigmoid_with_slope(input)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return log_sigmoid(x)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else log_sigmoid_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return log_sigmoid_with_slope(x)

@@ -3,13 +3,37 @@
 import torch
 from torch import Tensor
 
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording, reuse
+from ds_core.activations.smooth import SmoothActivation
+from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.plain import fast_form
 
 
+def plain_mish(x: Tensor) -> Tensor:
+    """x -> y of the same shape, y = x tanh(log(1 + exp(x)))."""
+    # Beyond 22 the gate n / (n + 2) is 1 to rounding, and later n would overflow.
+    e = torch.exp(torch.clamp_max(x, 22))
+    n = e * (e + 2)
+    return x * (n / (n + 2))  # y = x n / (n + 2)                                                           (2)
+
+
+def plain_mish_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    cut = torch.clamp_max(x, 22)
+    e = torch.exp(cut)
+    n = e * (e + 2)
+    gate = n / (n + 2)
+    # dy/dx = n / (n + 2) + 4 x e (1 + e) / (n + 2)^2                                                       (3)
+    return x * gate, gate + 4 * cut * e * (1 + e) / (n + 2) ** 2
+
+
+# The fast pair takes the exponential as a power of 2, computes value and slope from it, and writes each step into
+# memory that it holds already, in chunks that stay in the cache.
+
+
+@fast_form(plain_mish)
 @compilable
 def mish(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = x tanh(log(1 + exp(x)))."""
@@ -17,6 +41,7 @@ def mish(x: Tensor) -> Tensor:
     return y
 
 
+@fast_form(plain_mish_with_slope)
 @compilable
 def mish_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape: together they take one exponential."""
@@ -24,15 +49,10 @@ def mish_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, slope
 
 
-def mish_backward(dy: Tensor, slope: Tensor) -> Tensor:
-    """dy, slope of `mish_with_slope` -> dx, all of one shape."""
-    return dy * slope  # dx = dy dy/dx                                                                      (1)
-
-
 def _value(x: Tensor, out: Out) -> tuple[Tensor]:
     _, n = _exponential_and_numerator(_cut(x))
     gate = torch.div(n, n + 2, out=reuse(n))
-    return (torch.mul(x, gate, out=out[0]),)  # y = x n / (n + 2)                                           (2)
+    return (torch.mul(x, gate, out=out[0]),)
 
 
 def _value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
@@ -42,7 +62,6 @@ def _value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     gate = torch.div(n, denominator, out=reuse(n))
     y = torch.mul(x, gate, out=out[0])
     change = torch.addcmul(e, e, e, out=reuse(e)).div_(denominator).div_(denominator)  # e (1 + e) / (n + 2)^2
-    # dy/dx = n / (n + 2) + 4 x e (1 + e) / (n + 2)^2                                                       (3)
     return y, torch.addcmul(gate, cut, change, value=4, out=out[1])
 
 
@@ -59,21 +78,14 @@ def _exponential_and_numerator(x: Tensor) -> tuple[Tensor, Tensor]:
     return e, torch.mul(n, e, out=reuse(n))
 
 
-class Mish(Module):
+class Mish(SmoothActivation):
     """y = x tanh(log(1 + exp(x))), element by element (Misra, "Mish", 2019, equation 1).
 
-    Twin of torch.nn.Mish. Keeps dy/dx, as many numbers as x has and in the place of x.
+    Twin of torch.nn.Mish. Keeps its slope dy/dx.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """input -> y of the same shape."""
-        if not recording():
-            return mish(input)
-        y, slope = mish_with_slope(input)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return mish(x)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else mish_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return mish_with_slope(x)

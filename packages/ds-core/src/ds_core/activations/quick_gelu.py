@@ -3,16 +3,33 @@
 import torch
 from torch import Tensor
 
-from ds_core.activations.sigmoid import logistic
-from ds_core.engine.module import Module
-from ds_core.engine.trace import recording
+from ds_core.activations.sigmoid import logistic, plain_sigmoid
+from ds_core.activations.smooth import SmoothActivation
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.plain import fast_form
 
 C = 1.702
 
 
+def plain_quick_gelu(x: Tensor) -> Tensor:
+    """x -> y of the same shape, y = x sigmoid(1.702 x)."""
+    return x * plain_sigmoid(C * x)  # y = x s, s = sigmoid(C x)                                            (2)
+
+
+def plain_quick_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x -> y and dy/dx, both of the same shape."""
+    s = plain_sigmoid(C * x)
+    y = x * s  # (2)
+    return y, s + C * (y - y * s)  # dy/dx = s + C (y - y s)                                                (3)
+
+
+# The fast pair folds C into the conversion to a power of 2, computes value and slope from one exponential, and works in
+# chunks that stay in the cache.
+
+
+@fast_form(plain_quick_gelu)
 @compilable
 def quick_gelu(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = x sigmoid(1.702 x)."""
@@ -20,6 +37,7 @@ def quick_gelu(x: Tensor) -> Tensor:
     return y
 
 
+@fast_form(plain_quick_gelu_with_slope)
 @compilable
 def quick_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape: together they take one exponential."""
@@ -27,39 +45,25 @@ def quick_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, slope
 
 
-def quick_gelu_backward(dy: Tensor, slope: Tensor) -> Tensor:
-    """dy, slope of `quick_gelu_with_slope` -> dx, all of one shape."""
-    return dy * slope  # dx = dy dy/dx                                                                      (1)
-
-
 def _value(x: Tensor, out: Out) -> tuple[Tensor]:
-    return (torch.mul(x, logistic(x * (-C * LOG2_E)), out=out[0]),)  # y = x s                              (2)
+    return (torch.mul(x, logistic(x * (-C * LOG2_E)), out=out[0]),)
 
 
 def _value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
     gate = logistic(x * (-C * LOG2_E))
     y = torch.mul(x, gate, out=out[0])
     change = torch.addcmul(y, y, gate, value=-1)  # x s (1 - s), which is 0 wherever |x| is large
-    # dy/dx = s + C x s (1 - s)                                                                             (3)
     return y, torch.add(gate, change, alpha=C, out=out[1])
 
 
-class QuickGELU(Module):
+class QuickGELU(SmoothActivation):
     """y = x sigmoid(1.702 x), element by element (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016).
 
-    CLIP is trained with it. Twin of `QuickGELUActivation` in transformers; torch.nn has none. Keeps dy/dx, as many
-    numbers as x has and in the place of x.
+    CLIP is trained with it. Twin of `QuickGELUActivation` in transformers; torch.nn has none. Keeps its slope dy/dx.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> y of the same shape."""
-        if not recording():
-            return quick_gelu(x)
-        y, slope = quick_gelu_with_slope(x)
-        self.save(slope)
-        return y
+    def value(self, x: Tensor) -> Tensor:
+        return quick_gelu(x)
 
-    def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (slope,) = self.saved()
-        return None if dy is None else quick_gelu_backward(dy, slope)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return quick_gelu_with_slope(x)

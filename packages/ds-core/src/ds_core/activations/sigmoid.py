@@ -10,9 +10,27 @@ from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import to_floating
 
 
+def plain_sigmoid(x: Tensor) -> Tensor:
+    """x -> y of the same shape, y = 1 / (1 + exp(-x))."""
+    # Multiplied above and below by exp(min(x, 0)), because exp(-x) overflows if x is very negative.
+    negative = torch.minimum(x, torch.zeros_like(x))
+    return torch.exp(negative) / (1 + torch.exp(-torch.abs(x)))  # y = 1 / (1 + exp(-x))                    (1)
+
+
+def plain_sigmoid_backward(dy: Tensor, y: Tensor) -> Tensor:
+    """dy, y -> dx, all of one shape."""
+    return dy * (y - y * y)  # dx = dy (y - y^2)                                                            (3)
+
+
+# The fast pair takes the exponential as a power of 2, which has no slow cases, and writes each step into the memory of
+# the result, chunk by chunk.
+
+
+@fast_form(plain_sigmoid)
 @compilable
 def sigmoid(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = 1 / (1 + exp(-x))."""
@@ -20,6 +38,7 @@ def sigmoid(x: Tensor) -> Tensor:
     return y
 
 
+@fast_form(plain_sigmoid_backward)
 @compilable
 def sigmoid_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dy, y -> dx, all of one shape."""
@@ -37,13 +56,13 @@ def _gradient(dy: Tensor, y: Tensor, out: Out) -> tuple[Tensor]:
 
 
 def logistic(t: Tensor) -> Tensor:
-    """1 / (1 + 2^t), in the memory of `t` where that may be reused: give a temporary.
+    """1 / (1 + 2^t), in the memory of `t` if that may be reused: give it a temporary.
 
-    For t = -z log2(e) that is sigmoid(z). Whoever has a z to multiply or to add up makes t in the same pass, and
-    torch.exp2 is fast whatever it is given, where torch.exp takes a hundred times longer over numbers that overflow.
+    With t = -z log2(e) it is sigmoid(z). A layer whose z is a product or a sum makes t in the same pass. torch.exp2
+    takes the same time for every number; torch.exp takes a hundred times longer for numbers that overflow.
     """
     if torch.is_grad_enabled():
-        # 2^t may overflow in the value, 1 / (1 + inf) = 0, but not in autograd's derivative of it, 0 inf = NaN.
+        # An infinite 2^t gives the right value, 1 / (1 + inf) = 0, but to autograd the derivative 0 inf = NaN.
         t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)
     t = torch.exp2(t, out=reuse(t))
     t = torch.add(t, 1, out=reuse(t))

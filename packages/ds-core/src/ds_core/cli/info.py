@@ -9,7 +9,8 @@ import torch
 
 from ds_core.speed.compiled import has_compiler
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.run_folder import CHECKPOINT_FILE, installed_versions, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.versions import installed_versions
 
 Table = list[tuple[str, str]]
 

@@ -1,10 +1,11 @@
-"""The `ds` command: what is installed, train it, use it, check it. What it prints and returns: docs/cli.md."""
+"""The `ds` command: list what is installed, train it, use it, check it. What it prints and returns: docs/cli.md."""
 
 import os
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ds_core.distributed.processes import TIMEOUT, Processes, current, reported,
 from ds_core.errors import Interrupted, UserError, did_you_mean, one_line
 from ds_core.options import Parser, add_options, build_options
 from ds_core.recipes.recipe import Recipe, find_recipe, installed_commands, installed_recipes
+from ds_core.speed.plain import is_plain, plain
 from ds_core.training.process_settings import dedicate_process
 from ds_core.training.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
 
@@ -23,7 +25,7 @@ usage: ds COMMAND ...
 
   ds list                        the recipes that are installed
   ds train RECIPE [options]      train it; ds train RECIPE --help lists its options
-{uses}  ds check RECIPE                hold its handwritten gradients against autograd
+{commands}  ds check RECIPE                compare its handwritten gradients with autograd's
   ds info [FOLDER]               versions and devices; what a run folder holds
 
 FOLDER is the run folder of ds train, or a recipe's name for its own.
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train_together(words: list[str], debug: bool) -> int:
-    """One of several processes: where the run fails, one of them says why, and each ends at once."""
+    """One of several processes: if the run fails, one of them says why, and each ends at once."""
 
     def run() -> int:
         with Processes(timeout=float(os.environ.get("DS_TIMEOUT", TIMEOUT))):
@@ -99,24 +101,24 @@ def _run(words: list[str], own_process: bool) -> int:
     }
     if not words or words[0] in ("-h", "--help", "help"):
         lines = [f"  {f'ds {name} FOLDER [options]':31}{summary}\n" for name, summary in installed_commands().items()]
-        print(USAGE.format(uses="".join(lines)), end="")
+        print(USAGE.format(commands="".join(lines)), end="")
         return 0 if words else 2
     if words[0] == "--version":
         print(f"ds {__version__}")
         return 0
     if words[0] in commands:
         return commands[words[0]](words[1:])
-    uses = installed_commands()
-    if words[0] in uses:
-        return _use(words[0], words[1:])
-    raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], [*commands, *uses])} (see ds --help)")
+    others = installed_commands()
+    if words[0] in others:
+        return _command(words[0], words[1:])
+    raise UserError(f"unknown command {words[0]!r}{did_you_mean(words[0], [*commands, *others])} (see ds --help)")
 
 
 def _list(words: list[str]) -> int:
     Parser(prog="ds list", description="The recipes that are installed.").parse(words)
     recipes = installed_recipes()
     if not recipes:
-        print("no recipes are installed; the package ds-zoo brings some")
+        print("no recipes are installed")
     width = max([0, *map(len, recipes)])
     for name, installed in recipes.items():
         try:
@@ -136,12 +138,12 @@ def _train(words: list[str], own_process: bool) -> int:
     if issubclass(kind, RunOptions) and given.get("resume") and not given.get("overwrite"):
         folder = given.get("out", kind().out)
         began = read_run_folder(folder).recipe
-        if began != recipe.name:  # before its options, which are another recipe's
+        if began != recipe.name:  # said before its options are read, which are another recipe's
             raise UserError(f"{folder} holds a run of {began}, not of {recipe.name}")
         options = resumed_options(kind, folder, given)
     else:
         options = build_options(kind, given)
-    if own_process:  # not where another program calls main; after the recipe's imports, which it sets aside
+    if own_process:  # not if another program calls main; after the recipe's imports, which it sets aside
         dedicate_process()
     try:
         recipe.train(options)
@@ -150,44 +152,46 @@ def _train(words: list[str], own_process: bool) -> int:
             raise
         several = current().world_size
         ds = "ds" if several == 1 else f"torchrun --nproc-per-node {several} -m ds_core.cli"
-        command = f"to go on: {ds} train {recipe.name} --out {shlex.quote(str(options.out))} --resume"
+        command = f"to continue: {ds} train {recipe.name} --out {shlex.quote(str(options.out))} --resume"
         if isinstance(stop, PeerError):
             raise PeerError(f"{stop}; {command}") from None
         raise Interrupted(f"{stop}\nds: {command}") from None
     return 0
 
 
-def _use(command: str, words: list[str]) -> int:
-    """`ds COMMAND FOLDER [options]`, a command that the recipe of the folder brings."""
+def _command(name: str, words: list[str]) -> int:
+    """`ds NAME FOLDER [options]`, a command that the recipe of the folder brings."""
     if words[:1] in (["-h"], ["--help"]):
-        print(
-            f"usage: ds {command} FOLDER [options]\n\n"
-            f"ds {command} FOLDER --help lists the options of the folder's recipe"
-        )
+        print(f"usage: ds {name} FOLDER [options]\n\nds {name} FOLDER --help lists the options of the folder's recipe")
         return 0
     if not words or words[0].startswith("-"):
-        raise UserError(
-            f"{command} with what? ds {command} FOLDER [options], where FOLDER is the run folder of ds train"
-        )
-    folder = _find_run_folder(command, words[0])
+        raise UserError(f"{name} with what? ds {name} FOLDER [options]; FOLDER is the run folder of ds train")
+    folder = _find_run_folder(name, words[0])
     recipe = find_recipe(read_run_folder(folder).recipe)
-    use = next((use for use in recipe.uses if use.name == command), None)
-    if use is None:
-        others = ", ".join(f"ds {use.name}" for use in recipe.uses) or "nothing"
-        raise UserError(f"{folder} holds a run of {recipe.name}, which has no ds {command}; it has {others}")
-    parser = Parser(prog=f"ds {command} {words[0]}", description=f"With the {recipe.name} in {folder}: {use.summary}.")
-    add_options(parser, use.options)
-    use.run(folder, build_options(use.options, parser.parse(words[1:])))
+    command = next((command for command in recipe.commands if command.name == name), None)
+    if command is None:
+        others = ", ".join(f"ds {command.name}" for command in recipe.commands) or "nothing"
+        raise UserError(f"{folder} holds a run of {recipe.name}, which has no ds {name}; it has {others}")
+    description = f"With the {recipe.name} in {folder}: {command.summary}."
+    parser = Parser(prog=f"ds {name} {words[0]}", description=description)
+    add_options(parser, command.options)
+    command.run(folder, build_options(command.options, parser.parse(words[1:])))
     return 0
 
 
 def _check(words: list[str]) -> int:
     recipe, words = _recipe("check", words)
-    Parser(prog=f"ds check {recipe.name}", description=f"Check the gradients of {recipe.name}.").parse(words)
+    parser = Parser(prog=f"ds check {recipe.name}", description=f"Check the gradients of {recipe.name}.")
+    text = "check the plain forms, the equations as the pages write them, instead of the fast ones"
+    parser.add_argument("--plain", action="store_true", help=text)
+    form = plain() if parser.parse(words)["plain"] else nullcontext()
     if recipe.check is None:
         raise UserError(f"recipe {recipe.name} has no check")
     try:
-        found = recipe.check()
+        with form:
+            found = recipe.check()
+            if is_plain():
+                print("with the plain form of every operation:")
     except AssertionError as error:
         return _complain(f"ds: {recipe.name} fails its check: {error}", 1)
     print(found)
@@ -219,7 +223,7 @@ def _recipe(command: str, words: list[str]) -> tuple[Recipe, list[str]]:
 
 
 def _find_run_folder(command: str, name: str) -> Path:
-    """The folder of that name, or the one that the recipe of that name trains in by default."""
+    """The folder of that name, or the default folder of the recipe of that name."""
     looked = [Path(name)]
     if name in installed_recipes():
         options: Any = find_recipe(name).options()

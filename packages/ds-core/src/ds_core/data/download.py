@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ds_core.errors import UserError, WriteError, one_line
+from ds_core.errors import UserError, WriteError, needs_extra, one_line
 
 if TYPE_CHECKING:
     import requests
@@ -26,11 +26,17 @@ class DownloadError(UserError):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the folder that the environment variable DS_HOME names, or the system's for caches."""
-    import pooch  # type: ignore[import-untyped]
+    """Where downloads are kept: the folder that the environment variable DS_HOME names, or the system's for caches.
 
+    Raises:
+        MissingPackageError: DS_HOME is not set, and pooch is not installed.
+    """
     home = os.environ.get("DS_HOME")
-    return Path(home).expanduser() if home else Path(pooch.os_cache("deepscratch"))
+    if home:
+        return Path(home).expanduser()
+    with needs_extra("data", "finding the system's folder for caches"):
+        import pooch  # type: ignore[import-untyped]
+    return Path(pooch.os_cache("deepscratch"))
 
 
 def download(
@@ -52,12 +58,15 @@ def download(
     Raises:
         DownloadError: no address has the file, or only one with another checksum.
         WriteError: the folder cannot be written.
+        MissingPackageError: what downloads need is not installed.
     """
+    with needs_extra("data", f"downloading {name}"):
+        import filelock
+        import pooch  # noqa: F401 - with requests, for the functions below
+        import requests  # noqa: F401
     path = (cache_folder() if folder is None else Path(folder)) / name
     if path.exists() and _checksum(path, known_hash) == known_hash:
         return path
-    import filelock
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_name(f".{name}.lock")):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 
 from ds_core.data.raw_dataset import Source
+from ds_core.errors import needs_extra
 
 # scikit-learn is imported where it is needed: it takes a second
 
@@ -22,8 +23,12 @@ def from_scikit_learn(name: str) -> Source:
     """One of `NAMES`: digits as images (N, 1, 8, 8) uint8 of 0 to 16, the others as tables (N, F) float64.
 
     The features of diabetes are as measured: scikit-learn's default scales them by all rows, test rows as well.
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
     """
-    from sklearn import datasets  # type: ignore[import-untyped]
+    with needs_extra("data", f"the data set {name}"):
+        from sklearn import datasets  # type: ignore[import-untyped]
 
     options = {"scaled": False} if name == "diabetes" else {}
     found: Any = getattr(datasets, _LOADERS[name])(**options)

@@ -62,7 +62,7 @@ class Residual(Module):
         if not input_gradient:
             backward_without_input(self.layer, dy)
             return None
-        return sum_gradients(dy, self.layer.backward(dy))  # dx = dy + J^T dy                       (2)
+        return merge_gradients(dy, self.layer.backward(dy))  # dx = dy + J^T dy                       (2)
 
 
 class Parallel(Module):
@@ -81,7 +81,7 @@ class Parallel(Module):
         for layer, dy in reversed([*zip(self.layers, [*dys, *[None] * (len(self.layers) - len(dys))], strict=True)]):
             dys_of_layer = dy if isinstance(dy, tuple) else (dy,)
             if input_gradient:
-                dx = sum_gradients(dx, layer.backward(*dys_of_layer))  # dx = sum_i J_i^T dy_i      (3)
+                dx = merge_gradients(dx, layer.backward(*dys_of_layer))  # dx = sum_i J_i^T dy_i      (3)
             else:
                 backward_without_input(layer, *dys_of_layer)
         return dx
@@ -128,8 +128,11 @@ def backward_through(layers: Sequence[Any], *dys: Any, input_gradient: bool = Tr
     return None
 
 
-def sum_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """first + second, where None means zeros: the other one itself, which is not to be changed, where one is None."""
+def merge_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """The gradient of a value that was used twice: first + second, in a new tensor. None means zeros.
+
+    If one is None the result is the other one itself, which is not to be changed.
+    """
     if first is None or second is None:
         return second if first is None else first
     return first + second

@@ -9,17 +9,22 @@ from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import reuse
 from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # What SELU tends to far below zero is -ALPHA: its factor 1.0507... times its 1.6732...
 ALPHA = 1.0507009873554805 * 1.6732632423543772
 
 
-def draw_kept(x: Tensor, p: float) -> Tensor:
-    """Independent numbers of the shape and dtype of `x`: 0 with probability p, otherwise 1."""
-    # as in dropout.draw_noise: a floor of uniform draws, in float32 for half precision
-    kept = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
-    return kept.uniform_(1 - p, 2 - p).floor_().to(x.dtype)
+def plain_alpha_dropout(x: Tensor, dropout_mask: Tensor, p: float) -> Tensor:
+    """x, dropout_mask of `draw_alpha_dropout_mask` -> y, all of one shape."""
+    # y = a (d (x + alpha) - (1 - p) alpha)                                                                  (4)
+    return factor(p) * (dropout_mask * (x + ALPHA) - (1 - p) * ALPHA)
+
+
+def plain_alpha_dropout_backward(dy: Tensor, dropout_mask: Tensor, p: float) -> Tensor:
+    """dy, dropout_mask -> dx, all of one shape."""
+    return factor(p) * dropout_mask * dy  # dx = a d dy                                                      (5)
 
 
 def factor(p: float) -> float:
@@ -27,29 +32,46 @@ def factor(p: float) -> float:
     return 1 / math.sqrt((1 - p) * (1 + p * ALPHA**2))  # a = ((1 - p)(1 + p alpha^2))^(-1/2)                 (3)
 
 
-def alpha_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
-    """x, kept of `draw_kept` -> y, all of one shape."""
+# In chunks that stay in the cache, each step in the memory of the one before.
+@fast_form(plain_alpha_dropout)
+def alpha_dropout(x: Tensor, dropout_mask: Tensor, p: float) -> Tensor:
+    """x, dropout_mask of `draw_alpha_dropout_mask` -> y, all of one shape."""
 
-    def value(x: Tensor, kept: Tensor, out: Out) -> tuple[Tensor]:
+    def value(x: Tensor, dropout_mask: Tensor, out: Out) -> tuple[Tensor]:
         shifted = torch.add(x, ALPHA, out=out[0])
-        y = torch.mul(shifted, kept, out=reuse(shifted))
-        # y = a (kept (x + alpha) - (1 - p) alpha)                                                           (4)
+        y = torch.mul(shifted, dropout_mask, out=reuse(shifted))
+        # y = a (d (x + alpha) - (1 - p) alpha)                                                              (4)
         y = torch.sub(y, (1 - p) * ALPHA, out=reuse(y))
         return (torch.mul(y, factor(p), out=reuse(y)),)
 
-    (y,) = elementwise(value, x, kept)
+    (y,) = elementwise(value, x, dropout_mask)
     return y
 
 
-def alpha_dropout_backward(dy: Tensor, kept: Tensor, p: float) -> Tensor:
-    """dy, kept -> dx, all of one shape."""
+@fast_form(plain_alpha_dropout_backward)
+def alpha_dropout_backward(dy: Tensor, dropout_mask: Tensor, p: float) -> Tensor:
+    """dy, dropout_mask -> dx, all of one shape."""
 
-    def value(dy: Tensor, kept: Tensor, out: Out) -> tuple[Tensor]:
-        dx = torch.mul(dy, kept, out=out[0])
-        return (torch.mul(dx, factor(p), out=reuse(dx)),)  # dx = a kept dy                                  (5)
+    def value(dy: Tensor, dropout_mask: Tensor, out: Out) -> tuple[Tensor]:
+        dx = torch.mul(dy, dropout_mask, out=out[0])
+        return (torch.mul(dx, factor(p), out=reuse(dx)),)  # dx = a d dy                                     (5)
 
-    (dx,) = elementwise(value, dy, kept)
+    (dx,) = elementwise(value, dy, dropout_mask)
     return dx
+
+
+def draw_alpha_dropout_mask(x: Tensor, p: float) -> Tensor:
+    """Independent numbers d of the shape and dtype of `x`: 0 with probability p, otherwise 1.
+
+    They are drawn once: a forward that runs again to save memory gets the same ones (`engine.recompute.drawn`).
+    """
+
+    def draw() -> Tensor:
+        # as in dropout.py: a floor of uniform draws, in float32 for half precision
+        mask = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
+        return mask.uniform_(1 - p, 2 - p).floor_().to(x.dtype)
+
+    return drawn(draw)
 
 
 class AlphaDropout(Module):
@@ -80,16 +102,16 @@ class AlphaDropout(Module):
             zeros = torch.zeros_like(input)
             self.save(zeros)
             return input * zeros
-        kept = drawn(lambda: draw_kept(input, self.p))
-        self.save(kept)
-        return alpha_dropout(input, kept, self.p)
+        dropout_mask = draw_alpha_dropout_mask(input, self.p)
+        self.save(dropout_mask)
+        return alpha_dropout(input, dropout_mask, self.p)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, both of the shape of x."""
-        (kept,) = self.saved()
-        if dy is None or kept is None:
+        (dropout_mask,) = self.saved()
+        if dy is None or dropout_mask is None:
             return dy
-        return dy * kept if self.p == 1 else alpha_dropout_backward(dy, kept, self.p)
+        return dy * dropout_mask if self.p == 1 else alpha_dropout_backward(dy, dropout_mask, self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

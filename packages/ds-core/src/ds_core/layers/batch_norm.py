@@ -1,7 +1,4 @@
-"""Batch normalisation: each channel to mean 0 and variance 1 over the batch, then scaled and shifted.
-
-Theory: docs/batch_norm.md.
-"""
+"""Batch normalisation: each channel to mean 0 and variance 1 over the batch. Theory: docs/batch_norm.md."""
 
 import math
 from typing import ClassVar
@@ -15,11 +12,56 @@ from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record, reuse
 from ds_core.errors import ShapeError
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
-# N = batch, C = channels, M = numbers of one channel: N times all dimensions after C
+# N = batch, C = channels, M = values of one channel: N times all dimensions after C
 
 
+def plain_batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mean: Tensor | None, var: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, ...), all others (C,) -> y of the shape of x, and mean, var, rstd (C,), one channel after the other."""
+    y, means, variances, rstds = torch.zeros_like(x), *(x.new_zeros(x.shape[1]) for _ in range(3))
+    for c in range(x.shape[1]):
+        x_c = x[:, c]
+        mean_c = x_c.sum() * inverse_values_per_channel(x) if mean is None else mean[c]
+        var_c = ((x_c - mean_c) * (x_c - mean_c)).sum() * inverse_values_per_channel(x) if var is None else var[c]
+        rstd_c = 1 / torch.sqrt(var_c + eps)
+        y_c = (x_c - mean_c) * rstd_c  # xhat_nc
+        y_c = y_c if weight is None else y_c * weight[c]
+        y[:, c] = y_c if bias is None else y_c + bias[c]
+        means[c], variances[c], rstds[c] = mean_c, var_c, rstd_c
+    return y, means, variances, rstds
+
+
+def plain_batch_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    inverse_count: float | Tensor | None,
+    totals: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dy, x (N, C, ...), mean, rstd, weight (C,) -> dx, dweight, dbias, one channel after the other."""
+    dx, dweight, dbias = torch.zeros_like(x), torch.zeros_like(mean), torch.zeros_like(mean)
+    for c in range(x.shape[1]):
+        xhat, w = (x[:, c] - mean[c]) * rstd[c], 1 if weight is None else weight[c]
+        dbias[c] = dy[:, c].sum()  # db_c = sum_n dy_nc                                                      (1)
+        dweight[c] = (dy[:, c] * xhat).sum()  # dw_c = sum_n dy_nc xhat_nc                                   (2)
+        if inverse_count is None:
+            dx[:, c] = w * rstd[c] * dy[:, c]  # dx_nc = w_c r_c dy_nc                                       (5)
+        else:
+            dw, db = (dweight[c], dbias[c]) if totals is None else (totals[0][c], totals[1][c])
+            # dx_nc = w_c r_c (dy_nc - db_c / M - xhat_nc dw_c / M)                                          (4)
+            dx[:, c] = w * rstd[c] * (dy[:, c] - db * inverse_count - xhat * dw * inverse_count)
+    return dx, dweight, dbias
+
+
+# All channels at once. Numbers of a channel are multiplied with each other before they are with x, which is passed over
+# as seldom as can be. Half precision is calculated in float32.
+@fast_form(plain_batch_norm)
 @compilable
 def batch_norm(
     x: Tensor,
@@ -31,14 +73,13 @@ def batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), weight, bias (C,) -> y of the shape of x, and mean, var, rstd (C,) that it was normalised by.
 
-    `mean` and `var` (C,) where they are given; otherwise those of the batch, its variance divided by M.
+    `mean` and `var` (C,) if they are given; otherwise those of the batch, its variance divided by M.
     """
     wide = widened(x)
     if mean is None or var is None:
-        share = share_of_a_number(x)
-        mean = channel_sums(wide) * share
+        mean = channel_sums(wide) * inverse_values_per_channel(x)
         centred = wide - along_channels(mean, x)
-        var = channel_sums(centred * centred) * share
+        var = channel_sums(centred * centred) * inverse_values_per_channel(x)
     else:
         mean, var = widened(mean), widened(var)
         centred = wide - along_channels(mean, x)
@@ -48,6 +89,7 @@ def batch_norm(
     return y.to(x.dtype), mean, var, rstd
 
 
+@fast_form(plain_batch_norm_backward)
 @compilable
 def batch_norm_backward(
     dy: Tensor,
@@ -55,17 +97,17 @@ def batch_norm_backward(
     mean: Tensor,
     rstd: Tensor,
     weight: Tensor | None,
-    share: float | Tensor | None,
+    inverse_count: float | Tensor | None,
     needs: tuple[bool, bool, bool] = (True, True, True),
     totals: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """dy, x (N, C, ...), mean, rstd, weight (C,) -> dx, dweight, dbias.
 
-    `share` is 1 / M where `mean` and `rstd` are those of the batch, None where they do not depend on it. `totals` are
-    dweight and dbias of the whole batch where x is a part of it.
+    `inverse_count` is 1 / M if `mean` and `rstd` are those of the batch, None if they do not depend on it. `totals` are
+    dweight and dbias of the whole batch if x is a part of it.
     """
     wide = widened(dy)
-    needs_sums = needs[0] and share is not None and totals is None
+    needs_sums = needs[0] and inverse_count is not None and totals is None
     dbias = dweight = centred = dx = None
     if needs[2] or needs_sums:
         dbias = channel_sums(wide)  # db_c = sum_n dy_nc                                                     (1)
@@ -74,7 +116,7 @@ def batch_norm_backward(
         dweight = channel_sums(wide * centred) * rstd  # dw_c = (sum_n dy_nc (x_nc - mean_c)) r_c            (2)
     if needs[0]:
         scale = rstd if weight is None else rstd * widened(weight)
-        if share is None:
+        if inverse_count is None:
             dx = wide * along_channels(scale, x)  # dx_nc = w_c r_c dy_nc                                    (5)
         else:
             if centred is None:
@@ -83,20 +125,20 @@ def batch_norm_backward(
             assert sum1 is not None
             assert sum2 is not None
             # dx_nc = w_c r_c (dy_nc - db_c / M - (x_nc - mean_c) r_c dw_c / M)                              (4)
-            dx = _scaled(centred, -share * scale * rstd * sum2, -share * scale * sum1)
+            dx = _scaled(centred, -inverse_count * scale * rstd * sum2, -inverse_count * scale * sum1)
             dx = dx.addcmul_(wide, along_channels(scale, x))
         dx = dx.to(x.dtype)
     return dx, dweight if needs[1] else None, dbias if needs[2] else None
 
 
-def numbers_of_a_channel(x: Tensor) -> int:
+def values_per_channel(x: Tensor) -> int:
     """M of x (N, C, ...)."""
     return x.shape[0] * math.prod(x.shape[2:])
 
 
-def share_of_a_number(x: Tensor) -> float:
-    """1 / M of x (N, C, ...); 1 where M is 0."""
-    return 1 / max(1, numbers_of_a_channel(x))
+def inverse_values_per_channel(x: Tensor) -> float:
+    """1 / M of x (N, C, ...); 1 if M is 0."""
+    return 1 / max(1, values_per_channel(x))
 
 
 def channel_sums(x: Tensor) -> Tensor:
@@ -188,18 +230,18 @@ class BatchNorm(Module):
         """input (N, C, ...) -> y of the same shape."""
         self._check_input(input)
         if not self.training and self.running_mean is not None and self.running_var is not None:
-            # A copy, for a batch of training may come between this forward and its backward.
+            # A copy, because a batch of training may come between this forward and its backward.
             given = (self.running_mean.clone(), self.running_var)
             y, mean, _, rstd = batch_norm(input, self.weight, self.bias, self.eps, *given)
             self.save(input, mean, rstd, None)
             return y
-        numbers = numbers_of_a_channel(input)
-        if numbers == 1:
+        count = values_per_channel(input)
+        if count == 1:
             expected = "more than 1 value per channel where the variance is the batch's own"
             raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
         y, mean, var, rstd = batch_norm(input, self.weight, self.bias, self.eps)
-        self._track(mean, var * (numbers / max(1, numbers - 1)), numbers == 0)
-        self.save(input, mean, rstd, share_of_a_number(input))
+        self._track(mean, var * (count / max(1, count - 1)), count == 0)
+        self.save(input, mean, rstd, inverse_values_per_channel(input))
         return y
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
@@ -207,18 +249,18 @@ class BatchNorm(Module):
         return self._back(dy, input_gradient, *self.saved())
 
     def _back(
-        self, dy: Tensor | None, input_gradient: bool, x: Tensor, mean: Tensor, rstd: Tensor, share: float | None
+        self, dy: Tensor | None, input_gradient: bool, x: Tensor, mean: Tensor, rstd: Tensor, inverse: float | None
     ) -> Tensor | None:
         if dy is None:
             return None
         needs = self._needs(input_gradient)
-        dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, share, needs)
+        dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, inverse, needs)
         accumulate(self.weight, dweight)
         accumulate(self.bias, dbias)
         return dx
 
     def _check_input(self, x: Tensor) -> None:
-        # not `in`, for a compiler's sizes are equal without being the same
+        # not `in`: a compiler's sizes are equal without being the same
         fits = x.dim() >= 2 if self.dimensions is None else any(x.dim() == count for count in self.dimensions)
         if not fits or x.shape[1] != self.num_features:
             expected = " or ".join(f"{count}D" for count in self.dimensions or ()) or "(N, C, ...)"
@@ -245,11 +287,11 @@ class BatchNorm(Module):
             count.add_(1)
             if empty:
                 return
-            share = count.to(mean.dtype).reciprocal() if self.momentum is None else self.momentum
+            momentum = count.to(mean.dtype).reciprocal() if self.momentum is None else self.momentum
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
                     # running <- running + m (new - running)                                                 (6)
-                    running.copy_(torch.lerp(widened(running), new, share))
+                    running.copy_(torch.lerp(widened(running), new, momentum))
 
     def extra_repr(self) -> str:
         return (

@@ -8,16 +8,39 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.errors import ShapeError
+from ds_core.speed.plain import fast_form
 
 # N = all leading dimensions together, I = in1_features, J = in2_features, O = out_features
 
 
+def plain_bilinear(x1: Tensor, x2: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x1 (N, I), x2 (N, J), weight (O, I, J), bias (O,) -> y (N, O)."""
+    x1, x2 = x1[:, None, :, None], x2[:, None, None, :]  # (N, 1, I, 1), (N, 1, 1, J)
+    y = (x1 * weight * x2).sum((2, 3))  # y_no = sum_ij x1_ni W_oij x2_nj + b_o
+    return y if bias is None else y + bias
+
+
+def plain_bilinear_backward(
+    dy: Tensor, x1: Tensor, x2: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dy (N, O), x1 (N, I), x2 (N, J), weight (O, I, J) -> dx1 (N, I), dx2 (N, J), dweight (O, I, J), dbias (O,)."""
+    dbias = dy.sum(0)  # db_o = sum_n dy_no                                                                  (4)
+    dy, x1, x2 = dy[:, :, None, None], x1[:, None, :, None], x2[:, None, None, :]
+    dx1 = (dy * weight * x2).sum((1, 3))  # dx1_ni = sum_o dy_no s_noi, s_noi = sum_j W_oij x2_nj            (1)
+    dx2 = (dy * x1 * weight).sum((1, 2))  # dx2_nj = sum_oi dy_no x1_ni W_oij                                (2)
+    dweight = (dy * x1 * x2).sum(0)  # dW_oij = sum_n dy_no x1_ni x2_nj                                      (3)
+    return dx1, dx2, dweight, dbias
+
+
+# Sums of products are products of matrices, so that no tensor of N O I J numbers is made.
+@fast_form(plain_bilinear)
 def bilinear(x1: Tensor, x2: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x1 (N, I), x2 (N, J), weight (O, I, J), bias (O,) -> y (N, O)."""
     y = torch.bmm(_mixed(x2, weight), x1.unsqueeze(2)).squeeze(2)  # y_no = sum_i s_noi x1_ni
     return y if bias is None else y + bias
 
 
+@fast_form(plain_bilinear_backward)
 def bilinear_backward(
     dy: Tensor, x1: Tensor, x2: Tensor, weight: Tensor, needs: tuple[bool, bool, bool, bool] = (True, True, True, True)
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:

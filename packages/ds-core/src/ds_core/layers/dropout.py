@@ -8,31 +8,33 @@ from ds_core.engine.recompute import drawn
 from ds_core.speed.precision import widened
 
 
-def draw_noise(x: Tensor, p: float) -> Tensor:
-    """Independent numbers of the shape and dtype of `x`: 0 with probability p, otherwise 1 / (1 - p); 0 <= p < 1."""
+def dropout(x: Tensor, dropout_mask: Tensor) -> Tensor:
+    """x, dropout_mask of `draw_dropout_mask` -> y, all of one shape."""
+    return x * dropout_mask
+
+
+def dropout_backward(dy: Tensor, dropout_mask: Tensor) -> Tensor:
+    """dy, dropout_mask -> dx, all of one shape."""
+    return dy * dropout_mask  # dx = dy r                                                                   (1)
+
+
+def draw_dropout_mask(x: Tensor, p: float) -> Tensor:
+    """Independent numbers r of the shape and dtype of `x`: 0 with probability p, otherwise 1 / (1 - p).
+
+    They are drawn once: a forward that runs again to save memory gets the same ones (`engine.recompute.drawn`).
+    """
+    return x.new_zeros(x.shape) if p == 1 else drawn(lambda: _new_mask(x, p))
+
+
+def _new_mask(x: Tensor, p: float) -> Tensor:
     # floor(u) of u uniform in [1 - p, 2 - p) is 0 with probability p and else 1, and faster than bernoulli_.
     # A bfloat16 u would be too coarse to meet p.
-    noise = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
-    return noise.uniform_(1 - p, 2 - p).floor_().mul_(1 / (1 - p)).to(x.dtype)
-
-
-def drawn_noise(x: Tensor, p: float) -> Tensor:
-    """`draw_noise`, also for p = 1, and replayed where a forward runs again (`engine.recompute.drawn`)."""
-    return x.new_zeros(x.shape) if p == 1 else drawn(lambda: draw_noise(x, p))
-
-
-def dropout(x: Tensor, noise: Tensor) -> Tensor:
-    """x, noise -> y, all of one shape."""
-    return x * noise
-
-
-def dropout_backward(dy: Tensor, noise: Tensor) -> Tensor:
-    """dy, noise -> dx, all of one shape."""
-    return dy * noise  # dx = dy noise                                                                      (1)
+    mask = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
+    return mask.uniform_(1 - p, 2 - p).floor_().mul_(1 / (1 - p)).to(x.dtype)
 
 
 class Dropout(Module):
-    """y = x noise, each noise 0 with probability p and otherwise 1 / (1 - p), so that E[y] = x; y = x in evaluation.
+    """y = x r, each r 0 with probability p and otherwise 1 / (1 - p), so that E[y] = x; y = x in evaluation.
 
     Srivastava et al., "Dropout", 2014, scaled in training so that evaluation has nothing to do.
     Twin of torch.nn.Dropout, `inplace` left out. The draws come from the default generator, but they
@@ -55,14 +57,14 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             self.save(None)
             return input
-        noise = drawn_noise(input, self.p)
-        self.save(noise)
-        return dropout(input, noise)
+        dropout_mask = draw_dropout_mask(input, self.p)
+        self.save(dropout_mask)
+        return dropout(input, dropout_mask)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, both of the shape of x."""
-        (noise,) = self.saved()
-        return dy if dy is None or noise is None else dropout_backward(dy, noise)
+        (dropout_mask,) = self.saved()
+        return dy if dy is None or dropout_mask is None else dropout_backward(dy, dropout_mask)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -11,17 +11,50 @@ from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
 from ds_core.initializers.distributions import normal_
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # V = num_embeddings, D = embedding_dim, N = all indices together
 
 
+def plain_embedding(indices: Tensor, weight: Tensor) -> Tensor:
+    """indices (...) of integers, weight (V, D) -> y (..., D)."""
+    rows = weight[indices.flatten()]  # y_nd = W_{i_n d}
+    return rows.view(*indices.shape, weight.shape[1])
+
+
+def plain_embedding_backward(dy: Tensor, indices: Tensor, weight: Tensor, scale: Tensor | None = None) -> Tensor:
+    """dy (..., D), indices (...), scale (N, 1) of `row_scale` -> dweight (V, D)."""
+    drows = dy.reshape(indices.numel(), weight.shape[1])  # (N, D)
+    dweight = torch.zeros_like(weight)
+    for n, v in enumerate(indices.flatten().tolist()):
+        # dW_v = sum_{n: i_n = v} s_n dy_n                                                                   (1)
+        dweight[v] += drows[n] if scale is None else scale[n] * drows[n]
+    return dweight
+
+
+def plain_row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequency: bool) -> Tensor | None:
+    """What each looked-up row's gradient is multiplied by, (N, 1); None for 1."""
+    if padding_idx is None and not by_frequency:
+        return None
+    flat = indices.flatten()
+    scale = torch.ones(flat.shape, dtype=weight.dtype, device=weight.device)
+    if by_frequency:
+        scale = scale / (flat.unsqueeze(1) == flat).sum(1)  # s_n = 1 / |{m: i_m = i_n}|                     (2)
+    if padding_idx is not None:
+        scale = torch.where(flat == padding_idx, 0.0, scale)
+    return scale.unsqueeze(1)
+
+
+# index_select and index_add_ read and add all rows at once, in float32 for half precision.
+@fast_form(plain_embedding)
 def embedding(indices: Tensor, weight: Tensor) -> Tensor:
     """indices (...) of integers, weight (V, D) -> y (..., D)."""
     rows = weight.index_select(0, indices.reshape(indices.numel()))  # (N, D)
     return rows.view(*indices.shape, weight.shape[1])
 
 
+@fast_form(plain_embedding_backward)
 def embedding_backward(dy: Tensor, indices: Tensor, weight: Tensor, scale: Tensor | None = None) -> Tensor:
     """dy (..., D), indices (...), scale (N, 1) of `row_scale` -> dweight (V, D)."""
     drows = dy.reshape(indices.numel(), weight.shape[1])  # (N, D)
@@ -33,6 +66,7 @@ def embedding_backward(dy: Tensor, indices: Tensor, weight: Tensor, scale: Tenso
     return dweight.to(weight.dtype)
 
 
+@fast_form(plain_row_scale)
 def row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequency: bool) -> Tensor | None:
     """What each looked-up row's gradient is multiplied by, (N, 1); None for 1.
 

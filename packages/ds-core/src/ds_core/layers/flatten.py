@@ -35,7 +35,7 @@ class Flatten(Module):
         self.end_dim = end_dim
 
     def forward(self, input: Tensor) -> Tensor:
-        """input (..., S_start, ..., S_end, ...) -> y (..., S_start ... S_end, ...), a view where the memory allows it."""
+        """input (..., S_start, ..., S_end, ...) -> y (..., S_start ... S_end, ...), a view if the memory allows it."""
         first, last = dimension(self, input, self.start_dim), dimension(self, input, self.end_dim)
         if first > last:
             shape = tuple(input.shape)

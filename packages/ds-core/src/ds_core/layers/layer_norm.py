@@ -12,11 +12,40 @@ from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened, without_autocast
 
 # N = all leading dimensions together, D = all normalised dimensions together
 
 
+def plain_layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), rstd (N, 1)."""
+    mean = x.mean(1, keepdim=True)
+    variance = ((x - mean) * (x - mean)).mean(1, keepdim=True)
+    rstd = 1 / torch.sqrt(variance + eps)
+    y = (x - mean) * rstd
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias, mean, rstd
+
+
+def plain_layer_norm_backward(
+    dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dy, x (N, D), mean, rstd (N, 1), weight (D,) -> dx (N, D), dweight (D,), dbias (D,)."""
+    xhat = (x - mean) * rstd
+    dbias = dy.sum(0)  # db_d = sum_n dy_nd                                                                  (1)
+    dweight = (dy * xhat).sum(0)  # dw_d = sum_n dy_nd xhat_nd                                               (2)
+    dxhat = dy if weight is None else dy * weight  # dxhat_nd = dy_nd w_d                                    (3)
+    mean1, mean2 = dxhat.mean(1, keepdim=True), (dxhat * xhat).mean(1, keepdim=True)
+    # dx_nd = rstd_n (dxhat_nd - 1/D sum_d dxhat_nd - xhat_nd 1/D sum_d dxhat_nd xhat_nd)                    (4)
+    return rstd * (dxhat - mean1 - xhat * mean2), dweight, dbias
+
+
+# Each pass makes two tensors of the size of x. rstd is one number for each row, so it is multiplied after sums over
+# rows, not before, and those sums are products of a matrix and a vector. Half precision is calculated in float32.
+@fast_form(plain_layer_norm)
 @compilable
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), rstd (N, 1)."""
@@ -32,6 +61,7 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     return y.to(x.dtype), mean, rstd
 
 
+@fast_form(plain_layer_norm_backward)
 @compilable
 @without_autocast
 def layer_norm_backward(
@@ -61,9 +91,9 @@ def layer_norm_backward(
         sum1, sum2 = (torch.mv(rows, widened(weight)).unsqueeze(1) for rows in (wide, products))
         dxhat = torch.mul(wide, widened(weight), out=reuse(products))  # dxhat_nd = dy_nd w_d                (3)
     # dx_nd = rstd_n (dxhat_nd - sum1_n / D - (x_nd - mean_n) rstd_n^2 sum2_n / D)                           (4)
-    share = 1 / max(1, x.shape[1])
-    dx = torch.sub(dxhat, sum1, alpha=share, out=reuse(products))
-    dx = dx.addcmul_(centred, sum2 * rstd * rstd, value=-share).mul_(rstd)
+    inverse_size = 1 / max(1, x.shape[1])
+    dx = torch.sub(dxhat, sum1, alpha=inverse_size, out=reuse(products))
+    dx = dx.addcmul_(centred, sum2 * rstd * rstd, value=-inverse_size).mul_(rstd)
     return dx.to(x.dtype), dweight, dbias
 
 

@@ -15,23 +15,50 @@ from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened, without_autocast
 
 # N = all leading dimensions together, D = all normalised dimensions together
 
 
+def plain_rms_norm(x: Tensor, weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
+    """x (N, D), weight (D,) -> y (N, D), rrms (N, 1)."""
+    mean_square = (x * x).mean(1, keepdim=True)
+    rrms = 1 / torch.sqrt(mean_square + (default_eps(x.dtype) if eps is None else eps))
+    y = x * rrms
+    return y if weight is None else y * weight, rrms
+
+
+def plain_rms_norm_backward(dy: Tensor, x: Tensor, rrms: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """dy, x (N, D), rrms (N, 1), weight (D,) -> dx (N, D), dweight (D,)."""
+    dweight = (dy * x * rrms).sum(0)  # dw_d = sum_n dy_nd x_nd r_n                                          (1)
+    dxhat = dy if weight is None else dy * weight  # dxhat_nd = dy_nd w_d                                    (2)
+    # dx_nd = r_n (dxhat_nd - x_nd r_n^2 1/D sum_d dxhat_nd x_nd)                                            (3)
+    dx = rrms * (dxhat - x * rrms * rrms * (dxhat * x).mean(1, keepdim=True))
+    return dx, dweight
+
+
+def default_eps(dtype: torch.dtype) -> float:
+    """The distance from 1 to the next number of the dtype calculated in: float64, or float32 for all others."""
+    return torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+
+
+# Each pass makes one tensor of the size of x. rrms is one number for each row, so it is multiplied after sums over
+# rows, not before, and those sums are products of a matrix and a vector. Half precision is calculated in float32.
+@fast_form(plain_rms_norm)
 @compilable
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
-    """x (N, D), weight (D,) -> y (N, D), rrms (N, 1); eps None: the smallest step from 1 in the dtype calculated in."""
+    """x (N, D), weight (D,) -> y (N, D), rrms (N, 1); eps None: `default_eps`."""
     wide = widened(x)
     squares = wide * wide
-    rrms = (squares.mean(1, keepdim=True) + (torch.finfo(wide.dtype).eps if eps is None else eps)).rsqrt()
+    rrms = (squares.mean(1, keepdim=True) + (default_eps(x.dtype) if eps is None else eps)).rsqrt()
     y = torch.mul(wide, rrms, out=reuse(squares))
     if weight is not None:
         y = torch.mul(y, widened(weight), out=reuse(y))
     return y.to(x.dtype), rrms
 
 
+@fast_form(plain_rms_norm_backward)
 @compilable
 @without_autocast
 def rms_norm_backward(
@@ -53,8 +80,8 @@ def rms_norm_backward(
         total = torch.mv(products, widened(weight)).unsqueeze(1)
         dxhat = torch.mul(wide, widened(weight), out=reuse(products))  # dxhat_nd = dy_nd w_d                (2)
     # dx_nd = r_n (dxhat_nd - x_nd r_n^2 total_n / D)                                                        (3)
-    share = 1 / max(1, x.shape[1])
-    dx = torch.addcmul(dxhat, wide_x, total * rrms * rrms, value=-share, out=reuse(products)).mul_(rrms)
+    inverse_size = 1 / max(1, x.shape[1])
+    dx = torch.addcmul(dxhat, wide_x, total * rrms * rrms, value=-inverse_size, out=reuse(products)).mul_(rrms)
     return dx.to(x.dtype), dweight
 
 

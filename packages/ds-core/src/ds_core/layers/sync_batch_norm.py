@@ -15,12 +15,12 @@ from ds_core.layers.batch_norm import (
     batch_norm,
     batch_norm_backward,
     channel_sums,
-    numbers_of_a_channel,
-    share_of_a_number,
+    inverse_values_per_channel,
+    values_per_channel,
 )
 from ds_core.speed.precision import widened
 
-# N = batch of this process, C = channels, K = processes, n_k = numbers of a channel in process k
+# N = batch of this process, C = channels, K = processes, n_k = values of a channel in process k
 
 
 def batch_moments(x: Tensor) -> Tensor:
@@ -29,9 +29,9 @@ def batch_moments(x: Tensor) -> Tensor:
     The differences sum to 0 but for the rounding of the mean, which `joined_moments` so makes good.
     """
     wide = widened(x)
-    mean = channel_sums(wide) * share_of_a_number(x)
+    mean = channel_sums(wide) * inverse_values_per_channel(x)
     centred = wide - along_channels(mean, x)
-    count = torch.full((1,), numbers_of_a_channel(x), dtype=wide.dtype, device=x.device)
+    count = torch.full((1,), values_per_channel(x), dtype=wide.dtype, device=x.device)
     return torch.cat([mean, channel_sums(centred), channel_sums(centred * centred), count])
 
 
@@ -40,13 +40,13 @@ def joined_moments(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     channels = moments.shape[1] // 3
     means, sums, squares, counts = torch.split(moments, [channels, channels, channels, 1], dim=1)
     total = counts.sum()
-    share = total.clamp_min(1).reciprocal()
+    inverse_total = total.clamp_min(1).reciprocal()
     # Any centre near the mean will do; the mean of the differences from it, `rest`, makes good what rounding did to it.
-    centre = (counts * means).sum(0) * share  # c = sum_k n_k mean_k / n, rounded                            (1)
+    centre = (counts * means).sum(0) * inverse_total  # c = sum_k n_k mean_k / n, rounded                    (1)
     offsets = means - centre  # o_k, (K, C)
-    rest = (sums + counts * offsets).sum(0) * share  # rest = sum_k (sums_k + n_k o_k) / n                   (2)
+    rest = (sums + counts * offsets).sum(0) * inverse_total  # rest = sum_k (sums_k + n_k o_k) / n           (2)
     # var = sum_k (squares_k + 2 o_k sums_k + n_k o_k^2) / n - rest^2                                        (3)
-    var = (squares + offsets * (2 * sums + counts * offsets)).sum(0) * share - rest * rest
+    var = (squares + offsets * (2 * sums + counts * offsets)).sum(0) * inverse_total - rest * rest
     mean = centre + rest  # mean = c + rest                                                                  (2)
     return mean, var.clamp_min(0), total  # rounding alone would make it negative
 
@@ -109,7 +109,7 @@ class SyncBatchNorm(BatchNorm):
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Any, process_group: Any | None = None) -> Any:
-        """Put a `SyncBatchNorm` in the place of every `BatchNorm` in `module`, which is changed; or of `module` itself.
+        """Replace every `BatchNorm` in `module`, which is changed, by a `SyncBatchNorm`; or `module` itself.
 
         Parameters and buffers stay the same tensors, so that an optimizer made before goes on with them.
         """
@@ -130,16 +130,16 @@ class SyncBatchNorm(BatchNorm):
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy -> dx, both of the shape of x, or None without `input_gradient`; adds to those of `weight` and `bias`."""
-        x, mean, rstd, share = self.saved()
-        if not isinstance(share, Tensor):
-            return self._back(dy, input_gradient, x, mean, rstd, share)
+        x, mean, rstd, inverse_count = self.saved()
+        if not isinstance(inverse_count, Tensor):
+            return self._back(dy, input_gradient, x, mean, rstd, inverse_count)
         _, needs_weight, needs_bias = self._needs(input_gradient)
         dweight = dbias = None
         if dy is None:
             dy = torch.zeros_like(x)  # for the others wait for this process's sums
             needs_weight = needs_bias = False
         needs = (False, needs_weight or input_gradient, needs_bias or input_gradient)
-        _, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, share, needs)
+        _, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, inverse_count, needs)
         accumulate(self.weight, dweight if needs_weight else None)
         accumulate(self.bias, dbias if needs_bias else None)
         if not input_gradient or dweight is None or dbias is None:
@@ -147,7 +147,7 @@ class SyncBatchNorm(BatchNorm):
         # dw_c and db_c of all processes together                                                            (4)
         totals = torch.split(summed(torch.cat([dweight, dbias]), self.process_group), self.num_features)
         options = ((True, False, False), (totals[0], totals[1]))
-        dx, _, _ = batch_norm_backward(dy, x, mean, rstd, self.weight, share, *options)
+        dx, _, _ = batch_norm_backward(dy, x, mean, rstd, self.weight, inverse_count, *options)
         return dx
 
     def _synchronises(self) -> bool:

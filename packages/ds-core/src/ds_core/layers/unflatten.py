@@ -29,25 +29,25 @@ class Unflatten(Module):
         if not isinstance(unflattened_size, (tuple, list)):
             given = type(unflattened_size).__name__
             raise TypeError(f"Unflatten: given an unflattened_size of type {given}, expected a tuple of integers")
-        for place, size in enumerate(unflattened_size):
+        for index, size in enumerate(unflattened_size):
             if not isinstance(size, int):
-                given = f"a {type(size).__name__} at place {place} of unflattened_size"
+                given = f"a {type(size).__name__} at index {index} of unflattened_size"
                 raise TypeError(f"Unflatten: given {given}, expected integers")
         self.dim = dim
         self.unflattened_size = unflattened_size
 
     def forward(self, input: Tensor) -> Tensor:
         """input (..., S, ...) -> y (..., U_1, ..., U_n, ...), a view where the memory allows it."""
-        place = dimension(self, input, self.dim)
-        sizes = self._sizes(input.shape[place]) if input.dim() > 0 else None
+        dim = dimension(self, input, self.dim)
+        sizes = self._sizes(input.shape[dim]) if input.dim() > 0 else None
         if sizes is None:
             message = f"expected sizes that multiply to that of dimension {self.dim}"
             raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, {message}")
         self.save(input.shape)
-        return input.reshape(*input.shape[:place], *sizes, *input.shape[place + 1 :])
+        return input.reshape(*input.shape[:dim], *sizes, *input.shape[dim + 1 :])
 
     def _sizes(self, whole: int) -> list[int] | None:
-        """The sizes with -1 replaced; None where they do not fit."""
+        """The sizes with -1 replaced; None if they do not fit."""
         sizes = list(self.unflattened_size)
         if sizes.count(-1) == 1:
             known = -math.prod(sizes)

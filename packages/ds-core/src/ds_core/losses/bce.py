@@ -8,12 +8,39 @@ from ds_core.errors import ShapeError
 from ds_core.losses.pointwise import PointwiseLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
+from ds_core.speed.plain import fast_form
 
 # PyTorch's: a logarithm is at least -100, and the gradient is divided by at least 1e-12.
 LOWEST = -100.0
 EPSILON = 1e-12
 
 
+def plain_bce(x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """x, target, weight -> losses, all of one shape."""
+    # At x = 0 and 1 autograd would divide 0 by 0. There it finds the slope of (2), because it meets a line.
+    steep = x * (1 - x) < EPSILON
+    p = torch.where(steep, x.detach(), x)
+    slope = (x.detach() - target.detach()) / EPSILON
+    # L / w = -(t log(x) + (1 - t) log(1 - x)), either logarithm at least -100                              (1)
+    log_yes, log_no = torch.clamp_min(torch.log(p), LOWEST), torch.clamp_min(torch.log1p(-p), LOWEST)
+    losses = -(target * log_yes + (1 - target) * log_no) + torch.where(steep, slope * (x - x.detach()), 0.0)
+    return losses if weight is None else weight * losses
+
+
+def plain_bce_backward(
+    dlosses: Tensor, x: Tensor, target: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x, target, weight -> dx, dtarget."""
+    dlosses = dlosses if weight is None else dlosses * weight
+    # dx = dL w (x - t) / max(x (1 - x), epsilon)                                                           (2)
+    dx = dlosses * (x - target) / torch.clamp_min(x * (1 - x), EPSILON)
+    # dt = dL w (log(1 - x) - log(x)), either logarithm at least -100                                       (3)
+    dtarget = dlosses * (torch.clamp_min(torch.log1p(-x), LOWEST) - torch.clamp_min(torch.log(x), LOWEST))
+    return dx, dtarget
+
+
+# All steps are taken in the memory of few tensors; backward needs no logarithm unless the target has a gradient.
+@fast_form(plain_bce)
 @compilable
 def bce(x: Tensor, target: Tensor, weight: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """x, target, weight -> losses, all of one shape."""
@@ -21,6 +48,7 @@ def bce(x: Tensor, target: Tensor, weight: Tensor | None = None, out: Tensor | N
     return losses if weight is None else torch.mul(losses, weight, out=reuse(losses))
 
 
+@fast_form(plain_bce_backward)
 @compilable
 def bce_backward(
     dlosses: Tensor,
@@ -55,8 +83,8 @@ def _with_bounded_slope(x: Tensor, target: Tensor) -> Tensor:
 
 
 def _slope(x: Tensor, target: Tensor, out: Tensor | None = None) -> Tensor:
-    error, spread = torch.sub(x, target, out=out), x * (1 - x)
-    return torch.div(error, torch.clamp_min(spread, EPSILON, out=reuse(spread)), out=reuse(error))
+    error, variance = torch.sub(x, target, out=out), x * (1 - x)
+    return torch.div(error, torch.clamp_min(variance, EPSILON, out=reuse(variance)), out=reuse(error))
 
 
 def _log_of_yes(x: Tensor) -> Tensor:
@@ -71,14 +99,14 @@ def _log_of_no(x: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 class BCELoss(PointwiseLoss):
-    """-(target log(input) + (1 - target) log(1 - input)), the mean over all places.
+    """-(target log(input) + (1 - target) log(1 - input)), the mean over all elements.
 
     Twin of torch.nn.BCELoss, the deprecated `size_average` and `reduce` left out. Keeps the input and the target.
     `BCEWithLogitsLoss` of what came before the sigmoid is more exact.
 
     Args:
-        weight: a factor for the loss at each place, of a shape that can be broadcast to the input's.
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        weight: a factor for the loss of each element, of a shape that can be broadcast to the input's.
+        reduction: "mean", "sum", or "none" for the loss of each element.
 
     Raises:
         ValueError: an unknown reduction.

@@ -10,6 +10,7 @@ from ds_core.errors import ShapeError
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # N = batch, D = size of a vector; inputs without a batch are (D,), their target ()
@@ -17,6 +18,39 @@ from ds_core.speed.precision import widened
 EPSILON = 9.999999960041972e-13  # added to the squares of the lengths: PyTorch's 1e-12, which is a float32 there
 
 
+def plain_cosine(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x1, x2 (N, D) -> their cosine and one over each length, (N,)."""
+    r1 = 1 / torch.sqrt((x1 * x1).sum(-1) + EPSILON)  # r = 1 / sqrt(x . x + eps)                           (1)
+    r2 = 1 / torch.sqrt((x2 * x2).sum(-1) + EPSILON)
+    return (x1 * x2).sum(-1) * r1 * r2, r1, r2  # c = (x1 . x2) r1 r2                                       (2)
+
+
+def plain_cosine_backward(
+    dcosine: Tensor, x1: Tensor, x2: Tensor, cosine: Tensor, scale1: Tensor, scale2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dcosine, cosine, scale1, scale2 (N,), x1, x2 (N, D) -> dx1, dx2 (N, D)."""
+    dc, c, r1, r2 = (numbers.unsqueeze(-1) for numbers in (dcosine, cosine, scale1, scale2))  # (N, 1)
+    dx1 = dc * r1 * (r2 * x2 - c * r1 * x1)  # dx1 = dc r1 (r2 x2 - c r1 x1)                                (3)
+    dx2 = dc * r2 * (r1 * x1 - c * r2 * x2)  # dx2 = dc r2 (r1 x1 - c r2 x2)                                (4)
+    return dx1, dx2
+
+
+def plain_cosine_embedding(cosine: Tensor, target: Tensor, margin: float) -> Tensor:
+    """cosine, target (1 or -1) -> losses (N,)."""
+    together = torch.where(target == 1, 1 - cosine, 0.0)
+    apart = torch.where(target == -1, torch.clamp_min(cosine - margin, 0), 0.0)
+    return together + apart  # L = [t = 1] (1 - c) + [t = -1] max(c - margin, 0)                            (5)
+
+
+def plain_cosine_embedding_backward(dlosses: Tensor, cosine: Tensor, target: Tensor, margin: float) -> Tensor:
+    """dlosses, cosine, target -> dcosine (N,)."""
+    near = (target == -1) & (cosine - margin >= 0)
+    # dc = dL ([t = -1] [c >= margin] - [t = 1])                                                            (6)
+    return dlosses * (near.to(cosine.dtype) - (target == 1).to(cosine.dtype))
+
+
+# Factors of a pair are multiplied first, so that the vectors are passed over as seldom as can be.
+@fast_form(plain_cosine)
 @compilable
 def cosine(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x1, x2 (N, D) -> their cosine and one over each length, (N,)."""
@@ -24,6 +58,7 @@ def cosine(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (x1 * x2).sum(-1) * scale1 * scale2, scale1, scale2  # c = (x1 . x2) r1 r2                       (2)
 
 
+@fast_form(plain_cosine_backward)
 @compilable
 def cosine_backward(
     dcosine: Tensor, x1: Tensor, x2: Tensor, cosine: Tensor, scale1: Tensor, scale2: Tensor
@@ -37,6 +72,7 @@ def cosine_backward(
     return dx1, dx2
 
 
+@fast_form(plain_cosine_embedding)
 @compilable
 def cosine_embedding(cosine: Tensor, target: Tensor, margin: float) -> Tensor:
     """cosine, target (1 or -1) -> losses (N,)."""
@@ -46,6 +82,7 @@ def cosine_embedding(cosine: Tensor, target: Tensor, margin: float) -> Tensor:
     )
 
 
+@fast_form(plain_cosine_embedding_backward)
 @compilable
 def cosine_embedding_backward(dlosses: Tensor, cosine: Tensor, target: Tensor, margin: float) -> Tensor:
     """dlosses, cosine, target -> dcosine (N,)."""

@@ -20,18 +20,63 @@ from ds_core.losses.probability_targets import (
 )
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 from ds_core.speed.exponential import exponential
+from ds_core.speed.plain import fast_form
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+
+
+def plain_cross_entropy(
+    x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, ...), weight (C,), the others (N, ...) -> losses, target_weight (N, ...), exps, sums (N, 1, ...)."""
+    dim, e = class_dim(x), label_smoothing
+    class_weight = x.new_ones(x.shape[dim]) if weight is None else weight.to(x.dtype)
+    target_weight = torch.where(ignored, 0.0, class_weight[classes])  # w_t
+    z = x - x.detach().amax(dim, keepdim=True)  # so that no exponential overflows; the loss stays the same
+    exps = torch.exp(z)
+    sums = exps.sum(dim, keepdim=True)  # S = sum_c exp(z_c), and the probabilities are exp(z_c) / S        (1)
+    surprise = torch.log(sums) - z  # log(S) - z_c
+    losses = target_weight * surprise.gather(dim, classes.unsqueeze(dim)).squeeze(dim)  # w_t (log(S) - z_t)  (2)
+    if e > 0:
+        # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
+        losses = (1 - e) * losses + e / x.shape[dim] * (per_class(class_weight, x) * surprise).sum(dim)
+    return torch.where(ignored, 0.0, losses), target_weight, exps, sums
+
+
+def plain_cross_entropy_backward(
+    dlosses: Tensor,
+    exps: Tensor,
+    sums: Tensor,
+    target_weight: Tensor,
+    classes: Tensor,
+    ignored: Tensor,
+    weight: Tensor | None,
+    label_smoothing: float,
+) -> Tensor:
+    """dlosses (N, ...) or one for all () -> dx (N, C, ...)."""
+    dim, e = class_dim(exps), label_smoothing
+    p = exps / sums
+    is_target = torch.zeros_like(exps).scatter(dim, classes.unsqueeze(dim), 1.0)  # [c = t]
+    # If all targets are ignored, dlosses is 1 / 0, and infinity times a weight of 0 is not 0.
+    dlosses = torch.where(ignored, 0.0, dlosses).unsqueeze(dim)
+    dx = dlosses * target_weight.unsqueeze(dim) * (p - is_target)  # dx_c = dL w_t (exp(z_c) / S - [c = t])   (3)
+    if e == 0:
+        return dx
+    class_weight = per_class(exps.new_ones(exps.shape[dim]) if weight is None else weight, exps)
+    # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
+    return (1 - e) * dx + dlosses * e / exps.shape[dim] * (p * class_weight.sum() - class_weight)
+
+
+# One buffer of the size of x holds z, then exp(z), then the gradient; all else is one number for each position.
 # Not @compilable: compiled, the scatter below copies the whole buffer, and eager is faster for many classes.
-
-
+@fast_form(plain_cross_entropy)
 def cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...), exps, sums (N, 1, ...).
 
-    `classes` holds 0 where `ignored`. The target_weight are the weights of the targets, 0 where ignored; the mean
-    divides by their sum.
+    `classes` holds 0 where `ignored`. `target_weight` is the weight of each target, 0 where ignored; the mean divides
+    by the sum of these.
     """
     dim = class_dim(x)
     shifted = shift(x)  # z
@@ -41,14 +86,16 @@ def cross_entropy(
     sums = exps.sum(dim, keepdim=True)  # S
     logs = sums.log().squeeze(dim)
     target_weight = target_weights(classes, ignored, weight, picked.dtype)
-    losses = target_weight * (logs - picked)  # L = w_t (log(S) - z_t)                                              (2)
+    losses = target_weight * (logs - picked)  # L = w_t (log(S) - z_t)                                       (2)
     if smooth is not None:
         # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
-        spread = label_smoothing / shifted.shape[dim]
-        losses = losses * (1 - label_smoothing) + (logs * _total_weight(shifted, weight) - smooth) * spread
+        smoothing_weight = label_smoothing / shifted.shape[dim]
+        smooth_losses = logs * _total_weight(shifted, weight) - smooth
+        losses = losses * (1 - label_smoothing) + smooth_losses * smoothing_weight
     return losses.masked_fill(ignored, 0), target_weight, exps, sums
 
 
+@fast_form(plain_cross_entropy_backward)
 def cross_entropy_backward(
     dlosses: Tensor,
     exps: Tensor,
@@ -61,17 +108,20 @@ def cross_entropy_backward(
 ) -> Tensor:
     """dlosses (N, ...) or one for all () -> dx (N, C, ...), which takes the memory of `exps`."""
     dim = class_dim(exps)
-    places = classes.unsqueeze(dim)
-    # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
-    pull = (dlosses * target_weight * (1 - label_smoothing)).masked_fill(ignored, 0).unsqueeze(dim)
+    index = classes.unsqueeze(dim)
+    # If all targets are ignored, dlosses is 1 / 0, and infinity times a weight of 0 is not 0: masked once more.
+    scaled_weight = (dlosses * target_weight * (1 - label_smoothing)).masked_fill(ignored, 0).unsqueeze(dim)
     if label_smoothing == 0:
         # dx_c = dL w_t (exp(z_c) / S - [c = t])                                                              (3)
-        return exps.mul_(pull / sums).scatter_add_(dim, places, -pull)
-    spread = (dlosses * (label_smoothing / exps.shape[dim])).expand(target_weight.shape).masked_fill(ignored, 0)
-    spread = spread.unsqueeze(dim)
+        return exps.mul_(scaled_weight / sums).scatter_add_(dim, index, -scaled_weight)
+    smoothing_weight = (dlosses * (label_smoothing / exps.shape[dim])).expand(ignored.shape)
+    smoothing_weight = smoothing_weight.masked_fill(ignored, 0).unsqueeze(dim)
     # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
-    dx = exps.mul_((pull + spread * _total_weight(exps, weight)) / sums).scatter_add_(dim, places, -pull)
-    return dx.sub_(spread) if weight is None else dx.addcmul_(spread, per_class(weight, dx), value=-1)
+    of_probabilities = (scaled_weight + smoothing_weight * _total_weight(exps, weight)) / sums
+    dx = exps.mul_(of_probabilities).scatter_add_(dim, index, -scaled_weight)
+    if weight is None:
+        return dx.sub_(smoothing_weight)
+    return dx.addcmul_(smoothing_weight, per_class(weight, dx), value=-1)
 
 
 def _sum_of_classes(x: Tensor, weight: Tensor | None) -> Tensor:

@@ -9,8 +9,24 @@ from torch import Tensor
 from ds_core.losses.pointwise import PointwiseLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
+from ds_core.speed.plain import fast_form
 
 
+def plain_hinge_embedding(x: Tensor, target: Tensor, margin: float) -> Tensor:
+    """x, target (1 or -1) -> losses, all of one shape."""
+    # L = [t != -1] x + [t != 1] max(margin - x, 0)                                                         (1)
+    return torch.where(target != -1, x, 0.0) + torch.where(target != 1, torch.clamp_min(margin - x, 0), 0.0)
+
+
+def plain_hinge_embedding_backward(dlosses: Tensor, x: Tensor, target: Tensor, margin: float) -> Tensor:
+    """dlosses (of their shape or one for all), x, target -> dx."""
+    near = (target != 1) & (x <= margin)
+    # dx = dL ([t != -1] - [t != 1] [x <= margin])                                                          (2)
+    return dlosses * ((target != -1).to(x.dtype) - near.to(x.dtype))
+
+
+# The same, with the result written where the caller wants it.
+@fast_form(plain_hinge_embedding)
 @compilable
 def hinge_embedding(x: Tensor, target: Tensor, margin: float, out: Tensor | None = None) -> Tensor:
     """x, target (1 or -1) -> losses, all of one shape."""
@@ -19,6 +35,7 @@ def hinge_embedding(x: Tensor, target: Tensor, margin: float, out: Tensor | None
     return torch.add(torch.where(target != -1, x, 0.0), torch.where(target != 1, near, 0.0), out=out)
 
 
+@fast_form(plain_hinge_embedding_backward)
 @compilable
 def hinge_embedding_backward(
     dlosses: Tensor, x: Tensor, target: Tensor, margin: float, out: Tensor | None = None
@@ -30,7 +47,7 @@ def hinge_embedding_backward(
 
 
 class HingeEmbeddingLoss(PointwiseLoss):
-    """The input where the target is 1, max(margin - input, 0) where it is -1; the mean over all places.
+    """The input where the target is 1, max(margin - input, 0) where it is -1; the mean over all elements.
 
     Hadsell et al., "Dimensionality Reduction by Learning an Invariant Mapping", 2006, with distances that are not
     squared. Twin of torch.nn.HingeEmbeddingLoss, the deprecated `size_average` and `reduce` left out. Keeps the input
@@ -38,7 +55,7 @@ class HingeEmbeddingLoss(PointwiseLoss):
 
     Args:
         margin: the distance from which on a pair that does not belong together costs nothing.
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        reduction: "mean", "sum", or "none" for the loss of each element.
 
     Raises:
         ValueError: an unknown reduction.

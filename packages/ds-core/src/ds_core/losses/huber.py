@@ -7,8 +7,24 @@ from ds_core.engine.trace import reuse
 from ds_core.losses.pointwise import ErrorLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
+from ds_core.speed.plain import fast_form
 
 
+def plain_huber(x: Tensor, target: Tensor, delta: float) -> Tensor:
+    """x, target -> losses, all of one shape."""
+    error = torch.abs(x - target)  # |d|
+    capped = torch.clamp_max(error, delta)  # c = min(|d|, delta)
+    return capped * (error - capped / 2)  # L = c (|d| - c / 2)                                             (1)
+
+
+def plain_huber_backward(dlosses: Tensor, x: Tensor, target: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x, target -> dx, dtarget."""
+    dx = dlosses * torch.clamp(x - target, -delta, delta)  # dx = dL max(-delta, min(d, delta))             (2)
+    return dx, -dx  # dt = -dx                                                                              (3)
+
+
+# All steps are taken in the memory of two tensors forward, and of one backward.
+@fast_form(plain_huber)
 @compilable
 def huber(x: Tensor, target: Tensor, delta: float, out: Tensor | None = None) -> Tensor:
     """x, target -> losses, all of one shape."""
@@ -19,6 +35,7 @@ def huber(x: Tensor, target: Tensor, delta: float, out: Tensor | None = None) ->
     return torch.mul(torch.sub(size, capped, alpha=0.5, out=reuse(size)), capped, out=reuse(size))
 
 
+@fast_form(plain_huber_backward)
 @compilable
 def huber_backward(
     dlosses: Tensor,
@@ -29,19 +46,19 @@ def huber_backward(
     out: Out = (None, None),
 ) -> tuple[Tensor, Tensor | None]:
     """dlosses (of their shape or one for all), x, target -> dx, dtarget."""
-    # dx = dL max(-delta, min(d, delta))             (2)
+    # dx = dL max(-delta, min(d, delta))                                                                    (2)
     dx = torch.sub(x, target, out=out[0]).clamp_(-delta, delta).mul_(dlosses)
-    return dx, torch.neg(dx, out=out[1]) if needs[1] else None  # dt = -dx                         (3)
+    return dx, torch.neg(dx, out=out[1]) if needs[1] else None  # dt = -dx                                  (3)
 
 
 class HuberLoss(ErrorLoss):
-    """(input - target)^2 / 2 up to an error of `delta`, a straight line above; the mean over all places.
+    """(input - target)^2 / 2 up to an error of `delta`, a straight line above; the mean over all elements.
 
     Huber, "Robust Estimation of a Location Parameter", 1964. Twin of torch.nn.HuberLoss. Keeps the input and
     the target.
 
     Args:
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        reduction: "mean", "sum", or "none" for the loss of each element.
         delta: the error where the parabola ends, above 0.
 
     Raises:

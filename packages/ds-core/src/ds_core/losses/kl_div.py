@@ -6,17 +6,39 @@ from torch import Tensor
 from ds_core.losses.pointwise import PointwiseLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
+from ds_core.speed.plain import fast_form
 
 
+def plain_kl_div(x: Tensor, target: Tensor, log_target: bool = False) -> Tensor:
+    """x, target -> losses, all of one shape."""
+    t = torch.exp(target) if log_target else target
+    # t log(t) tends to 0 with t. Infinities leave before the product: 0 times infinity is not 0.
+    log_t = target if log_target else torch.log(torch.where(t == 0, 1.0, t))
+    difference = torch.where(t == 0, 0.0, log_t - x)
+    return t * difference  # L = t (log(t) - x), 0 where t is 0                                             (1)
+
+
+def plain_kl_div_backward(
+    dlosses: Tensor, x: Tensor, target: Tensor, log_target: bool = False
+) -> tuple[Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x, target -> dx, dtarget."""
+    t = torch.exp(target) if log_target else target
+    log_t = target if log_target else torch.log(t)
+    dx = -dlosses * t  # dx = -dL t                                                                         (2)
+    dt = torch.where(t == 0, 0.0, dlosses * (log_t - x + 1))  # dt = dL (log(t) - x + 1), 0 where t is 0    (3)
+    return dx, t * dt if log_target else dt  # ds = dL exp(s) (s - x + 1)                                   (4)
+
+
+# Fewer tensors are made, and without the target's gradient backward needs no logarithm.
+@fast_form(plain_kl_div)
 @compilable
 def kl_div(x: Tensor, target: Tensor, log_target: bool = False, out: Tensor | None = None) -> Tensor:
     """x, target -> losses, all of one shape."""
     t, difference = _parts(x, target, log_target)
-    return torch.mul(
-        t, difference, out=out
-    )  # L = t (log(t) - x), 0 where t is 0                                              (1)
+    return torch.mul(t, difference, out=out)  # L = t (log(t) - x), 0 where t is 0                          (1)
 
 
+@fast_form(plain_kl_div_backward)
 @compilable
 def kl_div_backward(
     dlosses: Tensor,
@@ -47,15 +69,15 @@ def _parts(x: Tensor, target: Tensor, log_target: bool) -> tuple[Tensor, Tensor]
 
 
 class KLDivLoss(PointwiseLoss):
-    """target (log(target) - input), where the input holds log-probabilities; the mean over all places.
+    """target (log(target) - input), where the input holds log-probabilities; the mean over all elements.
 
     Kullback and Leibler, "On Information and Sufficiency", 1951, is the sum over the classes, so with a mean over the
     batch alone, reduction "batchmean". Twin of torch.nn.KLDivLoss, the deprecated `size_average` and `reduce` left
     out. Keeps the input and the target. Shapes that differ are broadcast.
 
     Args:
-        reduction: "mean" over all places, "batchmean" for the sum over all by the length of the input's first
-            dimension, "sum", or "none" for the loss at each place.
+        reduction: "mean" over all elements, "batchmean" for the sum over all by the length of the input's first
+            dimension, "sum", or "none" for the loss of each element.
         log_target: whether the target holds log-probabilities too.
 
     Raises:
@@ -77,9 +99,9 @@ class KLDivLoss(PointwiseLoss):
     ) -> tuple[Tensor, Tensor | None]:
         return kl_div_backward(dlosses, x, target, self.log_target, needs, out)
 
-    def counted(self, input: Tensor, places: int) -> tuple[str, int]:
+    def counted(self, input: Tensor, elements: int) -> tuple[str, int]:
         if self.reduction != "batchmean":
-            return super().counted(input, places)
+            return super().counted(input, elements)
         return "mean", input.shape[0] if input.dim() > 0 else 1  # sum L / N                                (5)
 
     def extra_repr(self) -> str:

@@ -13,9 +13,29 @@ from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce_backward, reduce_elementwise
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 
+def plain_margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float) -> Tensor:
+    """x1, x2, target (1 or -1) -> losses, all of one shape."""
+    return torch.clamp_min(margin - target * (x1 - x2), 0)  # L = max(margin - t (x1 - x2), 0)              (1)
+
+
+def plain_margin_ranking_backward(
+    dlosses: Tensor, x1: Tensor, x2: Tensor, target: Tensor, margin: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x1, x2, target -> dx1, dx2, dtarget."""
+    lead = x1 - x2
+    lacking = margin - target * lead >= 0
+    dx1 = torch.where(lacking, -dlosses * target, 0.0)  # dx1 = -dL t [margin >= t (x1 - x2)]               (2)
+    dx2 = torch.where(lacking, dlosses * target, 0.0)  # dx2 = dL t [margin >= t (x1 - x2)]                 (3)
+    dtarget = torch.where(lacking, -dlosses * lead, 0.0)  # dt = -dL (x1 - x2) [margin >= t (x1 - x2)]      (4)
+    return dx1, dx2, dtarget
+
+
+# All steps are taken in the memory of the results.
+@fast_form(plain_margin_ranking)
 @compilable
 def margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: Tensor | None = None) -> Tensor:
     """x1, x2, target (1 or -1) -> losses, all of one shape."""
@@ -25,6 +45,7 @@ def margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float, out: T
     return torch.clamp_min(lacking, 0, out=reuse(lacking))  # L = max(margin - t (x1 - x2), 0)              (1)
 
 
+@fast_form(plain_margin_ranking_backward)
 @compilable
 def margin_ranking_backward(
     dlosses: Tensor,
@@ -46,14 +67,14 @@ def margin_ranking_backward(
 
 
 class MarginRankingLoss(Module):
-    """max(0, margin - target (input1 - input2)), the mean over all places.
+    """max(0, margin - target (input1 - input2)), the mean over all elements.
 
     Twin of torch.nn.MarginRankingLoss, the deprecated `size_average` and `reduce` left out. Keeps both inputs and the
     target. Shapes of as many dimensions are broadcast.
 
     Args:
         margin: by how much input1 is to lead where the target is 1, and input2 where it is -1.
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        reduction: "mean", "sum", or "none" for the loss of each element.
 
     Raises:
         ValueError: an unknown reduction.

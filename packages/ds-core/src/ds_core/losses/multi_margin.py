@@ -8,20 +8,48 @@ from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 from ds_core.speed.compiled import compilable
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # N = batch, C = classes
 
 
+def plain_multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
+    """x (N, C), classes (N,), weight (C,) -> losses (N,)."""
+    target_weight = x.new_ones(()) if weight is None else weight.to(x.dtype)[classes]  # w_t
+    index = classes.unsqueeze(1)
+    others = torch.ones_like(x).scatter(1, index, 0.0)  # [c != t]
+    z = margin - x.gather(1, index) + x  # z_c = margin - x_t + x_c                                         (1)
+    lacking = torch.where(z > 0, z, 0.0)  # unlike clamp_min, this has slope 0 at z = 0 for autograd
+    # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
+    return target_weight / x.shape[1] * (others * lacking**p).sum(1)
+
+
+def plain_multi_margin_backward(
+    dlosses: Tensor, x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None
+) -> Tensor:
+    """dlosses (N,) or one for all (), x (N, C), classes (N,), weight (C,) -> dx (N, C)."""
+    target_weight = x.new_ones(classes.shape) if weight is None else weight.to(x.dtype)[classes]
+    index = classes.unsqueeze(1)
+    z = margin - x.gather(1, index) + x
+    # dx_c = dL w_t / C p max(z_c, 0)^(p - 1) [z_c > 0] for c != t                                          (3)
+    dx = (dlosses * target_weight / x.shape[1]).unsqueeze(1) * torch.where(z > 0, p * z ** (p - 1), 0.0)
+    dx = dx.scatter(1, index, 0.0)
+    return dx.scatter(1, index, -dx.sum(1, keepdim=True))  # dx_t = -sum_(c != t) dx_c                      (4)
+
+
+# All steps are taken in the memory of what is lacking.
+@fast_form(plain_multi_margin)
 @compilable
 def multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
     """x (N, C), classes (N,), weight (C,) -> losses (N,)."""
     lacking = _lacking(x, classes, margin)
     powers = lacking if p == 1 else lacking * lacking
     # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
-    return powers.sum(1) * _shares(x, classes, weight)
+    return powers.sum(1) * _target_weight(x, classes, weight)
 
 
+@fast_form(plain_multi_margin_backward)
 @compilable
 def multi_margin_backward(
     dlosses: Tensor, x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None
@@ -30,23 +58,23 @@ def multi_margin_backward(
     lacking = _lacking(x, classes, margin)
     slope = lacking.sign_() if p == 1 else lacking.mul_(2)
     # dx_c = dL w_t / C p max(z_c, 0)^(p - 1) [z_c > 0] for c != t                                          (3)
-    dx = slope.mul_((dlosses * _shares(x, classes, weight)).unsqueeze(1))
+    dx = slope.mul_((dlosses * _target_weight(x, classes, weight)).unsqueeze(1))
     # dx_t = -sum_(c != t) dx_c                                                                             (4)
     return dx.scatter_(1, classes.unsqueeze(1), -dx.sum(1, keepdim=True))
 
 
 def _lacking(x: Tensor, classes: Tensor, margin: float) -> Tensor:
     """By how much each other class is too near: max(z_c, 0), and 0 for the true class."""
-    places = classes.unsqueeze(1)
-    z = (margin - x.gather(1, places)) + x  # z_c = margin - x_t + x_c                                      (1)
+    index = classes.unsqueeze(1)
+    z = (margin - x.gather(1, index)) + x  # z_c = margin - x_t + x_c                                       (1)
     # Autograd has the slope 0 at z = 0 here, as PyTorch has; clamp_min would have 1.
-    return torch.where(z > 0, z, 0.0).scatter_(1, places, 0.0)
+    return torch.where(z > 0, z, 0.0).scatter_(1, index, 0.0)
 
 
-def _shares(x: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
+def _target_weight(x: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
     """w_t / C, (N,)."""
-    share = torch.full((), 1 / x.shape[1], dtype=x.dtype, device=x.device).expand(classes.shape)
-    return share if weight is None else share * weight.to(x.dtype).index_select(0, classes)
+    equal = torch.full((), 1 / x.shape[1], dtype=x.dtype, device=x.device).expand(classes.shape)
+    return equal if weight is None else equal * weight.to(x.dtype).index_select(0, classes)
 
 
 class MultiMarginLoss(Module):

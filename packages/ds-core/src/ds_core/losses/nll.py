@@ -8,9 +8,29 @@ from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.probability_targets import class_dim
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+
+
+def plain_nll(x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...)."""
+    dim = class_dim(x)
+    class_weight = x.new_ones(x.shape[dim]) if weight is None else weight.to(x.dtype)
+    target_weight = torch.where(ignored, 0.0, class_weight[classes])  # w_t
+    x_t = x.gather(dim, classes.unsqueeze(dim)).squeeze(dim)
+    losses = torch.where(ignored, 0.0, -target_weight * x_t)  # L = -w_t x_t                                (1)
+    return losses, target_weight
+
+
+def plain_nll_backward(dlosses: Tensor, target_weight: Tensor, classes: Tensor, ignored: Tensor, x: Tensor) -> Tensor:
+    """dlosses (N, ...) or one for all () -> dx of the shape of x."""
+    dim = class_dim(x)
+    # If all targets are ignored, dlosses is 1 / 0, and infinity times a weight of 0 is not 0.
+    dx_t = torch.where(ignored, 0.0, -dlosses * target_weight)
+    # dx_c = -dL w_t [c = t]                                                                                (2)
+    return torch.zeros_like(x).scatter(dim, classes.unsqueeze(dim), dx_t.unsqueeze(dim))
 
 
 def target_weights(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -21,26 +41,29 @@ def target_weights(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtyp
     return target_weight * weight.to(dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
 
 
+# Half precision is calculated in float32, and weights are looked up only if there are any.
+@fast_form(plain_nll)
 def nll(x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...).
 
-    `classes` holds 0 where `ignored`. The target_weight are the weights of the targets, 0 where ignored; the mean
-    divides by their sum.
+    `classes` holds 0 where `ignored`. `target_weight` is the weight of each target, 0 where ignored; the mean divides
+    by the sum of these.
     """
     dim = class_dim(x)
     picked = widened(x.gather(dim, classes.unsqueeze(dim)).squeeze(dim))
     target_weight = target_weights(classes, ignored, weight, picked.dtype)
-    losses = -target_weight * picked  # L = -w_t x_t                                                               (1)
+    losses = -target_weight * picked  # L = -w_t x_t                                                        (1)
     return losses.masked_fill(ignored, 0), target_weight
 
 
+@fast_form(plain_nll_backward)
 def nll_backward(dlosses: Tensor, target_weight: Tensor, classes: Tensor, ignored: Tensor, x: Tensor) -> Tensor:
     """dlosses (N, ...) or one for all () -> dx like x, of which only shape, dtype and device are looked at."""
     dim = class_dim(x)
-    # Where all is ignored dlosses is 1 / 0, and infinity times a share of 0 is not 0: hence masked once more.
-    pull = (-dlosses * target_weight).masked_fill(ignored, 0).to(x.dtype)
+    # If all targets are ignored, dlosses is 1 / 0, and infinity times a weight of 0 is not 0: masked once more.
+    dpicked = (-dlosses * target_weight).masked_fill(ignored, 0).to(x.dtype)
     # dx_c = -dL w_t [c = t]                                                                                (2)
-    return torch.zeros_like(x).scatter_(dim, classes.unsqueeze(dim), pull.unsqueeze(dim))
+    return torch.zeros_like(x).scatter_(dim, classes.unsqueeze(dim), dpicked.unsqueeze(dim))
 
 
 class NLLLoss(Module):
@@ -87,7 +110,7 @@ class NLLLoss(Module):
         if target_gradient:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
         count = target_weight.sum() if self.reduction == "mean" else 1
-        dlosses = reduce_backward(grad, self.reduction, count, target_weight)  # sum L / sum w_t                   (3)
+        dlosses = reduce_backward(grad, self.reduction, count, target_weight)  # sum L / sum w_t            (3)
         return nll_backward(dlosses, target_weight, classes, ignored, x)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Losses whose value at each place depends on the prediction and the target there. Theory: docs/pointwise.md."""
+"""Losses whose value for each element depends on its own prediction and target alone. Theory: docs/pointwise.md."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,10 +38,10 @@ def common_dtype(first: Tensor, second: Tensor) -> torch.dtype:
 
 
 def summed_to(gradient: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient of what was broadcast from `shape`: summed over the places that one number went to."""
+    """The gradient of what was broadcast from `shape`: summed over all elements that one number went to."""
     added = gradient.dim() - len(shape)
     repeated = [d for d, n in enumerate(gradient.shape) if d < added or (n != 1 and shape[d - added] == 1)]
-    # dx_i = sum of dx'_j over the places j that x_i went to                                                 (1)
+    # dx_i = sum of dx'_j over the elements j that x_i went to                                               (1)
     return gradient.sum(repeated, keepdim=True).view(shape) if repeated else gradient
 
 
@@ -52,7 +52,7 @@ class PointwiseLoss(Module):
     gradient summed back to the input's.
 
     Args:
-        reduction: "mean" over all places, "sum", or "none" for the loss at each.
+        reduction: "mean" over all elements, "sum", or "none" for the loss of each.
 
     Raises:
         ValueError: an unknown reduction.
@@ -67,7 +67,7 @@ class PointwiseLoss(Module):
         self.reduction = check_reduction(type(self).__name__, reduction, self.reductions)
 
     def losses(self, *args: Any, **kwargs: Any) -> Tensor:
-        """x, target of one shape, and the `factors` by name -> the loss at each place, best in `out` if not None."""
+        """x, target of one shape, and the `factors` by name -> the loss of each element, best in `out` if not None."""
         raise NotImplementedError(f"{type(self).__name__} has no losses")
 
     def gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -81,9 +81,9 @@ class PointwiseLoss(Module):
     def check(self, input: Tensor, target: Tensor) -> None:
         """Raise or warn where these cannot be meant."""
 
-    def counted(self, input: Tensor, places: int) -> tuple[str, int]:
+    def counted(self, input: Tensor, elements: int) -> tuple[str, int]:
         """Which of "mean", "sum" and "none" it is, and what "mean" divides by."""
-        return self.reduction, places
+        return self.reduction, elements
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Predictions and targets of one shape -> a scalar, with reduction "none" that shape."""

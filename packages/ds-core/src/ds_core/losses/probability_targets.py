@@ -1,12 +1,49 @@
 """Cross-entropy between the softmax of logits and given probabilities. Theory: docs/probability_targets.md."""
 
+import torch
 from torch import Tensor
 
 from ds_core.speed.compiled import compilable
 from ds_core.speed.exponential import exponential
+from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
+
+
+def plain_probability_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x, target (N, C, ...), weight (C,) -> losses (N, ...), exps (N, C, ...), sums (N, 1, ...)."""
+    dim, e = class_dim(x), label_smoothing
+    class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
+    q = class_weight * ((1 - e) * target + e / x.shape[dim])  # q_c = w_c ((1 - e) t_c + e / C)              (1)
+    z = x - x.detach().amax(dim, keepdim=True)  # so that no exponential overflows; the loss stays the same
+    exps = torch.exp(z)
+    sums = exps.sum(dim, keepdim=True)  # S
+    losses = (q * (torch.log(sums) - z)).sum(dim)  # L = sum_c q_c (log(S) - z_c)                            (2)
+    return losses, exps, sums
+
+
+def plain_probability_cross_entropy_backward(
+    dlosses: Tensor, exps: Tensor, sums: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """dlosses (), the same everywhere -> dx (N, C, ...)."""
+    dim, e = class_dim(exps), label_smoothing
+    class_weight = exps.new_ones(()) if weight is None else per_class(weight, exps)
+    q = class_weight * ((1 - e) * target + e / exps.shape[dim])
+    # dx_c = dL (exp(z_c) / S sum_k q_k - q_c)                                                                (3)
+    return dlosses * (exps / sums * q.sum(dim, keepdim=True) - q)
+
+
+def plain_probability_target_backward(
+    dlosses: Tensor, x: Tensor, sums: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """dlosses (), the same everywhere -> dtarget (N, C, ...)."""
+    class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
+    z = x - x.amax(class_dim(x), keepdim=True)
+    # dt_c = dL (1 - e) w_c (log(S) - z_c)                                                                    (4)
+    return dlosses * (1 - label_smoothing) * class_weight * (torch.log(sums) - z)
 
 
 def class_dim(x: Tensor) -> int:
@@ -28,6 +65,8 @@ def shift(x: Tensor) -> Tensor:
     return wide - wide.detach().amax(class_dim(x), keepdim=True)
 
 
+# One buffer of the size of x: it holds z, then exp(z), then the gradient. Half precision is summed in float32.
+@fast_form(plain_probability_cross_entropy)
 @compilable
 def probability_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
@@ -43,6 +82,7 @@ def probability_cross_entropy(
     return losses, exps, sums
 
 
+@fast_form(plain_probability_cross_entropy_backward)
 @compilable
 def probability_cross_entropy_backward(
     dlosses: Tensor, exps: Tensor, sums: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
@@ -54,6 +94,7 @@ def probability_cross_entropy_backward(
     return exps.mul_(total * dlosses / sums).addcmul_(q, dlosses, value=-1)
 
 
+@fast_form(plain_probability_target_backward)
 def probability_target_backward(
     dlosses: Tensor, x: Tensor, sums: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:

@@ -8,8 +8,28 @@ from ds_core.losses.l1 import absolute_error, absolute_error_backward
 from ds_core.losses.pointwise import ErrorLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
+from ds_core.speed.plain import fast_form
 
 
+def plain_smooth_l1(x: Tensor, target: Tensor, beta: float) -> Tensor:
+    """x, target -> losses, all of one shape."""
+    error = torch.abs(x - target)  # |d|
+    if beta == 0:
+        return error
+    capped = torch.clamp_max(error, beta)  # c = min(|d|, beta)
+    return capped / beta * (error - capped / 2)  # L = c / beta (|d| - c / 2)                               (1)
+
+
+def plain_smooth_l1_backward(dlosses: Tensor, x: Tensor, target: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """dlosses (of their shape or one for all), x, target -> dx, dtarget."""
+    d = x - target
+    # dx = dL max(-beta, min(d, beta)) / beta                                                               (2)
+    dx = dlosses * (torch.clamp(d, -beta, beta) / beta if beta > 0 else torch.sign(d))
+    return dx, -dx  # dt = -dx                                                                              (3)
+
+
+# All steps are taken in the memory of two tensors forward, and of one backward.
+@fast_form(plain_smooth_l1)
 @compilable
 def smooth_l1(x: Tensor, target: Tensor, beta: float, out: Tensor | None = None) -> Tensor:
     """x, target -> losses, all of one shape."""
@@ -23,6 +43,7 @@ def smooth_l1(x: Tensor, target: Tensor, beta: float, out: Tensor | None = None)
     return torch.mul(torch.div(capped, beta, out=reuse(capped)), excess, out=reuse(excess))
 
 
+@fast_form(plain_smooth_l1_backward)
 @compilable
 def smooth_l1_backward(
     dlosses: Tensor,
@@ -37,17 +58,17 @@ def smooth_l1_backward(
         return absolute_error_backward(dlosses, x, target, needs, out)
     # dx = dL max(-beta, min(d, beta)) / beta                                                               (2)
     dx = torch.sub(x, target, out=out[0]).clamp_(-beta, beta).div_(beta).mul_(dlosses)
-    return dx, torch.neg(dx, out=out[1]) if needs[1] else None  # dt = -dx                         (3)
+    return dx, torch.neg(dx, out=out[1]) if needs[1] else None  # dt = -dx                                  (3)
 
 
 class SmoothL1Loss(ErrorLoss):
-    """|input - target| - beta / 2, below an error of `beta` a parabola that meets it; the mean over all places.
+    """|input - target| - beta / 2, below an error of `beta` a parabola that meets it; the mean over all elements.
 
     Girshick, "Fast R-CNN", 2015, equation 3, where beta is 1. Twin of torch.nn.SmoothL1Loss, the deprecated
     `size_average` and `reduce` left out. Keeps the input and the target.
 
     Args:
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        reduction: "mean", "sum", or "none" for the loss of each element.
         beta: the error where the parabola ends; 0 for none, which is L1Loss.
 
     Raises:

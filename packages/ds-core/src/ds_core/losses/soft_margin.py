@@ -10,8 +10,24 @@ from ds_core.losses.pointwise import PointwiseLoss, common_shape
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
 from ds_core.speed.exponential import exponential
+from ds_core.speed.plain import fast_form
 
 
+def plain_soft_margin(x: Tensor, target: Tensor) -> Tensor:
+    """x, target (1 or -1) -> losses, all of one shape."""
+    u = -target * x
+    # log(1 + exp(u)) overflows, so the larger of its terms comes out.
+    # L = max(u, 0) + log(1 + exp(-|u|))                                                                    (1)
+    return torch.maximum(u, torch.zeros_like(u)) + torch.log1p(torch.exp(-torch.abs(u)))
+
+
+def plain_soft_margin_backward(dlosses: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """dlosses (of their shape or one for all), x, target -> dx."""
+    return -dlosses * target / (1 + torch.exp(target * x))  # dx = -dL t / (1 + exp(t x))                   (2)
+
+
+# Powers of 2 are faster than exp, and all steps are taken in the memory of few tensors.
+@fast_form(plain_soft_margin)
 @compilable
 def soft_margin(x: Tensor, target: Tensor, out: Tensor | None = None) -> Tensor:
     """x, target (1 or -1) -> losses, all of one shape."""
@@ -22,6 +38,7 @@ def soft_margin(x: Tensor, target: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.add(above, more, out=reuse(more))  # L = log(1 + exp(u)) = max(u, 0) + log(1 + exp(-|u|))  (1)
 
 
+@fast_form(plain_soft_margin_backward)
 @compilable
 def soft_margin_backward(dlosses: Tensor, x: Tensor, target: Tensor, out: Tensor | None = None) -> Tensor:
     """dlosses (of their shape or one for all), x, target -> dx."""
@@ -30,13 +47,13 @@ def soft_margin_backward(dlosses: Tensor, x: Tensor, target: Tensor, out: Tensor
 
 
 class SoftMarginLoss(PointwiseLoss):
-    """log(1 + exp(-target input)), the mean over all places.
+    """log(1 + exp(-target input)), the mean over all elements.
 
     Twin of torch.nn.SoftMarginLoss, the deprecated `size_average` and `reduce` left out. Keeps the input and the
     target, which is broadcast to the input's shape.
 
     Args:
-        reduction: "mean", "sum", or "none" for the loss at each place.
+        reduction: "mean", "sum", or "none" for the loss of each element.
 
     Raises:
         ValueError: an unknown reduction.

@@ -28,7 +28,7 @@ class WeightedSum(Module):
         parts: by name, a weight and a loss; the losses are called in this order. Their outputs are added, so with
             reduction "none" they have one shape.
         reads: by name of a part, the key (or index) of its predictions and of its targets. By default its own name,
-            in a tuple its place.
+            in a tuple its position.
 
     Attributes:
         weights: the weight of each part by name, a number or a tensor (); may be changed between steps.

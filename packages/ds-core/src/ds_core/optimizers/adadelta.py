@@ -6,11 +6,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number
+from ds_core.optimizers.update_rule import Direction, Number, Options, State, StepSizes, Tensors, counted_, number
 
 
+def plain_adadelta(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient: algorithm 1 of the paper."""
+    g, rho, eps = gradient, group["rho"], group["eps"]
+    counted_(state["step"])  # only torch.optim's state has a use for it
+    v = state["square_avg"] = rho * state["square_avg"] + (1 - rho) * g**2  # (1)
+    u = state["acc_delta"]
+    d = torch.sqrt(u + eps) / torch.sqrt(v + eps) * g  # (2)
+    state["acc_delta"] = rho * u + (1 - rho) * d**2  # (3)
+    parameter -= group["lr"] * d  # (4) of update_rule.md
+
+
+# The fast form updates both means in place and needs two temporaries: the roots share one, and the quotient is taken
+# before the product, so that d can lie in the other.
 def adadelta_direction(
     gradient: Tensor, square_avg: Tensor, acc_delta: Tensor, rho: float, eps: float, out: Tensor | None = None
 ) -> Tensor:
@@ -26,7 +39,7 @@ def adadelta_direction(
     return delta
 
 
-class Adadelta(BaseOptimizer):
+class Adadelta(FlatOptimizer):
     """The gradient in the units of the parameter: times the size of its last steps, by the size of its last gradients.
 
     Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1. Twin of torch.optim.Adadelta: same
@@ -47,7 +60,7 @@ class Adadelta(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    numbers: ClassVar = {"step": 0.0}
+    scalars: ClassVar = {"step": 0.0}
 
     def __init__(
         self,
@@ -63,6 +76,9 @@ class Adadelta(BaseOptimizer):
         defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_adadelta(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         if not 0 <= group["rho"] <= 1:
@@ -70,15 +86,15 @@ class Adadelta(BaseOptimizer):
         check_at_least_zero("epsilon value", group["eps"])
         check_at_least_zero("weight_decay value", group["weight_decay"])
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("square_avg", "acc_delta")
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
-        counted_(numbers[0])  # only torch.optim's state has a use for it
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
+        counted_(scalars[0])  # only torch.optim's state has a use for it
         return (number(group["lr"]),)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
-        square_avg, acc_delta = moments
+        square_avg, acc_delta = tensors
         return adadelta_direction(gradient, square_avg, acc_delta, group["rho"], group["eps"], out), None

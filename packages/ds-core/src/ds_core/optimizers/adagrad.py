@@ -6,11 +6,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number, quotient
+from ds_core.optimizers.update_rule import (
+    Direction,
+    Number,
+    Options,
+    State,
+    StepSizes,
+    Tensors,
+    counted_,
+    number,
+    quotient,
+)
 
 
+def plain_adagrad(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient."""
+    g, t = gradient, counted_(state["step"])  # t = t + 1
+    s = state["sum"] = state["sum"] + g**2  # (1)
+    d = g / (torch.sqrt(s) + group["eps"])  # (2)
+    r = group["lr"] / (1 + (t - 1) * group["lr_decay"])  # (3)
+    parameter -= r * d  # (4) of update_rule.md
+
+
+# The fast form updates the sum in place and divides by the root while it moves, or in memory that is there already.
 def adagrad_direction(gradient: Tensor, total: Tensor, eps: float, out: Tensor | None = None) -> Direction:
     """d = g / (sqrt(s) + eps), all tensors of one shape; updates the sum in place. `out` may be `gradient`."""
     total.addcmul_(gradient, gradient)  # s = s + g^2                                                   (1)
@@ -18,12 +38,12 @@ def adagrad_direction(gradient: Tensor, total: Tensor, eps: float, out: Tensor |
     return quotient(gradient, root, out)  # d = g / (sqrt(s) + eps)                                     (2)
 
 
-def adagrad_size(learning_rate: Number, lr_decay: float, step: Number) -> Number:
-    """r = lr / (1 + (t - 1) lr_decay), where t = step."""
+def adagrad_step_size(learning_rate: Number, lr_decay: float, step: Number) -> Number:
+    """r = lr / (1 + (t - 1) lr_decay) with t = step."""
     return learning_rate / (1 + (step - 1) * lr_decay)  # (3)
 
 
-class Adagrad(BaseOptimizer):
+class Adagrad(FlatOptimizer):
     """Steps that get shorter the more gradient a parameter has seen, each number of it by itself.
 
     Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", 2011, the
@@ -45,7 +65,7 @@ class Adagrad(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    numbers: ClassVar = {"step": 0.0}
+    scalars: ClassVar = {"step": 0.0}
 
     def __init__(
         self,
@@ -72,6 +92,9 @@ class Adagrad(BaseOptimizer):
             for parameter in group["params"]:
                 self._complete_state(parameter, group)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_adagrad(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_at_least_zero("lr_decay value", group["lr_decay"])
@@ -79,16 +102,16 @@ class Adagrad(BaseOptimizer):
         check_at_least_zero("initial_accumulator_value value", group["initial_accumulator_value"])
         check_at_least_zero("epsilon value", group["eps"])
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("sum",)
 
     def start(self, name: str, group: Options) -> float:
         return float(group["initial_accumulator_value"])
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
-        return (adagrad_size(number(group["lr"]), group["lr_decay"], counted_(numbers[0])),)
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
+        return (adagrad_step_size(number(group["lr"]), group["lr_decay"], counted_(scalars[0])),)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
-        return adagrad_direction(gradient, moments[0], group["eps"], out)
+        return adagrad_direction(gradient, tensors[0], group["eps"], out)

@@ -6,11 +6,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_betas, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number
+from ds_core.optimizers.update_rule import Direction, Number, Options, State, StepSizes, Tensors, counted_, number
 
 
+def plain_adam(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient: the algorithm as the paper writes it."""
+    g, (beta1, beta2) = gradient, _betas(group)
+    t = counted_(state["step"])  # t = t + 1
+    m = state["exp_avg"] = beta1 * state["exp_avg"] + (1 - beta1) * g  # (1)
+    v = state["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + (1 - beta2) * g**2  # (2)
+    if group["amsgrad"]:
+        v = state["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], v)  # (3)
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    parameter -= group["lr"] * m_hat / (torch.sqrt(v_hat) + group["eps"])  # (4)
+
+
+# The fast form: both corrections are numbers, computed once a step for all parameters; the means are updated in place;
+# the base class divides and moves in one operation, and many small parameters by one call.
 def adam_direction(
     gradient: Tensor,
     exp_avg: Tensor,
@@ -21,7 +36,7 @@ def adam_direction(
     epsilon: Number,
     out: Tensor | None = None,
 ) -> Direction:
-    """d = m / (sqrt(v) + epsilon), all tensors of one shape; updates the moments in place. `out` may be `gradient`."""
+    """d = m / (sqrt(v) + epsilon), all tensors of one shape; updates the means in place. `out` may be `gradient`."""
     exp_avg.lerp_(gradient, 1 - beta1)  # m = beta1 m + (1 - beta1) g                                   (1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2  (2)
     if max_exp_avg_sq is not None:
@@ -29,13 +44,15 @@ def adam_direction(
     return exp_avg, torch.sqrt(exp_avg_sq, out=out).add_(epsilon)  # d = m / (sqrt(v) + epsilon)        (5)
 
 
-def adam_sizes(learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number) -> tuple[Number, Number]:
-    """r = lr c / (1 - beta1^t) and epsilon = eps c, where c = sqrt(1 - beta2^t) and t = step."""
+def adam_step_sizes(
+    learning_rate: Number, beta1: float, beta2: float, eps: float, step: Number
+) -> tuple[Number, Number]:
+    """r = lr c / (1 - beta1^t) and epsilon = eps c with c = sqrt(1 - beta2^t) and t = step."""
     correction = (1 - beta2**step) ** 0.5
     return learning_rate * correction / (1 - beta1**step), eps * correction  # (6), (7)
 
 
-class Adam(BaseOptimizer):
+class Adam(FlatOptimizer):
     """Steps of one size for every parameter, set by the running means of its gradient and squared gradient.
 
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1. Twin of torch.optim.Adam:
@@ -57,7 +74,7 @@ class Adam(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    numbers: ClassVar = {"step": 0.0}
+    scalars: ClassVar = {"step": 0.0}
 
     def __init__(
         self,
@@ -83,6 +100,9 @@ class Adam(BaseOptimizer):
         }
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_adam(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_at_least_zero("epsilon value", group["eps"])
@@ -95,20 +115,20 @@ class Adam(BaseOptimizer):
                 raise ValueError(f"Tensor betas[{index}] must be 1-element")
         check_betas(betas)
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
         beta1, beta2 = _betas(group)
-        return adam_sizes(number(group["lr"]), beta1, beta2, group["eps"], counted_(numbers[0]))
+        return adam_step_sizes(number(group["lr"]), beta1, beta2, group["eps"], counted_(scalars[0]))
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
         beta1, beta2 = _betas(group)
-        exp_avg, exp_avg_sq, *largest = moments
+        exp_avg, exp_avg_sq, *largest = tensors
         return adam_direction(
-            gradient, exp_avg, exp_avg_sq, largest[0] if largest else None, beta1, beta2, sizes[1], out
+            gradient, exp_avg, exp_avg_sq, largest[0] if largest else None, beta1, beta2, step_sizes[1], out
         )
 
 

@@ -1,11 +1,66 @@
 """Clipping gradients: all together by their norm, or number by number. Theory: docs/clipping.md."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ds_core.speed.plain import fast_form
+
+
+def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
+    """||g||_p of all gradients as one long vector g; half precision has too few digits for a sum."""
+    wide = [gradient.float() if gradient.element_size() < 4 else gradient for gradient in gradients]
+    g = torch.cat([part.reshape(-1).to(wide[0].device) for part in wide]) if wide else torch.zeros(0)
+    if math.isinf(p):
+        return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
+    return torch.sum(torch.abs(g) ** p) ** (1 / p)  # (1)
+
+
+def plain_scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
+    """All gradients, of this norm, by one factor, so that their norm is at most `max_norm`; in place."""
+    c = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # (2)
+    for gradient in gradients:
+        gradient *= c.to(gradient.device)
+    return gradients
+
+
+# The fast forms join small gradients before they sum, read memory once if p = 2, multiply all gradients by one call,
+# and leave them alone if the factor is 1.
+@fast_form(plain_total_norm)
+def total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
+    """The p-norm of all numbers of all gradients together, a tensor of no dimensions on the first one's device."""
+    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in _vectors(gradients)]
+    if not vectors:
+        return torch.tensor(0.0)
+    if math.isinf(p):
+        terms = [vector.abs().amax() if vector.numel() > 0 else vector.sum() for vector in vectors]
+    elif p == 2:
+        # a product of the vector with itself reads memory once; squares would be written and read again
+        terms = [torch.dot(vector, vector) for vector in vectors]
+    else:
+        terms = [vector.abs().pow_(p).sum() for vector in vectors]
+    together = torch.stack([term.to(vectors[0].device) for term in terms])
+    if math.isinf(p):
+        return together.amax()
+    return together.sum() ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                     (1)
+
+
+@fast_form(plain_scale_)
+def scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
+    """Multiply all gradients, of this norm, by min(1, max_norm / norm), in place."""
+    # a tensor, so that a GPU's norm is not waited for and a compiled step is not compiled twice
+    factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
+    if factor.device.type == "cpu" and not torch.compiler.is_compiling() and factor == 1:
+        return gradients  # to ask costs nothing here, and spares a pass over all gradients
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for gradient in gradients:
+        by_device.setdefault(gradient.device, []).append(gradient)
+    for device, together in by_device.items():
+        torch._foreach_mul_(together, factor.to(device))
+    return gradients
 
 
 @torch.no_grad()
@@ -28,19 +83,11 @@ def clip_grad_norm_(
 
     Raises:
         ValueError: `norm_type` is not positive.
-        RuntimeError: with `error_if_nonfinite`, where the norm is infinite or NaN; nothing has been scaled.
+        RuntimeError: with `error_if_nonfinite`, if the norm is infinite or NaN; nothing has been scaled.
     """
     gradients = _gradients(parameters)
     norm = get_total_norm(gradients, norm_type, error_if_nonfinite)
-    # a tensor, so that a GPU's norm is not waited for and a compiled step is not compiled twice
-    factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
-    if factor.device.type == "cpu" and not torch.compiler.is_compiling() and factor == 1:
-        return norm  # to ask costs nothing here, and spares a pass over all gradients
-    by_device: dict[torch.device, list[Tensor]] = {}
-    for gradient in gradients:
-        by_device.setdefault(gradient.device, []).append(gradient)
-    for device, together in by_device.items():
-        torch._foreach_mul_(together, factor.to(device))
+    scale_(gradients, max_norm, norm)
     return norm
 
 
@@ -63,12 +110,12 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
 
     Raises:
         ValueError: `norm_type` is not positive.
-        RuntimeError: with `error_if_nonfinite`, where the norm is infinite or NaN.
+        RuntimeError: with `error_if_nonfinite`, if the norm is infinite or NaN.
     """
     p = float(norm_type)
     if not p > 0:
         raise ValueError(f"norm_type {norm_type}: expected a positive number, or inf")
-    norm = _norm(_vectors(tensors), p)
+    norm = total_norm(list(tensors), p)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
             f"the total norm of order {norm_type} is {float(norm)}, so gradients cannot be clipped to one; "
@@ -77,31 +124,14 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
     return norm
 
 
-def _norm(vectors: list[Tensor], p: float) -> Tensor:
-    if not vectors:
-        return torch.tensor(0.0)
-    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in vectors]
-    if math.isinf(p):
-        terms = [vector.abs().amax() if vector.numel() > 0 else vector.sum() for vector in vectors]
-    elif p == 2:
-        # a product of the vector with itself reads memory once, where squares would be written and read again
-        terms = [torch.dot(vector, vector) for vector in vectors]
-    else:
-        terms = [vector.abs().pow_(p).sum() for vector in vectors]
-    together = torch.stack([term.to(vectors[0].device) for term in terms])
-    if math.isinf(p):
-        return together.amax()
-    return together.sum() ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                     (1)
-
-
 def _vectors(tensors: Iterable[Tensor]) -> list[Tensor]:
     """The numbers of all tensors, the first one's first; small tensors of a dtype and device come as one vector."""
     together: dict[Any, list[Tensor]] = {}
     for index, tensor in enumerate(tensors):
         # a compiler joins the calls itself, and would have to copy
         alone = tensor.numel() > 2**12 or torch.compiler.is_compiling()
-        place = index if alone else (tensor.dtype, tensor.device)
-        together.setdefault(place, []).append(tensor.reshape(tensor.numel()))
+        key = index if alone else (tensor.dtype, tensor.device)
+        together.setdefault(key, []).append(tensor.reshape(tensor.numel()))
     return [torch.cat(some) if len(some) > 1 else some[0] for some in together.values()]
 
 

@@ -6,11 +6,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_betas, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+from ds_core.optimizers.update_rule import Direction, Number, Options, State, StepSizes, Tensors, number
 
 
+def plain_lion(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient: algorithm 2 of the paper."""
+    g, m, (beta1, beta2) = gradient, state["exp_avg"], group["betas"]
+    c = beta1 * m + (1 - beta1) * g  # (1)
+    d = torch.sign(c)  # (2)
+    state["exp_avg"] = beta2 * m + (1 - beta2) * g  # (3)
+    parameter -= group["lr"] * d  # (4) of update_rule.md
+
+
+# The fast form updates the mean in place, and the base class moves many parameters by one call.
 def lion_direction(gradient: Tensor, exp_avg: Tensor, beta1: float, beta2: float, out: Tensor | None = None) -> Tensor:
     """d = sign(beta1 m + (1 - beta1) g), all tensors of one shape; updates the mean in place.
 
@@ -21,7 +31,7 @@ def lion_direction(gradient: Tensor, exp_avg: Tensor, beta1: float, beta2: float
     return torch.sign(mixed, out=out)  # d = sign(c)                                                    (2)
 
 
-class Lion(BaseOptimizer):
+class Lion(FlatOptimizer):
     """Every number of a parameter moves by the learning rate, up or down by the sign of a mean of its gradients.
 
     Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2. PyTorch has none; arguments, state
@@ -57,19 +67,22 @@ class Lion(BaseOptimizer):
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize, **self.fixed}
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_lion(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_betas(group["betas"])
         check_at_least_zero("weight_decay value", group["weight_decay"])
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("exp_avg",)
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
         return (number(group["lr"]),)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
         beta1, beta2 = group["betas"]
-        return lion_direction(gradient, moments[0], beta1, beta2, out), None
+        return lion_direction(gradient, tensors[0], beta1, beta2, out), None

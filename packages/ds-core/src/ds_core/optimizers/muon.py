@@ -9,26 +9,21 @@ from torch import Tensor
 
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.parameter_groups import Parameters
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+from ds_core.optimizers.update_rule import Number, Options, State, move_
 from ds_core.speed.precision import widened, without_autocast
 
 # R = rows of the matrix, C = columns
 
 
-def muon_direction(
-    gradient: Tensor,
-    momentum_buffer: Tensor,
-    momentum: float,
-    nesterov: bool,
-    ns_coefficients: Sequence[float],
-    ns_steps: int,
-    eps: float,
-    out: Tensor | None = None,
-) -> Tensor:
-    """The mean of the gradients made orthogonal, (R, C) in bfloat16; updates the mean in place."""
-    momentum_buffer.lerp_(gradient, 1 - momentum)  # b = mu b + (1 - mu) g                              (1)
-    mean = torch.lerp(gradient, momentum_buffer, momentum, out=out) if nesterov else momentum_buffer  # (2)
-    return orthogonalized(mean, ns_coefficients, ns_steps, eps)
+def plain_muon(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one matrix, g being its effective gradient. There is no faster form: the products are the work."""
+    g, b, mu = gradient, state["momentum_buffer"], group["momentum"]
+    b.lerp_(g, 1 - mu)  # b = mu b + (1 - mu) g                                                         (1)
+    mean = torch.lerp(g, b, mu) if group["nesterov"] else b  # B = (1 - mu) g + mu b, or b              (2)
+    x = orthogonalized(mean, group["ns_coefficients"], group["ns_steps"], group["eps"])
+    # float32 at least before it is multiplied: a product in bfloat16 would be rounded once more
+    d = widened(x.to(g.dtype)) * muon_factor(group["adjust_lr_fn"], *g.shape)
+    move_(parameter, (d, None), group["lr"])  # (4) of update_rule.md
 
 
 @without_autocast
@@ -84,7 +79,6 @@ class Muon(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    elementwise = False
     fixed: ClassVar = {"decoupled_weight_decay": True}
 
     def __init__(
@@ -112,6 +106,9 @@ class Muon(BaseOptimizer):
         }
         super().__init__(params, defaults)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_muon(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         lr = group["lr"]
         if isinstance(lr, Tensor) and lr.numel() != 1:
@@ -132,19 +129,5 @@ class Muon(BaseOptimizer):
                     f"Muon only supports 2D parameters whereas we found a parameter with size: {parameter.size()}"
                 )
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("momentum_buffer",)
-
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
-        return (number(group["lr"]),)
-
-    def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
-    ) -> Direction:
-        momentum, nesterov, eps = group["momentum"], group["nesterov"], group["eps"]
-        step = muon_direction(
-            gradient, moments[0], momentum, nesterov, group["ns_coefficients"], group["ns_steps"], eps, out
-        )
-        # float32 at least before it is multiplied: a product in bfloat16 would be rounded once more
-        step = widened(step.to(gradient.dtype))
-        return step * muon_factor(group["adjust_lr_fn"], *gradient.shape), None

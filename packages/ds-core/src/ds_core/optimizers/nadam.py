@@ -6,11 +6,34 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_betas, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number, quotient
+from ds_core.optimizers.update_rule import (
+    Direction,
+    Number,
+    Options,
+    State,
+    StepSizes,
+    Tensors,
+    counted_,
+    number,
+    quotient,
+)
 
 
+def plain_nadam(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient: algorithm 2 of the paper."""
+    g, (beta1, beta2), psi = gradient, group["betas"], group["momentum_decay"]
+    t = counted_(state["step"])  # t = t + 1
+    m = state["exp_avg"] = beta1 * state["exp_avg"] + (1 - beta1) * g  # (1)
+    v = state["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + (1 - beta2) * g**2  # (2)
+    mu, mu_next = (beta1 * (1 - 0.96 ** (s * psi) / 2) for s in (t, t + 1))  # (3)
+    product = state["mu_product"].mul_(mu).item()  # P = P mu, kept in float32                          (4)
+    ahead = (1 - mu) * g / (1 - product) + mu_next * m / (1 - product * mu_next)
+    parameter -= group["lr"] * ahead / (torch.sqrt(v / (1 - beta2**t)) + group["eps"])  # (5)
+
+
+# The fast form: all corrections are numbers, computed once a step for all parameters; the means are updated in place.
 def nadam_direction(
     gradient: Tensor,
     exp_avg: Tensor,
@@ -21,7 +44,7 @@ def nadam_direction(
     epsilon: Number,
     out: Tensor | None = None,
 ) -> Direction:
-    """d = (g + k m) / (sqrt(v) + epsilon), all tensors of one shape; updates the moments in place.
+    """d = (g + k m) / (sqrt(v) + epsilon), all tensors of one shape; updates the means in place.
 
     Args:
         share: k, the weight of the mean beside the gradient.
@@ -41,10 +64,10 @@ def nadam_momentum(beta1: float, momentum_decay: float, step: Number) -> Number:
     return beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay))  # mu_t = beta1 (1 - 0.96^(t psi) / 2)   (3)
 
 
-def nadam_sizes(
+def nadam_step_sizes(
     learning_rate: Number, mu: Number, mu_next: Number, mu_product: Number, beta2: float, eps: float, step: Number
 ) -> tuple[Number, Number, Number]:
-    """r, k and epsilon, where c = sqrt(1 - beta2^t), t = step and P = mu_product = mu_1 ... mu_t."""
+    """r, k and epsilon with c = sqrt(1 - beta2^t), t = step and P = mu_product = mu_1 ... mu_t."""
     correction = (1 - beta2**step) ** 0.5
     size = learning_rate * correction * (1 - mu) / (1 - mu_product)  # r = lr c (1 - mu) / (1 - P)      (7)
     # k = mu' (1 - P) / ((1 - P mu') (1 - mu))                                                          (8)
@@ -52,7 +75,7 @@ def nadam_sizes(
     return size, share, eps * correction  # epsilon = eps c                                             (9)
 
 
-class NAdam(BaseOptimizer):
+class NAdam(FlatOptimizer):
     """Adam that looks one step of momentum ahead, as Nesterov's form of momentum does.
 
     Dozat, "Incorporating Nesterov Momentum into Adam", 2016, algorithm 2. Twin of torch.optim.NAdam: same arguments
@@ -74,7 +97,7 @@ class NAdam(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    numbers: ClassVar = {"step": 0.0, "mu_product": 1.0}
+    scalars: ClassVar = {"step": 0.0, "mu_product": 1.0}
 
     def __init__(
         self,
@@ -100,6 +123,9 @@ class NAdam(BaseOptimizer):
         }
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_nadam(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_at_least_zero("epsilon value", group["eps"])
@@ -107,21 +133,21 @@ class NAdam(BaseOptimizer):
         check_at_least_zero("weight_decay value", group["weight_decay"])
         check_at_least_zero("momentum_decay value", group["momentum_decay"])
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return ("exp_avg", "exp_avg_sq")
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
-        (beta1, beta2), (count, mu_product) = group["betas"], numbers
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
+        (beta1, beta2), (count, mu_product) = group["betas"], scalars
         step = counted_(count)
         mu = nadam_momentum(beta1, group["momentum_decay"], step)
         mu_next = nadam_momentum(beta1, group["momentum_decay"], step + 1)
         mu_product.mul_(mu.to(mu_product) if isinstance(mu, Tensor) else mu)  # P = P mu, rounded to float32  (4)
         product = number(mu_product.double())
-        return nadam_sizes(number(group["lr"]), mu, mu_next, product, beta2, group["eps"], step)
+        return nadam_step_sizes(number(group["lr"]), mu, mu_next, product, beta2, group["eps"], step)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
-        (exp_avg, exp_avg_sq), (_, share, epsilon) = moments, sizes
+        (exp_avg, exp_avg_sq), (_, share, epsilon) = tensors, step_sizes
         beta1, beta2 = group["betas"]
         return nadam_direction(gradient, exp_avg, exp_avg_sq, share, beta1, beta2, epsilon, out)

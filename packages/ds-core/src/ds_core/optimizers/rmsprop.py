@@ -6,11 +6,36 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, counted_, number, quotient
+from ds_core.optimizers.update_rule import (
+    Direction,
+    Number,
+    Options,
+    State,
+    StepSizes,
+    Tensors,
+    counted_,
+    number,
+    quotient,
+)
 
 
+def plain_rmsprop(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient."""
+    g, alpha, mu, eps = gradient, group["alpha"], group["momentum"], group["eps"]
+    counted_(state["step"])  # only torch.optim's state has a use for it
+    v = state["square_avg"] = alpha * state["square_avg"] + (1 - alpha) * g**2  # (1)
+    d = g / (torch.sqrt(v) + eps)  # (2)
+    if group["centered"]:
+        m = state["grad_avg"] = alpha * state["grad_avg"] + (1 - alpha) * g  # (3)
+        d = g / (torch.sqrt(v - m**2) + eps)  # (4)
+    if mu > 0:
+        d = state["momentum_buffer"] = mu * state["momentum_buffer"] + d  # (5)
+    parameter -= group["lr"] * d  # (4) of update_rule.md
+
+
+# The fast form updates the means in place and divides by the root while it moves, or in memory that is there already.
 def rmsprop_direction(
     gradient: Tensor,
     square_avg: Tensor,
@@ -35,7 +60,7 @@ def rmsprop_direction(
     return momentum_buffer.mul_(momentum).addcdiv_(gradient, root), None  # b = mu b + g / (sqrt(v) + eps)  (5)
 
 
-class RMSprop(BaseOptimizer):
+class RMSprop(FlatOptimizer):
     """The gradient divided by the root of the mean of its last squares.
 
     Hinton, "Neural Networks for Machine Learning", 2012, lecture 6e; centered as in Graves, "Generating Sequences With
@@ -58,7 +83,7 @@ class RMSprop(BaseOptimizer):
         TypeError: `params` is a single tensor, or holds something else than tensors.
     """
 
-    numbers: ClassVar = {"step": 0.0}
+    scalars: ClassVar = {"step": 0.0}
 
     def __init__(
         self,
@@ -84,6 +109,9 @@ class RMSprop(BaseOptimizer):
         }
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_rmsprop(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_at_least_zero("epsilon value", group["eps"])
@@ -91,18 +119,18 @@ class RMSprop(BaseOptimizer):
         check_at_least_zero("weight_decay value", group["weight_decay"])
         check_at_least_zero("alpha value", group["alpha"])
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         momentum = ("momentum_buffer",) if group["momentum"] > 0 else ()
         return ("square_avg", *momentum, *(("grad_avg",) if group["centered"] else ()))
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
-        counted_(numbers[0])  # only torch.optim's state has a use for it
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
+        counted_(scalars[0])  # only torch.optim's state has a use for it
         return (number(group["lr"]),)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
-        kept = dict(zip(self.moments(group), moments, strict=True))
+        kept = dict(zip(self.state_names(group), tensors, strict=True))
         return rmsprop_direction(
             gradient,
             kept["square_avg"],

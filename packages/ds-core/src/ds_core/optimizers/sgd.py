@@ -6,11 +6,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ds_core.optimizers.optimizer import BaseOptimizer
+from ds_core.optimizers.flat_optimizer import FlatOptimizer
 from ds_core.optimizers.parameter_groups import Parameters, check_at_least_zero, check_learning_rate
-from ds_core.optimizers.update_rule import Direction, Number, Options, Sizes, number
+from ds_core.optimizers.update_rule import Direction, Number, Options, State, StepSizes, Tensors, number
 
 
+def plain_sgd(parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+    """One step for one parameter, g being its effective gradient."""
+    g, mu, tau = gradient, group["momentum"], group["dampening"]
+    d = g
+    if mu != 0:
+        b = state.get("momentum_buffer")
+        b = g.clone() if b is None else mu * b + (1 - tau) * g  # (1)
+        d = g + mu * b if group["nesterov"] else b  # (3), else (2)
+        state["momentum_buffer"] = b
+    parameter -= group["lr"] * d  # (4) of update_rule.md
+
+
+# The fast form updates the buffer in place, in one pass if there is no dampening, and the base class moves many
+# parameters by one call.
 def sgd_direction(
     gradient: Tensor,
     momentum_buffer: Tensor,
@@ -19,7 +33,7 @@ def sgd_direction(
     nesterov: bool,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Where to go with momentum, all tensors of one shape; updates the buffer in place. `out` may be `gradient`."""
+    """d with momentum, all tensors of one shape; updates the buffer in place. `out` may be `gradient`."""
     if dampening == 0:  # in one pass
         torch.add(gradient, momentum_buffer, alpha=momentum, out=momentum_buffer)  # b = mu b + g       (1)
     else:
@@ -29,7 +43,7 @@ def sgd_direction(
     return momentum_buffer  # d = b                                                                     (2)
 
 
-class SGD(BaseOptimizer):
+class SGD(FlatOptimizer):
     """Against the gradient, or with momentum against a sum of gradients that fades.
 
     Robbins and Monro, "A Stochastic Approximation Method", 1951; momentum as in Sutskever et al., "On the importance
@@ -74,6 +88,9 @@ class SGD(BaseOptimizer):
         }
         super().__init__(params, defaults, flat=flat)
 
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> None:
+        plain_sgd(parameter, gradient, state, group)
+
     def check(self, group: Options) -> None:
         check_learning_rate(group["lr"])
         check_at_least_zero("momentum value", group["momentum"])
@@ -83,19 +100,19 @@ class SGD(BaseOptimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def moments(self, group: Options) -> Sequence[str]:
+    def state_names(self, group: Options) -> Sequence[str]:
         return () if group["momentum"] == 0 else ("momentum_buffer",)
 
     def first_differs(self, group: Options) -> bool:
         return bool(group["dampening"] != 0)
 
-    def sizes(self, group: Options, numbers: Sequence[Tensor]) -> Sizes:
+    def step_sizes(self, group: Options, scalars: Tensors) -> StepSizes:
         return (number(group["lr"]),)
 
     def direction(
-        self, gradient: Tensor, moments: Sequence[Tensor], sizes: Sizes, group: Options, first: bool, out: Tensor | None
+        self, gradient: Tensor, tensors: Tensors, step_sizes: StepSizes, group: Options, first: bool, out: Tensor | None
     ) -> Direction:
-        if not moments:
+        if not tensors:
             return gradient, None
         dampening = 0.0 if first else group["dampening"]  # the first buffer is the gradient itself
-        return sgd_direction(gradient, moments[0], group["momentum"], dampening, group["nesterov"], out), None
+        return sgd_direction(gradient, tensors[0], group["momentum"], dampening, group["nesterov"], out), None

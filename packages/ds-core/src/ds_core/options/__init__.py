@@ -11,5 +11,18 @@ from ds_core.options.options import (
     specs,
     to_json,
 )
+from ds_core.options.presets import preset_option, with_presets
 
-__all__ = ["Parser", "Spec", "add_options", "build_options", "from_json", "option", "plain", "specs", "to_json"]
+__all__ = [
+    "Parser",
+    "Spec",
+    "add_options",
+    "build_options",
+    "from_json",
+    "option",
+    "plain",
+    "preset_option",
+    "specs",
+    "to_json",
+    "with_presets",
+]

@@ -94,9 +94,14 @@ def specs(options: type) -> list[Spec]:
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
-    """One argument for each option. The parsed namespace holds only what was given."""
-    for spec in specs(options):
-        shown = "" if spec.default is None else f" (default: {_shown(spec.default)})"
+    """One argument for each option, inherited ones last. The parsed namespace holds only what was given."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(options, "__presets__", {})
+    for spec in sorted(specs(options), key=lambda spec: _generation(options, spec.name)):
+        shown = "" if spec.default is None else f"default: {_shown(spec.default)}"
+        for preset, values in presets.items():
+            if spec.name in values and values[spec.name] != spec.default:
+                shown += f"; {preset}: {_shown(values[spec.name])}"
+        shown = f" ({shown})" if shown else ""
         settings: dict[str, Any] = {
             "dest": spec.name,
             "default": argparse.SUPPRESS,
@@ -201,6 +206,12 @@ class Parser(argparse.ArgumentParser):
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=34, width=110)
+
+
+def _generation(options: type, name: str) -> int:
+    """Which of the base classes declares an option last: 0 is the class itself."""
+    declared = (vars(base).get("__annotations__", {}) for base in options.__mro__)
+    return next(index for index, names in enumerate(declared) if name in names)
 
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}

@@ -1,44 +1,71 @@
-"""Options whose defaults come from a preset, a named set of values. `docs/cli.md` says how they are given."""
+"""Named sets of values for a dataclass of options. `docs/cli.md` says how they are given."""
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
 
 from ds_core.errors import UserError
-from ds_core.options import option
+from ds_core.options.options import option
+
+O = TypeVar("O")  # noqa: E741
 
 Presets = Mapping[str, Mapping[str, Any]]
+# Called with all values, which it may change, and the names of those that were given
+Follow = Callable[[dict[str, Any], set[str]], None]
 
 
-def preset_option(presets: Presets, name: str, help: str, **limits: Any) -> Any:
-    """A field that is None until `fill_from_preset`; its help lists the value of each preset.
+def preset_option(presets: Presets, help: str = "where the values of options not given come from") -> Any:
+    """The field `preset: str` of a dataclass that `with_presets` decorates."""
+    return option("default", help, choices=["default", *presets])
+
+
+def with_presets(presets: Presets, follow: Follow | None = None) -> Callable[[type[O]], type[O]]:
+    """Decorate a dataclass of options: whoever gives it a `preset` gets that preset's values for all that is not given.
+
+        @with_presets({"large": {"num_layers": 12, "lr": 1e-4}})
+        @dataclass
+        class Options(RunOptions):
+            preset: str = preset_option(PRESETS)
+            num_layers: int = option(2, "blocks", minimum=1)
+            lr: float = option(1e-3, "learning rate", minimum=0)
+
+        Options(preset="large", lr=1e-3)        # 12 blocks
+
+    The fields' own defaults are the preset "default", and the help lists the value of every preset. The values are
+    merged before the dataclass sees them, so that each field always has a value of its type. A subclass that is a
+    dataclass of its own is decorated too.
 
     Args:
-        presets: values by option and preset, of which one is called "default".
-        name: of the field.
-        help, limits: as for `option`.
+        presets: by name, the values that differ from the defaults.
+        follow: changes values that depend on others which were given: it is called with the merged values, by name,
+            and the names of those given, and changes the values in place.
     """
-    words = {"True": "on", "False": "off"}
-    shown = {preset: words.get(str(values[name]), str(values[name])) for preset, values in presets.items()}
-    others = [f"{preset} {value}" for preset, value in shown.items() if value != shown["default"]]
-    listed = ", ".join([shown["default"], *others])
-    return option(None, f"{help} (by preset: {listed})", **limits)
 
+    def decorate(options: type[O]) -> type[O]:
+        defaults = {field.name: field for field in fields(options) if field.init}  # type: ignore[arg-type]
+        for name, values in presets.items():
+            unknown = sorted(set(values) - set(defaults))
+            if unknown:
+                raise TypeError(f"{options.__name__}: the preset {name} has values for unknown options {unknown}")
+        build: Callable[..., None] = options.__init__
 
-def chosen_preset(presets: Presets, name: str) -> Mapping[str, Any]:
-    """The values of the preset `name`.
+        @functools.wraps(build)
+        def merge(self: O, **given: Any) -> None:
+            name = given.get("preset", "default")
+            if name != "default" and name not in presets:
+                raise UserError(f"--preset: given {name!r}, expected one of {', '.join(['default', *presets])}")
+            values = {
+                known: field.default if field.default_factory is MISSING else field.default_factory()
+                for known, field in defaults.items()
+            }
+            values |= {**presets.get(name, {}), **given}
+            if follow is not None:
+                follow(values, set(given))
+            build(self, **values)
 
-    Raises:
-        UserError: there is none.
-    """
-    if name not in presets:
-        raise UserError(f"--preset: given {name!r}, expected one of {', '.join(presets)}")
-    return presets[name]
+        options.__init__ = merge  # type: ignore[method-assign, assignment]
+        options.__presets__ = presets  # type: ignore[attr-defined]
+        return options
 
-
-def fill_from_preset(options: Any, presets: Presets) -> None:
-    """Give every field that is still None the value of the preset `options.preset`, if that has one."""
-    values = chosen_preset(presets, options.preset)
-    for field in fields(options):
-        if getattr(options, field.name) is None and field.name in values:
-            setattr(options, field.name, values[field.name])
+    return decorate

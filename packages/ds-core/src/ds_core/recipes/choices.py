@@ -14,6 +14,7 @@ from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.optimizers.radam import RAdam
 from ds_core.optimizers.rmsprop import RMSprop
 from ds_core.optimizers.sgd import SGD
+from ds_core.schedules.noam import NoamLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
 
 
@@ -47,6 +48,33 @@ def make_optimizer(name: str, model: Module, lr: float, weight_decay: float) -> 
     return OPTIMIZERS[name](decay_groups(model, weight_decay), lr=lr)
 
 
-def make_schedule(name: str, optimizer: Any, steps: int) -> Any:
-    """The schedule for a run of `steps`, or None: "cosine" warms up over 5 % of them, 100 at most, and falls to 0."""
-    return WarmupCosineLR(optimizer, min(100, steps // 20), steps) if name == "cosine" else None
+def make_schedule(
+    name: str,
+    optimizer: Any,
+    steps: int,
+    *,
+    warmup_steps: int,
+    min_lr: float = 0.0,
+    factor: float = 1.0,
+    embed_dim: int | None = None,
+) -> Any:
+    """The schedule of a run, the same for every recipe, or None for a constant learning rate.
+
+    Args:
+        name: "cosine" rises to the optimizer's learning rate and falls to `min_lr`; "noam" is that of the first
+            Transformer; "constant" has no warm-up.
+        steps: optimizer steps of the run.
+        warmup_steps: over which the rate rises; of "cosine" a fifth of the run at most.
+        min_lr: where "cosine" ends.
+        factor, embed_dim: of "noam", what its formula is multiplied by and the model's width.
+
+    Raises:
+        ValueError: another name, or "noam" without the model's width.
+    """
+    if name == "cosine":
+        return WarmupCosineLR(optimizer, min(warmup_steps, steps // 5), steps, min_lr)
+    if name == "noam" and embed_dim is not None:
+        return NoamLR(optimizer, embed_dim, warmup_steps, factor=factor)
+    if name == "constant":
+        return None
+    raise ValueError(f"make_schedule: given {name!r}, expected cosine, constant, or noam with an embed_dim")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +13,14 @@ from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.metrics import F1, Accuracy, ConfusionMatrix, Precision, Recall
 from ds_core.options import option
 from ds_core.recipes.mlp_model import mlp
+from ds_core.recipes.networks import NetworkRun
 from ds_core.recipes.options import WIDEST, NetworkOptions
 from ds_core.recipes.plots import decision_boundary
-from ds_core.recipes.prepare import Prepared, rows_of
+from ds_core.recipes.prepare import rows_of
 from ds_core.recipes.recipe import Recipe
 from ds_core.recipes.results import table
-from ds_core.recipes.run import Run
 from ds_core.testing import Report, report
-from ds_core.training.evaluation import evaluate
+from ds_core.training.evaluation import Metric, evaluate
 
 DATA_SETS = ("digits", "iris", "wine", "breast_cancer", "mnist", "fashion_mnist")
 
@@ -40,44 +41,53 @@ class MLPOptions(NetworkOptions):
     balance: bool = option(False, "weight the classes so that rare ones count as much as frequent ones")
 
 
-def train(options: MLPOptions) -> None:
+class MLPRun(NetworkRun[MLPOptions]):
     """`ds train mlp`."""
 
-    def criterion(data: Prepared) -> CrossEntropyLoss:
-        _, classes = data.train.tensors
-        weight = class_weights(classes, len(data.class_names or ())) if options.balance else None
-        return CrossEntropyLoss(weight=weight, label_smoothing=options.label_smoothing)
+    name = "mlp"
+    task = "classification"
+    files = ("confusion.png", "boundary.png")
 
-    run = Run("mlp", options, options.dataset, "classification", criterion, lambda data: {"accuracy": Accuracy()})
-    run.descend()
-    if not run.first:
-        return
-    run.results()
-    names = run.data.class_names or ()
-    confusion = ConfusionMatrix(len(names))
-    by_class = {"precision": Precision, "recall": Recall, "F1": F1}
-    metrics = {name: metric(len(names), average=None) for name, metric in by_class.items()}
-    found = evaluate(run.model, rows_of(run.data.test), metrics={"confusion": confusion, **metrics})
-    rows = [
-        [name, *(float(found[metric][number]) for metric in by_class), int(found["confusion"][number].sum())]
-        for number, name in enumerate(names)
-    ]
-    headings = ["class", *by_class, "rows"]
-    print("\n" + table(headings, rows))
-    run.add_results({"test by class": {row[0]: dict(zip(headings[1:], row[1:], strict=True)) for row in rows}})
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.data.class_names or ()
 
-    def predict(x: Tensor) -> Tensor:
+    def make_criterion(self) -> CrossEntropyLoss:
+        _, classes = self.data.train.tensors
+        weight = class_weights(classes, len(self.classes)) if self.options.balance else None
+        return CrossEntropyLoss(weight=weight, label_smoothing=self.options.label_smoothing)
+
+    def make_metrics(self) -> dict[str, Metric]:
+        return {"accuracy": Accuracy()}
+
+    def report_test(self) -> dict[str, Any]:
+        count = len(self.classes)
+        self.confusion = ConfusionMatrix(count)
+        by_class: dict[str, Metric] = {
+            "precision": Precision(count, average=None),
+            "recall": Recall(count, average=None),
+            "F1": F1(count, average=None),
+        }
+        found = evaluate(self.model, rows_of(self.data.test), metrics={"confusion": self.confusion, **by_class})
+        rows = [
+            [name, *(float(found[metric][index]) for metric in by_class), int(found["confusion"][index].sum())]
+            for index, name in enumerate(self.classes)
+        ]
+        headings = ["class", *by_class, "rows"]
+        print("\n" + table(headings, rows))
+        return {"test by class": {row[0]: dict(zip(headings[1:], row[1:], strict=True)) for row in rows}}
+
+    def plot(self) -> None:
+        super().plot()
+        self.confusion.plot(self.folder / "confusion.png", self.classes)
+        x, classes = self.data.test.tensors
+        decision_boundary(self.folder / "boundary.png", self._predict, x, classes, self.classes)
+
+    def _predict(self, x: Tensor) -> Tensor:
         with no_record():
-            logits: Tensor = run.model.eval()(x)
+            logits: Tensor = self.model.eval()(x)
         return logits.argmax(1)
-
-    def draw(folder: Path) -> None:
-        confusion.plot(folder / "confusion.png", names)
-        x, classes = run.data.test.tensors
-        decision_boundary(folder / "boundary.png", predict, x, classes, names)
-
-    run.plot(draw)
-    run.farewell()
 
 
 def check() -> Report:
@@ -92,6 +102,6 @@ recipe = Recipe(
     name="mlp",
     summary="a network of linear layers that learns classes: digits, iris, MNIST, a CSV file of yours",
     options=MLPOptions,
-    train=train,
+    train=MLPRun.train,
     check=check,
 )

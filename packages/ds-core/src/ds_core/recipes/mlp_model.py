@@ -6,16 +6,7 @@ from typing import Any
 
 import torch
 
-from ds_core.activations.elu import ELU
-from ds_core.activations.gelu import GELU
-from ds_core.activations.leaky_relu import LeakyReLU
-from ds_core.activations.mish import Mish
-from ds_core.activations.relu import ReLU
-from ds_core.activations.selu import SELU
-from ds_core.activations.sigmoid import Sigmoid
-from ds_core.activations.silu import SiLU
-from ds_core.activations.softplus import Softplus
-from ds_core.activations.tanh import Tanh
+from ds_core.activations.by_name import make_activation
 from ds_core.engine.composition import Sequential
 from ds_core.initializers.variance_scaling import kaiming_normal_, lecun_normal_, xavier_uniform_
 from ds_core.layers.batch_norm1d import BatchNorm1d
@@ -24,19 +15,8 @@ from ds_core.layers.flatten import Flatten
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.layers.linear import Linear
 
-ACTIVATIONS: dict[str, Callable[[], Any]] = {
-    "relu": ReLU,
-    "leaky-relu": LeakyReLU,
-    "elu": ELU,
-    "selu": SELU,
-    "gelu": GELU,
-    "silu": SiLU,
-    "mish": Mish,
-    "softplus": Softplus,
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-}
 NORMS: dict[str, Callable[[int], Any] | None] = {"none": None, "batch": BatchNorm1d, "layer": LayerNorm}
+S_SHAPED = ("tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid")
 
 
 def mlp(
@@ -52,12 +32,12 @@ def mlp(
     """A multilayer perceptron: x (N, ...) with `inputs` numbers a row -> (N, outputs).
 
     Weights begin with the variance that keeps the signal's through the activation: He et al. (2015) for those that let
-    half of it pass, LeCun et al. (1998) for SELU and the output, Glorot and Bengio (2010) for tanh and sigmoid. Biases
-    begin at zero.
+    half of it pass, LeCun et al. (1998) for SELU and the output, Glorot and Bengio (2010) for tanh, sigmoid and other
+    S-shaped ones. Biases begin at zero.
 
     Args:
         hidden: the width of each hidden layer; none makes a linear model.
-        activation: one of `ACTIVATIONS`.
+        activation: one of `ds_core.activations.by_name.ACTIVATIONS`.
         norm: one of `NORMS`, before each activation.
         dropout: after each activation.
         generator: for the weights; None: the default one.
@@ -69,7 +49,7 @@ def mlp(
         layers.append(_linear(before, width, activation, generator))
         if make_norm is not None:
             layers.append(make_norm(width))
-        layers.append(ACTIVATIONS[activation]())
+        layers.append(make_activation(activation, layer="mlp"))
         if dropout > 0:
             layers.append(Dropout(dropout))
     layers.append(_linear(widths[-1], outputs, "none", generator))
@@ -80,7 +60,7 @@ def _linear(inputs: int, outputs: int, activation: str, generator: torch.Generat
     layer = Linear(inputs, outputs)
     if activation in ("selu", "none"):
         lecun_normal_(layer.weight, generator=generator)
-    elif activation in ("tanh", "sigmoid"):
+    elif activation in S_SHAPED:
         xavier_uniform_(layer.weight, generator=generator)
     else:
         kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)

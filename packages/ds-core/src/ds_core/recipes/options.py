@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ds_core.activations.by_name import ACTIVATIONS
 from ds_core.errors import UserError
 from ds_core.options import option
 from ds_core.recipes.choices import OPTIMIZERS, SCHEDULES
-from ds_core.recipes.mlp_model import ACTIVATIONS, NORMS
-from ds_core.training.run_folder import RunOptions
+from ds_core.recipes.mlp_model import NORMS
+from ds_core.training.run_options import RunOptions
 
-# Seeds of batches, splits and weights are 64-bit numbers made of this one
-LARGEST_SEED = 2**31
 # Of a layer. Where two such follow one another torch says at once that there is no memory
 WIDEST = 10**6
 
@@ -19,13 +18,19 @@ WIDEST = 10**6
 class NetworkOptions(RunOptions):
     """Data, network and descent; a recipe inherits them and adds its data sets and its own defaults."""
 
-    csv: Path | None = option(None, "a CSV file of your own, in the place of --dataset")
+    dataset: str = option("", "what to learn")
+    csv: Path | None = option(None, "a CSV file of your own, in place of --dataset")
     target: str = option("", "the column to predict, by name (not given: the last one)")
     encoding: str = option("utf-8-sig", "of the CSV file; many older ones are latin-1")
     drop_faulty: bool = option(False, "leave out rows of the CSV file with values missing, or too many")
-    folder: Path | None = option(None, "where the files of --dataset are that would be downloaded", may_change=True)
-    validation: float = option(0.1, "share of the rows that decides when to stop", minimum=0.01, maximum=0.8)
-    test: float = option(0.1, "share of the rows for the test, unless one is published", minimum=0.01, maximum=0.8)
+    folder: Path | None = option(None, "a folder with the files of --dataset, instead of a download", may_change=True)
+    validation: float = option(0.1, "share of the rows held out to choose the best weights", minimum=0.01, maximum=0.8)
+    test: float = option(
+        0.1,
+        "share held out for the final test, unless there are test rows",
+        minimum=0.01,
+        maximum=0.8,
+    )
 
     hidden: tuple[int, ...] = option(
         (64,), "width of each hidden layer; none: a linear model", minimum=1, maximum=WIDEST
@@ -40,14 +45,9 @@ class NetworkOptions(RunOptions):
     lr: float = option(1e-3, "learning rate", minimum=0)
     weight_decay: float = option(0.0, "of weight matrices; times the learning rate with adamw", minimum=0)
     schedule: str = option("cosine", "how the learning rate changes", choices=list(SCHEDULES))
-    clip_norm: float = option(0.0, "gradient norm that is clipped at; 0: none", minimum=0)
+    clip_norm: float = option(0.0, "clip the gradient to this norm; 0: never", minimum=0)
     evaluate_every: int = option(5, "epochs between evaluations", minimum=1)
-    patience: int = option(0, "evaluations without a better loss before the run stops; 0: never", minimum=0)
-
-    seed: int = option(0, "of the split, the initial weights, the batches and dropout", minimum=0, maximum=LARGEST_SEED)
-    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto: cuda where there is one", may_change=True)
-    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
-    plots: bool = option(True, "draw the plots (needs matplotlib)", may_change=True)
+    patience: int = option(0, "stop after this many evaluations without a better loss; 0: never", minimum=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

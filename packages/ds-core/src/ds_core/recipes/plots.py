@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ds_core.errors import needs_extra
 from ds_core.plotting import new_figure, plain_text, save_figure
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _plane(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     if _is_plane(x):
         return torch.zeros(x.shape[1]).to(x), torch.eye(x.shape[1], 2).to(x)
-    from sklearn.decomposition import PCA  # type: ignore[import-untyped]  # a second to import, so only here
+    with needs_extra("data", "drawing rows of three features or more"):
+        from sklearn.decomposition import PCA  # type: ignore[import-untyped]  # a second to import, so only here
 
     found = PCA(2, random_state=0).fit(x.cpu().double().tolist())
     return torch.tensor(found.mean_).to(x), torch.tensor(found.components_.T).to(x)

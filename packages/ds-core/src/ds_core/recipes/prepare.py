@@ -1,10 +1,7 @@
 """The data of a recipe: a data set by name or a CSV file, split, and scaled by what the training rows are like."""
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +9,11 @@ from torch import Tensor
 from ds_core.data.datasets import load
 from ds_core.data.scaling import Standardise
 from ds_core.data.splits import split
-from ds_core.data.tables import Table, read_csv
+from ds_core.data.tables import Table, Task, read_csv
 from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.errors import CheckpointError, UserError
+from ds_core.errors import UserError
 from ds_core.recipes.options import NetworkOptions
-from ds_core.training.callbacks import Callback
+from ds_core.training.same_data import digest_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Prepared:
         inputs: how many numbers a row has.
         class_names: None for regression.
         targets: what brought the targets of regression to mean 0 and variance 1; None for classes.
-        digest: of the training rows.
+        digest: of the training rows, for `SameData`.
     """
 
     source: str
@@ -43,13 +40,13 @@ class Prepared:
     digest: str
 
 
-def prepare(options: NetworkOptions, dataset: str, task: str, device: torch.device) -> Prepared:
+def prepare(options: NetworkOptions, task: Task, device: torch.device) -> Prepared:
     """Read, split and scale. Tables are standardised column by column, images left as they are, from 0 to 1.
 
     Raises:
         UserError: data that cannot be had or read, or is for another task.
     """
-    parts, class_names, images, source, target = _parts(options, dataset, task)
+    parts, class_names, images, source, target = _parts(options, task)
     inputs = Standardise().fit(parts[0].tensors[0])
     targets = None if task == "classification" else Standardise().fit(parts[0].tensors[1])
 
@@ -59,29 +56,26 @@ def prepare(options: NetworkOptions, dataset: str, task: str, device: torch.devi
         return TensorDataset(x.to(device), (y if targets is None else targets.transform(y).unsqueeze(1)).to(device))
 
     train, validation, test = map(scaled, parts)
-    digest = hashlib.sha256()
-    for tensor in train.tensors:
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = train.tensors[0][0].numel()
-    return Prepared(source, target, train, validation, test, size, class_names, targets, digest.hexdigest())
+    return Prepared(source, target, train, validation, test, size, class_names, targets, digest_of(*train.tensors))
 
 
 def _parts(
-    options: NetworkOptions, dataset: str, task: str
+    options: NetworkOptions, task: Task
 ) -> tuple[tuple[TensorDataset, ...], tuple[str, ...] | None, bool, str, str]:
     """Training, validation and test part as read, the names of classes, whether they are images, source and target."""
     if options.csv is None:
         found = load(
-            dataset, folder=options.folder, validation=options.validation, test=options.test, seed=options.seed
+            options.dataset, folder=options.folder, validation=options.validation, test=options.test, seed=options.seed
         )
         if found.task != task:
-            raise UserError(f"--dataset {dataset} is for {found.task}, this recipe for {task}")
+            raise UserError(f"--dataset {options.dataset} is for {found.task}, this recipe for {task}")
         images = not found.feature_names
-        return (found.train, found.validation, found.test), found.class_names, images, dataset, dataset
+        return (found.train, found.validation, found.test), found.class_names, images, options.dataset, options.dataset
     table = read_csv(
         options.csv,
         options.target or -1,
-        task=_task_of_csv(task),
+        task=task,
         encoding=options.encoding,
         drop_faulty=options.drop_faulty,
     )
@@ -109,27 +103,6 @@ def _check_members(table: Table, path: Path) -> None:
             f"{path}: of {len(names)} classes of {table.target_name!r}, {names[rarest]!r} has {int(members[rarest])} "
             "row(s), expected 3 at least, one for each part; is it a number to predict? ds train regression"
         )
-
-
-def _task_of_csv(task: str) -> Any:
-    return task
-
-
-class SameData(Callback):
-    """Keeps the digest of the training rows in the checkpoint, so that a run is not taken up with other data.
-
-    `load_state_dict` raises `CheckpointError` where the digests differ.
-    """
-
-    def __init__(self, data: Prepared) -> None:
-        self.data = data
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sha256": self.data.digest}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state["sha256"] != self.data.digest:
-            raise CheckpointError(f"{self.data.source} is not as it was when the run began")
 
 
 def rows_of(part: TensorDataset, size: int = 4096) -> list[tuple[Tensor, Tensor]]:

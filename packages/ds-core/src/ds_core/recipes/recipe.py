@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ds_core.errors import UserError, did_you_mean
-
-GROUP = "ds.recipes"
+from ds_core.training.versions import RECIPE_GROUP
 
 
 @dataclass(frozen=True)
-class Use:
-    """A command that uses what a recipe has trained: `ds NAME FOLDER [options]`, as `ds generate`.
+class Command:
+    """A command that uses what a recipe has trained: `ds NAME FOLDER [options]`.
 
     Args:
         name: of the command; recipes that do the same kind of thing share it.
@@ -36,7 +35,7 @@ class Recipe:
     A package registers it in its pyproject.toml, the key being the name:
 
         [project.entry-points."ds.recipes"]
-        minigpt = "ds_zoo.minigpt.recipe:recipe"
+        line = "my_package.line:recipe"
 
     Args:
         name: what `ds train NAME` calls it; the same as the entry point's key.
@@ -44,7 +43,7 @@ class Recipe:
         options: a dataclass of `option(...)` fields with defaults; it may inherit `run_folder.RunOptions`.
             Its `__post_init__` raises `UserError` where options contradict each other.
         train: `ds train NAME [options]`.
-        uses: the commands that use a run folder of this recipe.
+        commands: what can be done with a run folder of this recipe.
         check: `ds check NAME`; returns what is to be printed, such as a `testing.Report`, whose `ok` decides the exit
             status; an AssertionError is a failure too.
     """
@@ -53,7 +52,7 @@ class Recipe:
     summary: str
     options: type
     train: Callable[[Any], Any]
-    uses: tuple[Use, ...] = ()
+    commands: tuple[Command, ...] = ()
     check: Callable[[], Any] | None = None
 
 
@@ -89,7 +88,7 @@ class Installed(NamedTuple):
 def installed_recipes() -> dict[str, Installed]:
     """The recipes of all installed packages, by name."""
     found = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in sorted(entry_points(group=RECIPE_GROUP), key=lambda entry: entry.name):
         package = entry.dist
         name, version = (package.name, package.version) if package is not None else ("?", "?")
         found[entry.name] = Installed(entry.name, name, version, entry)
@@ -106,7 +105,7 @@ def find_recipe(name: str) -> Recipe:
     if name in recipes:
         return recipes[name].load()
     if not recipes:
-        raise UserError(f"unknown recipe {name!r}: no recipes are installed; the package ds-zoo brings some")
+        raise UserError(f"unknown recipe {name!r}: no recipes are installed")
     near = did_you_mean(name, recipes)
     raise UserError(f"unknown recipe {name!r}{near or '; installed: ' + ', '.join(recipes)} (see ds list)")
 
@@ -119,8 +118,8 @@ def installed_commands() -> dict[str, str]:
             recipe = installed.load()
         except UserError:
             continue
-        for use in recipe.uses:
-            found.setdefault(use.name, use.summary)
+        for command in recipe.commands:
+            found.setdefault(command.name, command.summary)
     return found
 
 

@@ -11,14 +11,14 @@ from ds_core.losses.smooth_l1 import SmoothL1Loss
 from ds_core.metrics import MeanAbsoluteError, MeanSquaredError, R2Score
 from ds_core.options import option
 from ds_core.recipes.mlp_model import mlp
+from ds_core.recipes.networks import NetworkRun
 from ds_core.recipes.options import NetworkOptions
 from ds_core.recipes.plots import predicted_against_true
-from ds_core.recipes.prepare import Prepared, rows_of
+from ds_core.recipes.prepare import rows_of
 from ds_core.recipes.recipe import Recipe
 from ds_core.recipes.results import table
-from ds_core.recipes.run import Run
 from ds_core.testing import Report, report
-from ds_core.training.evaluation import predict
+from ds_core.training.evaluation import Metric, predict
 
 DATA_SETS = ("diabetes", "california_housing")
 LOSSES = {"mse": MSELoss, "smooth-l1": SmoothL1Loss}
@@ -36,38 +36,42 @@ class RegressionOptions(NetworkOptions):
     patience: int = option(10, "evaluations without a better loss before the run stops; 0: never", minimum=0)
 
 
-def train(options: RegressionOptions) -> None:
+class RegressionRun(NetworkRun[RegressionOptions]):
     """`ds train regression`. The network learns targets of mean 0 and variance 1; errors are said in their own unit."""
 
-    def criterion(data: Prepared) -> Any:
-        return LOSSES[options.loss]()
+    name = "regression"
+    task = "regression"
+    files = ("predicted.png",)
 
-    run = Run("regression", options, options.dataset, "regression", criterion, lambda data: {"R2": R2Score()})
-    run.descend()
-    if not run.first:
-        return
-    run.results()
-    scaler = run.data.targets
-    assert scaler is not None
-    rows = rows_of(run.data.test)
-    outputs = predict(run.model, (x for x, _ in rows))
-    predicted, true = (scaler.inverse_transform(part.squeeze(1)) for part in (outputs, run.data.test.tensors[1]))
-    mean = scaler.inverse_transform(torch.zeros(len(true))).to(
-        true
-    )  # of the training rows: the best constant prediction
-    lines = []
-    for name, guess in (("network", predicted), ("mean of the training rows", mean)):
-        metrics = (MeanAbsoluteError(), MeanSquaredError(root=True), R2Score())
-        for metric in metrics:
-            metric.update(guess, true)
-        lines.append([name, *(metric.compute() for metric in metrics)])
-    headings = ["test rows", "mean absolute error", "root mean squared error", "R2"]
-    print("\n" + table(headings, lines))
-    run.add_results(
-        {"test in the target's unit": {line[0]: dict(zip(headings[1:3], line[1:3], strict=True)) for line in lines}}
-    )
-    run.plot(lambda folder: predicted_against_true(folder / "predicted.png", predicted, true, run.data.target))
-    run.farewell()
+    def make_criterion(self) -> Any:
+        return LOSSES[self.options.loss]()
+
+    def make_metrics(self) -> dict[str, Metric]:
+        return {"R2": R2Score()}
+
+    def report_test(self) -> dict[str, Any]:
+        scaler = self.data.targets
+        assert scaler is not None
+        outputs = predict(self.model, (x for x, _ in rows_of(self.data.test)))
+        _, targets = self.data.test.tensors
+        self.predicted, self.true = (scaler.inverse_transform(part.squeeze(1)) for part in (outputs, targets))
+        # The best constant prediction
+        mean = scaler.inverse_transform(torch.zeros(len(self.true))).to(self.true)
+        lines = []
+        for name, guess in (("network", self.predicted), ("mean of the training rows", mean)):
+            metrics = (MeanAbsoluteError(), MeanSquaredError(root=True), R2Score())
+            for metric in metrics:
+                metric.update(guess, self.true)
+            lines.append([name, *(metric.compute() for metric in metrics)])
+        headings = ["test rows", "mean absolute error", "root mean squared error", "R2"]
+        print("\n" + table(headings, lines))
+        return {
+            "test in the target's unit": {line[0]: dict(zip(headings[1:3], line[1:3], strict=True)) for line in lines}
+        }
+
+    def plot(self) -> None:
+        super().plot()
+        predicted_against_true(self.folder / "predicted.png", self.predicted, self.true, self.data.target)
 
 
 def check() -> Report:
@@ -81,6 +85,6 @@ recipe = Recipe(
     name="regression",
     summary="a network of linear layers that learns a number: diabetes, California housing, a CSV file of yours",
     options=RegressionOptions,
-    train=train,
+    train=RegressionRun.train,
     check=check,
 )

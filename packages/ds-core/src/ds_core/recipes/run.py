@@ -1,188 +1,230 @@
-"""The run that the recipes of networks share: from options to a trained model in a folder."""
+"""The order of a run, once for every recipe. How to write a recipe: docs/recipes.md."""
 
+import random
 import shlex
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
 
-from ds_core.data.loader import Loader
-from ds_core.data.tensor_dataset import TensorDataset
+from ds_core.data.batches import Batches
 from ds_core.distributed.processes import current
-from ds_core.engine.composition import Sequential
+from ds_core.engine.module import Module
 from ds_core.errors import MissingPackageError, UserError
-from ds_core.recipes.choices import make_optimizer, make_schedule
-from ds_core.recipes.mlp_model import mlp
-from ds_core.recipes.options import NetworkOptions
-from ds_core.recipes.prepare import Prepared, SameData, prepare, rows_of
 from ds_core.recipes.recipe import command_here
-from ds_core.recipes.results import RESULTS_FILE, save_results, table
-from ds_core.training.checkpoint import load_weights
+from ds_core.recipes.results import RESULTS_FILE, save_results
+from ds_core.speed.compiled import compile_pairs
+from ds_core.training.checkpoint import describe_checkpoint, load_weights
 from ds_core.training.devices import choose_device
-from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.evaluation import Metric, evaluate
-from ds_core.training.keep_checkpoints import BEST_FILE, KeepBest
-from ds_core.training.run_folder import open_run_folder, store_options
+from ds_core.training.keep_checkpoints import BEST_FILE
+from ds_core.training.run_folder import (
+    CHECKPOINT_FILE,
+    open_run_folder,
+    read_run_folder,
+    remove_files,
+    store_options,
+)
+from ds_core.training.run_options import DTYPES, PrecisionOptions, RunOptions
 from ds_core.training.trainer import Trainer
 
-# Files that a run leaves beside its checkpoint; those of a run that is overwritten are deleted.
-PLOTS = ("loss.png", "confusion.png", "boundary.png", "predicted.png")
+OptionsT = TypeVar("OptionsT", bound=RunOptions)
+DataT = TypeVar("DataT")
+ModelT = TypeVar("ModelT", bound=Module)
+
+CURVE_FILE = "loss.png"
 
 
-class Run:
-    """A recipe's run: made ready here, trained by `descend`; then the recipe says what came of it.
+def seed_everything(seed: int) -> None:
+    """Seed the shared generators of PyTorch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # it takes no larger one
+    random.seed(seed)
 
-    Of several processes (torchrun) all descend, and the `first` says what came of it.
 
-    Args:
-        name: of the recipe.
-        options: its options.
-        dataset: which data set; options.csv stands above it.
-        task: "classification" or "regression".
-        criterion: from the data, a loss.
-        metrics: what an evaluation measures beside the loss.
+class Run(ABC, Generic[OptionsT, DataT, ModelT]):
+    """A recipe's run, from its options to a trained model in a folder.
+
+    A recipe inherits from it, with the types of its options, data and model, and says what is its own in six methods:
+    `read_data`, `build_model`, `make_batches`, `count_steps`, `make_trainer` and `describe`. The others have a default.
+
+        class LineRun(Run[LineOptions, TensorDataset, Linear]):
+            name = "line"
+
+            def read_data(self) -> TensorDataset: ...
+            def build_model(self) -> Linear: ...
+            def make_batches(self) -> Loader: ...
+            def count_steps(self) -> int: ...
+            def make_trainer(self) -> Trainer: ...
+            def describe(self) -> str: ...
+
+        recipe = Recipe("line", "learns a line", LineOptions, LineRun.train)
+
+    The methods are called in the order in which they stand here, and each finds what the ones before it have made. Up
+    to `describe` every process of several (torchrun) calls them; what comes then writes and prints, and is the
+    first's alone.
+
+    Attributes:
+        name: of the recipe (a class attribute, as `files`).
+        files: names of the files that the recipe writes into the folder beside those of every run (checkpoint, log,
+            options, best weights, `results.json`, `loss.png`). A run that is overwritten loses them.
+        options: as given on the command line.
+        folder: the run folder. It is there once the data, the model and the trainer are, so don't write before.
+        device, dtype: where and in what the model computes; the dtype is None unless the options are
+            `PrecisionOptions`.
+        data, model, batches, steps, trainer: what the methods have made.
+        resumed: whether the run continues from a checkpoint.
     """
 
-    def __init__(
-        self,
-        name: str,
-        options: NetworkOptions,
-        dataset: str,
-        task: str,
-        criterion: Callable[[Prepared], Any],
-        metrics: Callable[[Prepared], Mapping[str, Metric]],
-    ) -> None:
-        self.name = name
+    name: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
+
+    data: DataT
+    model: ModelT
+    batches: Batches
+    steps: int
+    trainer: Trainer
+
+    def __init__(self, options: OptionsT) -> None:
         self.options = options
-        device = choose_device(options.device)
+        self.folder = options.out
+        self.device = torch.device("cpu")
+        self.dtype: torch.dtype | None = None
+        self.resumed = False
+
+    @classmethod
+    def train(cls, options: OptionsT) -> None:
+        """`ds train NAME`: what a `Recipe` is given."""
+        cls(options).run()
+
+    def run(self) -> None:
+        """Train, or continue, and report."""
+        self.prepare()
+        # Keep everything that can fail above this line: with --overwrite the next call deletes the old run.
+        self._open_folder()
+        if current().first:
+            self._begin()
+        self.trainer.fit(self.batches, self.steps)
+        if current().first:
+            self._finish()
+
+    def prepare(self) -> None:
+        """Choose the device, read the data, build model and trainer. Nothing is written yet."""
+        options = self.options
+        self.device = choose_device(options.device)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self.data = prepare(options, dataset, task, device)
-        self.criterion = criterion(self.data)
-        self.metrics = metrics(self.data)
-        torch.manual_seed(options.seed)
-        self.device = device
-        self.model = self._network()
-        if options.norm == "batch":
-            self._refuse_single_rows()
-        self.first = current().first
-        # all that may fail stands before this line, for with --overwrite it deletes
-        self.folder: Path = open_run_folder(name, options)
+        precise = options if isinstance(options, PrecisionOptions) else None
+        self.dtype = None if precise is None else DTYPES[precise.dtype]
+        compile_pairs(precise is not None and precise.compile == "pairs")
+        self.data = self.read_data()
+        seed_everything(options.seed)
+        self.model = self.build_model().to(device=self.device, dtype=self.dtype)
+        self.batches = self.make_batches()
+        self.steps = self.count_steps()
+        self.trainer = self.make_trainer()
 
-    def descend(self) -> None:
-        """Train, or go on; the model then has the weights of the best evaluation."""
-        options = self.options
-        loader = Loader(self.data.train, options.batch_size or None, seed=options.seed)
-        steps = options.epochs * loader.steps_per_epoch
-        optimizer = make_optimizer(options.optimizer, self.model, options.lr, options.weight_decay)
-        callbacks: list[Any] = [SameData(self.data), KeepBest()]
-        if options.patience:
-            callbacks.append(EarlyStopping(patience=options.patience))
-        trainer = Trainer(
-            self.model,
-            self.criterion,
-            optimizer,
-            schedule=make_schedule(options.schedule, optimizer, steps),
-            clip_norm=options.clip_norm or None,
-            folder=self.folder,
-            evaluate=lambda model: self.measure(self.data.validation),
-            evaluate_every=options.evaluate_every * loader.steps_per_epoch,
-            callbacks=callbacks,
-        )
-        resumed = options.resume and trainer.resume()
-        if options.resume:
-            store_options(self.name, options)
-        if self.first:
-            if not resumed:
-                for name in (*PLOTS, BEST_FILE, RESULTS_FILE):
-                    (self.folder / name).unlink(missing_ok=True)
-            self._announce(loader)
-        trainer.fit(loader, steps)
-        self.best_step = load_weights(self.folder / BEST_FILE, self.model)
-        self.trainer = trainer
+    @abstractmethod
+    def read_data(self) -> DataT:
+        """What is learned from. Raise `UserError` if it cannot be read or is not enough."""
 
-    def measure(self, part: TensorDataset) -> dict[str, Any]:
-        """The loss and the metrics over all rows of a part."""
-        return evaluate(self.model, rows_of(part), self.criterion, self.metrics)
+    @abstractmethod
+    def build_model(self) -> ModelT:
+        """The model, with its initial weights drawn from the default generator, which has the options' seed."""
 
-    def results(self) -> dict[str, Any]:
-        """Loss and metrics of every part with the best weights, which `results.json` holds from now on."""
-        parts = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
-        found = {name: self.measure(part) for name, part in parts.items()}
-        step = {"steps": self.trainer.step, "best step": self.best_step, "seconds": round(self.trainer.seconds, 2)}
-        self._results: dict[str, Any] = {**step, **found}
-        save_results(self.folder, self._results)
-        names = list(found["test"])
-        rows = [[part, *(float(values[name]) for name in names)] for part, values in found.items()]
-        self.trainer.write(table(["", *names], rows))
-        return found["test"]
+    @abstractmethod
+    def make_batches(self) -> Batches:
+        """What to train on, `batch(index)`: the same for the same seed and index, whatever was drawn before."""
 
-    def add_results(self, more: Mapping[str, Any]) -> None:
-        """What the recipe has measured besides, also into `results.json`."""
-        self._results.update(more)
-        save_results(self.folder, self._results)
+    @abstractmethod
+    def count_steps(self) -> int:
+        """Optimizer steps of the whole run."""
 
-    def plot(self, draw: Callable[[Path], None]) -> None:
-        """The loss curve and what `draw(folder)` adds; without matplotlib a line that says so."""
-        if not self.options.plots:
+    @abstractmethod
+    def make_trainer(self) -> Trainer:
+        """Loss, optimizer, schedule, evaluation and callbacks, in `Trainer(..., folder=self.folder)`.
+
+        A `SameData` among the callbacks refuses to resume with other data, a `KeepBest` keeps the best weights.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is trained on what, in one sentence; device, dtype and threads are added to it."""
+
+    def write_folder(self) -> None:
+        """Write what is needed to use the model beside its weights, such as a tokenizer."""
+
+    def before_training(self) -> None:
+        """Show something of the untrained model. A resumed run does not call it."""
+
+    def final_weights(self) -> str:
+        """Load the weights of the results into the model; returns which they are, such as "step 250".
+
+        By default those of the best evaluation, if the trainer has a `KeepBest`, otherwise the last ones.
+        """
+        best = self.folder / BEST_FILE
+        return f"step {load_weights(best, self.model) if best.exists() else self.trainer.step}"
+
+    @abstractmethod
+    def report(self) -> Mapping[str, Any]:
+        """Measure the trained model and print what it can; returns numbers by name for `results.json`."""
+
+    def plot(self) -> None:
+        """Draw into the folder, with matplotlib. By default the loss, training and evaluation."""
+        self.trainer.history.plot(self.folder / CURVE_FILE)
+
+    def next_commands(self) -> Sequence[str]:
+        """What may be typed next, without the `ds` at the beginning; `self.typed_folder` is the folder as typed."""
+        return [f"check {self.name}"]
+
+    @property
+    def typed_folder(self) -> str:
+        """The run folder as it is typed in a shell."""
+        return shlex.quote(str(self.folder))
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model learns."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def _open_folder(self) -> None:
+        files = (BEST_FILE, RESULTS_FILE, CURVE_FILE, *self.files)
+        open_run_folder(self.name, self.options, files)
+        if not self.options.resume:
             return
-        try:
-            self.trainer.history.plot(self.folder / "loss.png")
-            draw(self.folder)
-        except MissingPackageError as error:
-            print(f"no plots: {error}")
+        # A resume that is refused leaves the folder as it is: nothing is written before the checkpoint is loaded
+        current().on_first(self._refuse_shorter)
+        self.resumed = self.trainer.resume()
+        if not self.resumed:  # killed before its first checkpoint, maybe while it was overwriting another run
+            current().on_first(lambda: remove_files(self.folder, read_run_folder(self.folder)))
+        store_options(self.name, self.options, files)
 
-    def farewell(self) -> None:
-        """Where everything is, and what to type next."""
-        seconds = f"{self.trainer.seconds:.1f} s of training"
-        print(f"weights of step {self.best_step}, the best of {self.trainer.step}; {seconds}")
+    def _refuse_shorter(self) -> None:
+        checkpoint = self.folder / CHECKPOINT_FILE
+        if checkpoint.exists():
+            step = describe_checkpoint(checkpoint).step
+            if step > self.steps:
+                raise UserError(f"the run is at step {step} already, beyond the {self.steps} steps asked for")
+
+    def _begin(self) -> None:
+        self.write_folder()
+        dtype = "" if self.dtype is None else f"{str(self.dtype).removeprefix('torch.')}, "
+        print(f"{self.describe()}; on {self.device}, {dtype}{torch.get_num_threads()} thread(s)", flush=True)
+        if not self.resumed:
+            self.before_training()
+
+    def _finish(self) -> None:
+        weights, trainer = self.final_weights(), self.trainer
+        known = {"steps": trainer.step, "weights": weights, "seconds": round(trainer.seconds, 2)}
+        save_results(self.folder, {**known, **self.report()})
+        if self.options.plots:
+            try:
+                self.plot()
+            except MissingPackageError as error:
+                print(f"no plots: {error}")
+        print(f"weights of {weights}; {trainer.seconds:.1f} s of training")
         for path in sorted(self.folder.iterdir()):
             print(f"  {path}")
-        ds = command_here()
-        print("\ntry next:")
-        if self.trainer.stopped is None:  # a run that has ended early stays ended when it is resumed
-            out = shlex.quote(str(self.folder))
-            print(f"  {ds} train {self.name} --out {out} --resume --epochs {2 * self.options.epochs}")
-        print(f"  {ds} check {self.name}", flush=True)
-
-    def _network(self) -> Sequential:
-        options, names = self.options, self.data.class_names
-        try:
-            return mlp(
-                self.data.inputs,
-                options.hidden,
-                1 if names is None else len(names),
-                activation=options.activation,
-                norm=options.norm,
-                dropout=options.dropout,
-            ).to(self.device)
-        except (RuntimeError, MemoryError) as error:
-            widths = " ".join(map(str, options.hidden))
-            raise UserError(f"--hidden {widths}: there is no memory for so many weights") from error
-
-    def _refuse_single_rows(self) -> None:
-        """Raise `UserError` where a process would see a batch of one row, of which there is no variance."""
-        rows, processes = len(self.data.train), current().world_size
-        size = self.options.batch_size or rows
-        last = rows % size or size
-        if last // processes < 2:
-            each = "" if processes == 1 else f" for each of {processes} processes"
-            raise UserError(
-                f"--norm batch needs 2 rows in a batch{each}, and of {rows} training rows --batch-size "
-                f"{self.options.batch_size} leaves {last} for the last one: take another size, or --norm layer"
-            )
-
-    def _announce(self, loader: Loader) -> None:
-        count = sum(tensor.numel() for tensor in self.model.parameters())
-        widths = (self.data.inputs, *self.options.hidden, self.model[-1].out_features)
-        rows = ", ".join(
-            f"{len(part):,} rows to {purpose}"
-            for part, purpose in ((self.data.train, "train on"), (self.data.validation, "validate on"))
-        )
-        print(
-            f"{count:,} parameters, {' -> '.join(map(str, widths))}, learn {self.data.source}: {rows}, "
-            f"{len(self.data.test):,} to test on; "
-            f"{loader.steps_per_epoch} steps an epoch, on {self.device}, {torch.get_num_threads()} thread(s)",
-            flush=True,
-        )
+        commands = "".join(f"\n  {command_here()} {words}" for words in self.next_commands())
+        print(f"\ntry next:{commands}", flush=True)

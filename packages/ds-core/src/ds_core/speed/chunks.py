@@ -1,6 +1,6 @@
-"""Large tensors cut into pieces, of which a CPU's cache holds what the next operation reads.
+"""Large tensors cut into chunks that fit in a CPU's cache together with the results of the steps between.
 
-Theory: docs/elementwise.md, docs/flat_buffers.md. How large a piece is stands where it is used, with the reason.
+Theory: docs/elementwise.md, docs/flat_buffers.md. Each caller states how large its chunks are, and why.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 
-def pieces(tensors: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """The tensors, all of one shape, cut alike into flat views of `size` numbers each, the last ones maybe of fewer.
+def chunks(tensors: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """The tensors, all of one shape, cut alike into flat views of `size` elements each; the last may be shorter.
 
-    They come whole, in their own shape, where they have no more than that, or where the numbers of one do not lie in
-    index order.
+    Tensors of at most `size` elements come whole, in their own shape, and so do all if one of them is not contiguous.
     """
     if tensors[0].numel() <= size or not all(tensor.is_contiguous() for tensor in tensors):
         return [list(tensors)]

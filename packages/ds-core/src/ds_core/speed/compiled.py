@@ -35,7 +35,7 @@ def compile_pairs(enabled: bool = True) -> bool:
     that is itself being compiled, are left alone: they call what is written.
 
     Returns:
-        Whether the functions run compiled from now on: False too where no C++ compiler
+        Whether the functions run compiled from now on: False too if no C++ compiler
         is found, after one warning that says so.
     """
     _Switch.on = enabled and has_compiler()

@@ -11,10 +11,10 @@ LOG2_E = math.log2(math.e)
 
 
 def exponential(t: Tensor) -> Tensor:
-    """exp(t) = 2^(t log2(e)), in the memory of `t` where that may be reused: give a temporary.
+    """exp(t) = 2^(t log2(e)), in the memory of `t` if that may be reused: give it a temporary.
 
-    Rounding t log2(e) costs a relative error of |t| units in the last place, nothing where |t| is
-    small or where exp(t) is added to larger numbers, as in softmax.
+    Rounding t log2(e) costs a relative error of |t| units in the last place. That is nothing if |t| is
+    small, or if exp(t) is added to larger numbers, as in softmax.
     """
     scaled = torch.mul(t, LOG2_E, out=reuse(t))
     return torch.exp2(scaled, out=reuse(scaled))

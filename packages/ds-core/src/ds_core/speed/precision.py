@@ -19,22 +19,27 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of `widened(x)`."""
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+
+
 def to_floating(x: Tensor) -> Tensor:
-    """`x` itself, or its numbers in torch's default dtype where they are integers, as torch.sigmoid takes them."""
+    """`x` itself, or in torch's default dtype if it holds integers, as torch.sigmoid takes them."""
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
 def without_autocast(function: F) -> F:
     """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
 
-    Under `torch.autocast` a product takes its inputs in half precision even where they were widened before. Scores of
+    Under `torch.autocast` a product takes its inputs in half precision even if they were widened before. Scores of
     attention rounded so would be off by several per cent once they are exponentials.
     """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         device = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).device.type
-        if device == "meta" or not torch.is_autocast_enabled(device):  # which knows no such device
+        if device == "meta" or not torch.is_autocast_enabled(device):  # autocast knows no device "meta"
             return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)

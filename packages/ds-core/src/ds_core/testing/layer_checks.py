@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.composition import sum_gradients
+from ds_core.engine.composition import merge_gradients
 from ds_core.engine.recompute import Recompute
 from ds_core.primitives import primitives_only
 from ds_core.testing.calls import Call, make_call, random_gradients
@@ -201,7 +201,7 @@ class LayerChecks:
                 if name.startswith("gradient of input "):
                     total[f"{name}{suffix}"] = gradient
                 else:
-                    total[name] = sum_gradients(total.get(name), gradient)
+                    total[name] = merge_gradients(total.get(name), gradient)
         return Evaluation(outputs, total, {})
 
     def draw(self, call: Call, check: str) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""`check_optimizer`: two optimizers walk the same way, step by step, and can take over from each other."""
+"""`check_optimizer`: two optimizers walk the same way, step by step, and can take over from each other.
+
+`check_plain_optimizer`: the plain form of one optimizer and its fast form do.
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ds_core.primitives import BlackBoxError, primitives_only
+from ds_core.speed.plain import plain
 from ds_core.testing.failure import CheckFailed, compare
 
 Make = Callable[[list[Tensor]], Any]
@@ -54,6 +58,74 @@ def check_optimizer(
             missing = (torch.rand(len(shapes), generator=walk.generator) < 0.2).tolist()
             missing[-1] = step < steps // 2
         walk.step(step, missing, before_step)
+
+
+def check_plain_optimizer(
+    make: Make,
+    steps: int = 24,
+    *,
+    shapes: Sequence[tuple[int, ...]] = ((3, 4), (5,), (), (2, 3, 2), (0,)),
+    rtol: float = 1e-12,
+    atol: float = 1e-12,
+    seed: int = 0,
+) -> None:
+    """Hold the plain form of an optimizer, `update`, against its fast form over `steps` steps, in float64.
+
+        check_plain_optimizer(lambda p: AdamW(p, lr=0.1, amsgrad=True))
+
+    One optimizer walks by its fast form, one inside `with plain():`, and two change between the forms every three
+    steps. The gradients are random, and some are missing. After every step all parameters must agree, after every third
+    all that is kept for them.
+
+    Args:
+        make: makes an optimizer of a list of parameters (or of groups of them).
+        steps: how many.
+        shapes: of the parameters.
+        rtol, atol: allowed is atol + rtol * (largest number of the fast form's tensor).
+
+    Raises:
+        CheckFailed: naming step, tensor, the largest difference and where.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    start = [draw(shape) for shape in shapes]
+    fast, always = _Walker(make, start), _Walker(make, start)
+    turns = {"plain, then fast": _Walker(make, start), "fast, then plain": _Walker(make, start)}
+    name = type(fast.optimizer).__name__
+    for step in range(steps):
+        missing = (torch.rand(len(shapes), generator=generator) < 0.2).tolist()
+        gradients = [None if gone else draw(shape) for gone, shape in zip(missing, shapes, strict=True)]
+        early, late = turns.values() if step // 3 % 2 == 0 else reversed(turns.values())
+        for walker in (fast, always, early, late):
+            for parameter, gradient in zip(walker.parameters, gradients, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+        fast.optimizer.step()
+        late.optimizer.step()
+        with plain():
+            _step(name, always)
+            early.optimizer.step()
+        for side, walker in {"plain": always, **turns}.items():
+            for index, (given, expected) in enumerate(zip(walker.parameters, fast.parameters, strict=True)):
+                title = f"parameter {index} after step {step + 1}"
+                compare(name, "plain", title, given, expected, rtol, atol, (side, "fast"))
+                if step % 3 == 2 or step == steps - 1:
+                    states = [one.optimizer.state.get(key, {}) for one, key in ((walker, given), (fast, expected))]
+                    _compare_states(name, side, title, *states, rtol, atol)
+
+
+def _compare_states(
+    name: str, side: str, title: str, state: dict[str, Any], wanted: dict[str, Any], rtol: float, atol: float
+) -> None:
+    if set(state) != set(wanted):
+        raise CheckFailed(name, "plain", f"state of {title}: {side} has {list(state)}, fast {list(wanted)}")
+    for key, value in state.items():
+        value, other = torch.as_tensor(value), torch.as_tensor(wanted[key])
+        if value.dtype != other.dtype:
+            raise CheckFailed(name, "plain", f"{key} of {title}: {side} has {value.dtype}, fast {other.dtype}")
+        compare(name, "plain", f"{key} of {title}", value, other, rtol, atol, (side, "fast"))
 
 
 class _Walker:
@@ -109,11 +181,15 @@ class _Walk:
                 compare(self.name, "trajectory", title, given, wanted, self.rtol, self.atol, sides)
 
     def _advance(self, name: str, walker: _Walker) -> None:
-        if not name.startswith("ours"):
+        if name.startswith("ours"):
+            _step(self.name, walker)
+        else:
             walker.optimizer.step()
-            return
-        try:
-            with primitives_only():
-                walker.optimizer.step()
-        except BlackBoxError as error:
-            raise CheckFailed(self.name, "primitives", str(error)) from error
+
+
+def _step(name: str, walker: _Walker) -> None:
+    try:
+        with primitives_only():
+            walker.optimizer.step()
+    except BlackBoxError as error:
+        raise CheckFailed(name, "primitives", str(error)) from error

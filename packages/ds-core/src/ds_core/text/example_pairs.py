@@ -1,4 +1,4 @@
-"""The sentences that come with the package, in four languages. Theory: docs/translation_data.md."""
+"""The example sentences in the package, in four languages. Theory: docs/translation_data.md."""
 
 import functools
 from importlib.resources import files
@@ -13,7 +13,7 @@ def shipped_pairs(source_language: str, target_language: str) -> Pairs:
     """About twelve thousand sentences and their translations, from any of `LANGUAGES` into any other.
 
     Raises:
-        UserError: a language that is none of them, or the same twice.
+        UserError: a language is not one of them, or the same one is given twice.
     """
     for language in (source_language, target_language):
         if language not in LANGUAGES:

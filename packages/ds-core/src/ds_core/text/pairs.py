@@ -1,4 +1,4 @@
-"""Pairs of sentences: read from files of the user's, and split so that no test sentence is trained on.
+"""Pairs of sentences: read from the user's files, and split so that no test sentence is trained on.
 
 Theory: docs/translation_data.md.
 """
@@ -17,18 +17,18 @@ from ds_core.errors import UserError
 
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
 _SAMPLE = 50  # rows looked at to find the delimiter
-# the names that Multi30k's parts go by, the one of its own repository first
+# what the parts of Multi30k are called; the first name is from its own repository
 _PARTS = (("train",), ("val", "valid", "validation"), ("test_2016_flickr", "test2016", "test"))
 
 
 class Pairs:
-    """Sentences and their translations, `source[i]` and `target[i]` saying the same.
+    """Sentences and their translations: `target[i]` translates `source[i]`.
 
-    Sentences are brought to Unicode's form NFC, in which é is one character whoever typed it, and stripped of blanks
-    around them.
+    Sentences are brought to Unicode's form NFC, in which é is one character however it was typed, and stripped of
+    blanks at both ends.
 
     Raises:
-        ValueError: not as many of the one as of the other.
+        ValueError: the numbers of sources and targets differ.
     """
 
     def __init__(self, source: Iterable[str], target: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs to train on, to choose by and to report on; `left_out` counts those kept out of `train`."""
+    """Pairs to train, to choose weights and to report on; `left_out` counts the pairs kept out of `train`."""
 
     train: Pairs
     validation: Pairs
@@ -61,18 +61,18 @@ class Split:
 
 
 def read_pairs(path: str | Path, *, header: bool = False) -> Pairs:
-    """Read a file of two columns, source and target, in UTF-8; blank lines are passed over.
+    """Read a UTF-8 file of two columns, source and target; blank lines are skipped.
 
-    In .tsv and .tab files columns are divided by tabs, in others by whichever of comma, semicolon and tab makes two
-    columns of most of the first rows. In the former a field in double quotes is freed of them, and any other quote is
-    a character like others; the latter follow the rules of CSV, line breaks inside quotes included.
+    Tabs divide the columns of .tsv and .tab files. There, double quotes around a whole field are removed, and any
+    other quote is an ordinary character. In other files the delimiter is whichever of comma, semicolon and tab makes
+    two columns of most of the first rows, and the rules of CSV hold, line breaks inside quotes included.
 
     Args:
         header: whether the first row names the columns, and is not a pair.
 
     Raises:
-        UserError: a file that cannot be read, is empty or not UTF-8; a row with another number of columns, or an
-            empty one, with its line.
+        UserError: the file cannot be read, is empty or is not UTF-8; a row has another number of columns, or an empty
+            one (the message says in which line).
     """
     path = Path(path)
     text = _decoded(path, _content(path))
@@ -91,13 +91,14 @@ def read_pairs(path: str | Path, *, header: bool = False) -> Pairs:
 
 
 def read_multi30k(folder: str | Path, source_language: str, target_language: str) -> Split:
-    """Read files as Multi30k has them: train.LL, val.LL and test_2016_flickr.LL, line n of both languages a pair.
+    """Read files named as in Multi30k: train.LL, val.LL and test_2016_flickr.LL; line n of both languages is a pair.
 
-    val may also be called valid or validation, the last test2016 or test, and each may end in .gz. The split is theirs.
+    val may also be called valid or validation, the last one test2016 or test, and each name may end in .gz. The split
+    is the one of the files.
 
     Raises:
-        UserError: no such folder, language or file; a file that is empty or not UTF-8; files of one part with
-            different numbers of lines; an empty line.
+        UserError: there is no such folder, language or file; a file is empty or not UTF-8; the files of one part have
+            different numbers of lines; a line is empty.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -114,14 +115,14 @@ def read_multi30k(folder: str | Path, source_language: str, target_language: str
 
 
 def split_by_hash(pairs: Pairs, validation: float = 0.05, test: float = 0.05) -> Split:
-    """Send each pair to a part by the SHA-256 of its source, without regard to capitals and spaces.
+    """Assign each pair to a part by the SHA-256 of its source, ignoring case and repeated spaces.
 
-    A sentence goes to the same part whatever file it stands in, and in which place. Pairs whose source or target also
-    stands in `validation` or `test` are left out of `train`.
+    A sentence goes to the same part whichever file it is in, and at whichever line. Pairs whose source or target also
+    occurs in `validation` or `test` are left out of `train`.
 
     Raises:
-        ValueError: shares that are negative or leave nothing to train on.
-        UserError: a part that has a share and would be empty.
+        ValueError: a share is negative, or the shares leave nothing to train on.
+        UserError: a part that has a share would be empty.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise ValueError(f"split_by_hash: given validation={validation}, test={test}, expected at least 0, sum below 1")
@@ -129,9 +130,9 @@ def split_by_hash(pairs: Pairs, validation: float = 0.05, test: float = 0.05) ->
     to_validate: list[tuple[str, str]] = []
     to_test: list[tuple[str, str]] = []
     for pair in pairs:
-        place = int.from_bytes(hashlib.sha256(_key(pair[0]).encode()).digest()[:8], "big") / 2**64  # in [0, 1)
-        (to_test if place < test else to_validate if place < test + validation else to_train).append(pair)
-    # the same source has the same hash, and is together already: the target is what may be held out elsewhere
+        number = int.from_bytes(hashlib.sha256(_key(pair[0]).encode()).digest()[:8], "big") / 2**64  # in [0, 1)
+        (to_test if number < test else to_validate if number < test + validation else to_train).append(pair)
+    # equal sources have equal hashes and are in one part already; only the target may be held out elsewhere
     held_out = {_key(target) for _, target in [*to_validate, *to_test]}
     kept = [pair for pair in to_train if _key(pair[1]) not in held_out]
     for name, part, share in (
@@ -156,7 +157,7 @@ def _normal(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    """What counts as the same sentence."""
+    """Sentences with equal keys count as the same."""
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
@@ -172,13 +173,13 @@ def _decoded(path: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # error.object is what is left after the mark at the beginning of the file
+        # error.object lacks the mark at the beginning of the file
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8") from error
 
 
 def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and stripped fields of each row that is not blank."""
+    """Line number and stripped fields of each row that is not blank."""
     if path.suffix.lower() in (".tsv", ".tab"):
         for line, row in enumerate(text.split("\n"), 1):
             if row.strip():
@@ -200,16 +201,16 @@ def _unquoted(field: str) -> str:
 
 
 def _divided(text: str, delimiter: str) -> int:
-    """How many of the first rows it makes two columns of."""
+    """How many of the first rows have two columns with this delimiter."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         return sum(len(row) == 2 for row, _ in zip(reader, range(_SAMPLE), strict=False))
-    except csv.Error:  # said by _rows, with its line
+    except csv.Error:  # _rows reports it, with its line
         return 0
 
 
 def _languages(folder: Path) -> set[str]:
-    """LL of every file train.LL or train.LL.gz."""
+    """The LL of every file train.LL or train.LL.gz."""
     return {path.name.split(".")[1] for path in folder.glob("train.*") if path.is_file()}
 
 
@@ -236,7 +237,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def _lines(path: Path) -> list[str]:
-    # not splitlines, for which some characters inside a sentence end a line
+    # not splitlines: it also splits at some characters that occur inside sentences
     lines = [line.strip() for line in _decoded(path, _content(path)).removesuffix("\n").split("\n")]
     if lines == [""]:
         raise UserError(f"{path} is empty, expected a sentence on each line")

@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ds_core.errors import needs_extra
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.metrics import Mean
-from ds_core.text.translation_tokenizer import PAD
+from ds_core.text.tokenizers import PAD
 from ds_core.training.evaluation import evaluation_mode
 
 
 def exact_match(translations: Sequence[str], references: Sequence[str]) -> float:
-    """The share of translations that are their reference, letter by letter.
+    """The share of translations that equal their reference, letter by letter.
 
     Raises:
         ValueError: there are none, or another number of references.
@@ -25,8 +26,10 @@ def corpus_scores(translations: Sequence[str], references: Sequence[str]) -> dic
 
     Raises:
         ValueError: there are none, or another number of references.
+        MissingPackageError: sacrebleu is not installed.
     """
-    import sacrebleu  # half a second, so only here
+    with needs_extra("text", "scoring translations"):
+        import sacrebleu  # half a second, so only here
 
     exact = exact_match(translations, references)
     bleu = sacrebleu.corpus_bleu(list(translations), [list(references)])
@@ -35,7 +38,7 @@ def corpus_scores(translations: Sequence[str], references: Sequence[str]) -> dic
 
 
 def token_loss(model: Any, batches: Iterable[tuple[tuple[Any, Any], Any]]) -> dict[str, float]:
-    """Nats a target token without label smoothing, and their exponential, the perplexity.
+    """The loss without label smoothing, in nats per target token, and its exponential, the perplexity.
 
     Raises:
         ValueError: there is no token.

@@ -1,4 +1,4 @@
-"""Batches of about as many tokens each, of sentences of about the same length. Theory: docs/token_batches.md."""
+"""Batches with about the same number of tokens, of sentences of similar length. Theory: docs/token_batches.md."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,28 +7,27 @@ from torch import Tensor
 
 from ds_core.data.generators import keyed_generator
 
-# N = pairs, B = rows of a batch, Ts = its longest source, Tt = its longest target and one more for begin or end
+# N = pairs, B = rows of a batch, Ts = its longest source, Tt = its longest target plus one for begin or end
 
-_ROWS, _BATCHES = 0, 1  # second number of the key: what is drawn for
+_ROWS, _BATCHES = 0, 1  # second number of the key: what the draw decides
 
 TokenBatch = tuple[tuple[Tensor, Tensor], Tensor]
 
 
 class TokenBatches:
-    """Every pair once an epoch, epoch after epoch without end: a `Batches`, to train or to measure a translation on.
+    """Every pair once per epoch, epoch after epoch without end: a `Batches` to train or evaluate a translation on.
 
-    Pairs are put in order of their length, the longer of source and target, those of equal length in an order of their
-    own in each epoch; neighbours are cut into batches of as many rows as `max_tokens` allows, and the batches are
-    shuffled. The lengths, and with them the cuts, are the same in every epoch. Batch number `index` is a function of
-    the seed and `index` alone.
+    Pairs are sorted by length, the longer of source and target; pairs of equal length are shuffled in each epoch.
+    Neighbours are cut into batches of as many rows as `max_tokens` allows, and the batches are shuffled. The lengths,
+    and with them the cuts, are the same in every epoch. Batch `index` is a function of the seed and `index` alone.
 
-    Of several processes each takes a contiguous part of the same batch, padded as the whole, so that their parts one
-    after the other are the batch that one process would see. `weight(index)` counts target tokens, of which a
-    translation's loss is the mean.
+    With several processes, each takes a contiguous part of the same batch, padded like the whole: the parts put
+    together are the batch that one process would see. `weight(index)` counts target tokens, because the loss of a
+    translation is a mean over them.
 
     Args:
         source, target: tokens of each sentence, without begin, end and padding.
-        max_tokens: what neither B Ts nor B Tt exceeds, padding and begin or end included, of all processes together.
+        max_tokens: neither B Ts nor B Tt exceeds it, padding and begin or end included, over all processes together.
         pad, begin, end: the numbers of these tokens.
         seed: any whole number of at least 0.
         shuffle: a new order in each epoch; otherwise from short to long, equal lengths in the order given.
@@ -36,8 +35,9 @@ class TokenBatches:
         rank, world_size: the number of this process, from 0, and how many there are.
 
     Raises:
-        ValueError: no pairs, not as many sources as targets, an empty source, a sentence longer than `max_tokens` or
-            with the token `pad` in it, an option out of range, or a batch with fewer rows than processes.
+        ValueError: there are no pairs, the numbers of sources and targets differ, a source is empty, a sentence is
+            longer than `max_tokens` or contains the token `pad`, an option is out of range, or a batch has fewer rows
+            than there are processes.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class TokenBatches:
         return self.steps_per_epoch
 
     def rows(self, index: int) -> int:
-        """The rows of batch `index`, of all processes together."""
+        """The rows of batch `index`, over all processes together."""
         return len(self.row_numbers(index))
 
     def row_numbers(self, index: int) -> list[int]:
-        """Which pairs are in batch `index`, of all processes together, in the order of its rows."""
+        """Which pairs are in batch `index`, over all processes together, in the order of its rows."""
         numbers: list[int] = self._rows(index).tolist()
         return numbers
 
@@ -117,9 +117,9 @@ class TokenBatches:
         return len(self._own(self._rows(index)))
 
     def weight(self, index: int) -> float:
-        """What its mean over target tokens counts in the mean over processes, for that to be the mean over all.
+        """The factor for this process's mean over target tokens; the mean over processes is then the mean over all.
 
-        1.0 where all have the same number of tokens.
+        1.0 if all processes have the same number of tokens.
         """
         rows = self._rows(index)
         own, every = (int((self._target.lengths[each] + 1).sum()) for each in (self._own(rows), rows))
@@ -155,14 +155,14 @@ class TokenBatches:
             yield self.batch(number * self.steps_per_epoch + step)
 
     def padding_share(self, number: int = 0) -> float:
-        """The share of an epoch's source and target places that hold padding; it differs little between epochs."""
-        places = tokens = 0
+        """The share of padding in an epoch's batches, sources and targets; it differs little between epochs."""
+        elements = tokens = 0
         for step in range(self.steps_per_epoch):
             rows = self._rows(number * self.steps_per_epoch + step)
             for lengths in (self._source.lengths[rows], self._target.lengths[rows] + 1):
-                places += len(rows) * int(lengths.max())
+                elements += len(rows) * int(lengths.max())
                 tokens += int(lengths.sum())
-        return 1 - tokens / places
+        return 1 - tokens / elements
 
     def _rows(self, index: int) -> Tensor:
         if index < 0:
@@ -176,7 +176,7 @@ class TokenBatches:
         return order[start:end]
 
     def _own(self, rows: Tensor) -> Tensor:
-        """Those of them that are this process's: from n r / W on, rounded down."""
+        """The part of them that this process takes: from n r / W on, rounded down."""
         count = len(rows)
         return rows[count * self.rank // self.world_size : count * (self.rank + 1) // self.world_size]
 
@@ -193,7 +193,7 @@ class TokenBatches:
 
 
 class _Ragged:
-    """Sentences one after the other in one tensor, from which padded ones are gathered."""
+    """Sentences one after the other in one tensor, from which padded rows are gathered."""
 
     def __init__(self, sentences: Sequence[Sequence[int]], pad: int, name: str) -> None:
         self.pad = pad
@@ -207,17 +207,17 @@ class _Ragged:
 
     def padded(self, rows: Tensor, width: int) -> Tensor:
         """-> (len(rows), width)."""
-        places = torch.arange(width)
-        inside = places < self.lengths[rows, None]
-        return self.tokens[torch.where(inside, self.starts[rows, None] + places, len(self.tokens) - 1)]
+        columns = torch.arange(width)
+        inside = columns < self.lengths[rows, None]
+        return self.tokens[torch.where(inside, self.starts[rows, None] + columns, len(self.tokens) - 1)]
 
 
 def _cuts(lengths: list[int], max_tokens: int) -> list[tuple[int, int]]:
-    """Where batches begin and end in rows that grow longer: each as large as may be, but for the last two, evened."""
+    """Where batches begin and end in rows sorted by length: as large as allowed, the last two evened out."""
     starts = [0]
-    for place, length in enumerate(lengths):
-        if (place + 1 - starts[-1]) * length > max_tokens:  # B max(Ts, Tt) <= max_tokens                  (1)
-            starts.append(place)
+    for row, length in enumerate(lengths):
+        if (row + 1 - starts[-1]) * length > max_tokens:  # B max(Ts, Tt) <= max_tokens                    (1)
+            starts.append(row)
     if len(starts) > 1:
         rows = min((len(lengths) - starts[-2]) // 2, max_tokens // lengths[-1])
         starts[-1] = min(starts[-1], len(lengths) - rows)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.speed.compiled import has_compiler
-from ds_core.training.gradients import Pair, add_gradients
+from ds_core.training.gradients import Pair, backpropagate
 
 Step = Callable[[Sequence[Pair]], tuple[Tensor, Tensor | None]]
 
@@ -23,8 +23,8 @@ class StepParts:
         self.clip_norm = clip_norm
 
     def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        """Add to every `.grad`; see `add_gradients`. Returns the loss."""
-        return add_gradients(self.model, self.criterion, batches, weights)
+        """Add to every `.grad`; see `backpropagate`. Returns the loss."""
+        return backpropagate(self.model, self.criterion, batches, weights)
 
     def clip(self) -> Tensor | None:
         """The gradient norm before clipping, or None where nothing is clipped."""
@@ -63,7 +63,7 @@ class CompiledParts(StepParts):
         self._update(gradients)
 
     def _take_gradients(self, batches: Sequence[Pair], weights: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
-        loss = add_gradients(self.model, self.criterion, batches, weights)
+        loss = backpropagate(self.model, self.criterion, batches, weights)
         gradients = [parameter.grad for parameter in self._parameters]
         self.optimizer.zero_grad()
         return loss, gradients

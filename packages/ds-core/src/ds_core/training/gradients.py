@@ -13,7 +13,7 @@ from ds_core.engine.trace import record
 Pair = tuple[Any, Any]  # (inputs, target)
 
 
-def add_gradients(
+def backpropagate(
     model: Any, criterion: Any, batches: Sequence[Pair], weights: Sequence[float] | Tensor | None = None
 ) -> Tensor:
     """Add the gradient of the mean loss over the micro-batches to every parameter's `.grad`.

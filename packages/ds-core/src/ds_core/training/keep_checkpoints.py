@@ -1,6 +1,6 @@
 """Checkpoints beside the last one, which a Trainer keeps anyway: the best, and every n-th."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,25 @@ class KeepBest(Callback):
     """After each evaluation that is better than all before, save a whole checkpoint, `best.safetensors` in the folder.
 
     `load_weights(folder / "best.safetensors", model)` takes its weights, `Trainer.resume(path)` in another folder
-    goes on from there.
+    continues from there.
 
     Args:
         value: which value of `evaluate`.
         largest: whether larger is better.
+        write: called after that with the Trainer, to write other files of the best weights, in a format of your own.
+            Of several processes the first calls it.
     """
 
-    def __init__(self, value: str = "loss", largest: bool = False) -> None:
+    def __init__(
+        self, value: str = "loss", largest: bool = False, write: Callable[[Any], Any] = lambda trainer: None
+    ) -> None:
         self.best = Best(self, value, largest)
+        self.write = write
 
     def on_evaluate(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         if self.best.improved(metrics):
             trainer.save(_folder(self, trainer) / BEST_FILE)
+            trainer.parallel.processes.on_first(lambda: self.write(trainer))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best.number}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
-from ds_core.training.gradients import Pair, add_gradients
+from ds_core.training.gradients import Pair, backpropagate
 from ds_core.training.state_json import all_finite
 
 
@@ -30,7 +30,7 @@ def first_nonfinite(model: Any, criterion: Any, batches: Sequence[Pair]) -> str:
     weights = f" (weights that are not finite: {', '.join(spoiled[:3])})" if spoiled else ""
     try:
         with _watched(model, criterion):
-            add_gradients(model, criterion, batches)
+            backpropagate(model, criterion, batches)
     except _FoundError as found:
         return f"{found}{weights}"
     if not all_finite(tensor.grad for tensor in model.parameters() if tensor.grad is not None):

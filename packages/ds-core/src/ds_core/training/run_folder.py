@@ -2,65 +2,58 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ds_core.atomic_files import is_leftover, remove_leftovers, write_atomically
 from ds_core.distributed.processes import current
 from ds_core.errors import UserError, did_you_mean, one_line
-from ds_core.options import build_options, from_json, option, plain, specs, to_json
+from ds_core.options import build_options, from_json, plain, specs, to_json
+from ds_core.training.run_options import RunOptions as RunOptions  # documented as this module's
+from ds_core.training.versions import installed_versions
 
 RECIPE_FILE = "recipe.json"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOG_FILE = "log.jsonl"
-PACKAGES = ("ds-core", "ds-cnn", "ds-rnn", "ds-transformers", "ds-zoo")
 
 _FORMAT = "ds-run"
 _VERSION = 1
-
-
-@dataclass
-class RunOptions:
-    """The options that every recipe with a run folder shares; inherit from it and give `out` a default."""
-
-    out: Path = option(Path("runs/run"), "the run folder: checkpoint, options, log and curve", may_change=True)
-    resume: bool = option(False, "go on with the run in the folder", may_change=True)
-    overwrite: bool = option(False, "start again in a folder that holds a run", may_change=True)
-
-    def __post_init__(self) -> None:
-        if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite contradict each other: go on with the run, or start again?")
+# Options that are given anew each time: the record of a run does not hold them
+_NOT_STORED = ("out", "resume", "overwrite")
 
 
 class RunRecord(NamedTuple):
-    """What `recipe.json` says: the recipe, its options as JSON, and the versions that wrote it."""
+    """What `recipe.json` says: the recipe, its options as JSON, the versions that wrote it, the files it may leave."""
 
     recipe: str
     options: dict[str, Any]
     versions: dict[str, str]
+    files: list[str]
 
 
 R = TypeVar("R", bound=RunOptions)
 
 
-def open_run_folder(recipe: str, options: RunOptions) -> Path:
+def open_run_folder(recipe: str, options: RunOptions, files: Iterable[str] = ()) -> Path:
     """Make the folder `options.out` for a new run of `recipe`, or check the one to be resumed.
 
     A new run's options are written to `recipe.json` in it. Those of a resumed one are not yet, since the checkpoint
-    may still refuse them: call `store_options` once it is loaded.
+    may still refuse them: call `store_options` once it is loaded. With `options.overwrite` all files of the run that
+    is there are deleted first.
 
     Of several processes rank 0 does it, while the others wait.
+
+    Args:
+        files: names of the files that the recipe may leave in the folder beside `recipe.json`, checkpoint and log.
 
     Raises:
         UserError: the folder is not empty (and neither resumed nor overwritten), holds something else, cannot be
             written, or holds a run that began with other options.
     """
-    return current().on_first(lambda: _open(recipe, options))
+    return current().on_first(lambda: _open(recipe, options, files))
 
 
-def _open(recipe: str, options: RunOptions) -> Path:
+def _open(recipe: str, options: RunOptions, files: Iterable[str]) -> Path:
     folder = Path(options.out)
     if options.resume:
         _check_resumed(recipe, options, read_run_folder(folder))
@@ -68,12 +61,12 @@ def _open(recipe: str, options: RunOptions) -> Path:
         _make_room(folder, options.overwrite)
     remove_leftovers(folder)
     if not options.resume:
-        store_options(recipe, options)
+        store_options(recipe, options, files)
     return folder
 
 
-def store_options(recipe: str, options: RunOptions) -> None:
-    """Write `recipe.json`: what a later `--resume` takes up, those options included that a resumed run has changed.
+def store_options(recipe: str, options: RunOptions, files: Iterable[str] = ()) -> None:
+    """Write `recipe.json`: the options that a later `--resume` begins with, and the `files` of `open_run_folder`.
 
     Of several processes rank 0 does it.
 
@@ -85,7 +78,8 @@ def store_options(recipe: str, options: RunOptions) -> None:
         "version": _VERSION,
         "recipe": recipe,
         "versions": installed_versions(),
-        "options": _stored(options),
+        "options": {name: value for name, value in to_json(options).items() if name not in _NOT_STORED},
+        "files": list(files),
     }
     if current().first:
         write_atomically(Path(options.out) / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
@@ -114,7 +108,16 @@ def read_run_folder(folder: str | Path) -> RunRecord:
     recipe, options, versions = record.get("recipe"), record.get("options"), record.get("versions")
     if not (isinstance(recipe, str) and isinstance(options, dict) and isinstance(versions, dict)):
         raise UserError(f"{path} is damaged: recipe, options or versions are missing")
-    return RunRecord(recipe, options, versions)
+    files = record.get("files", [])
+    if not (isinstance(files, list) and all(isinstance(name, str) and Path(name).name == name for name in files)):
+        raise UserError(f"{path} is damaged: expected files to be a list of names")
+    return RunRecord(recipe, options, versions, files)
+
+
+def remove_files(folder: str | Path, record: RunRecord) -> None:
+    """Delete the checkpoint, the log and the other files of the run in `folder`, but not its `recipe.json`."""
+    for name in (CHECKPOINT_FILE, LOG_FILE, *record.files):
+        (Path(folder) / name).unlink(missing_ok=True)
 
 
 def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, Any]) -> R:
@@ -141,17 +144,6 @@ def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, An
     return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
 
 
-def installed_versions() -> dict[str, str]:
-    """The versions of torch and of DeepScratch's packages, those that are installed."""
-    found = {}
-    for package in (*PACKAGES, "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _make_room(folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,11 +160,10 @@ def _make_room(folder: Path, overwrite: bool) -> None:
     record = read_run_folder(folder)
     if not overwrite:
         raise UserError(
-            f"{folder} already holds a run of {record.recipe}: --resume goes on with it, --overwrite starts again, "
+            f"{folder} already holds a run of {record.recipe}: --resume continues it, --overwrite starts again, "
             "--out takes another folder"
         )
-    for name in (CHECKPOINT_FILE, LOG_FILE):
-        (folder / name).unlink(missing_ok=True)
+    remove_files(folder, record)
 
 
 def _check_resumed(recipe: str, options: RunOptions, record: RunRecord) -> None:
@@ -190,21 +181,13 @@ def _check_resumed(recipe: str, options: RunOptions, record: RunRecord) -> None:
 
 def _refuse(changed: Mapping[str, tuple[Any, Any]], may_change: Iterable[str], folder: str | Path) -> None:
     if changed:
-        shared = {"out", "resume", "overwrite"}
-        others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in shared)
+        others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in _NOT_STORED)
         listed = "; ".join(
             f"--{name.replace('_', '-')}: given {plain(now)}, the run began with {plain(before)}"
             for name, (before, now) in changed.items()
         )
         hint = f" (a resumed run may change {others})" if others else ""
         raise UserError(f"cannot resume {folder} with other options: {listed}{hint}")
-
-
-def _stored(options: RunOptions) -> dict[str, Any]:
-    values = to_json(options)
-    for spec in specs(RunOptions):
-        values.pop(spec.name, None)
-    return values
 
 
 def _listed(versions: Mapping[str, str]) -> str:

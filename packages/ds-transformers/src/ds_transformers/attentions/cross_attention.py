@@ -10,13 +10,12 @@ from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.cache import ProjectedMemory
+from ds_transformers.attentions.heads import merge_heads, split_heads
 from ds_transformers.attentions.implementations import (
     attend,
     attend_backward,
     check_arguments,
-    draw_keep,
-    merge_heads,
-    split_heads,
+    draw_attention_dropout_mask,
 )
 from ds_transformers.attentions.masks import check_masks, merge_masks
 
@@ -29,8 +28,8 @@ class Kept(NamedTuple):
     inputs: tuple[Tensor, Tensor]  # x and memory
     heads: tuple[Tensor, Tensor, Tensor]  # query, key, value
     merged: Tensor  # the heads' outputs, side by side
-    of_lane: Tensor  # what the implementation keeps: the probabilities (B, H, Tq, Tk), unless it is "tiled"
-    masks: tuple[Tensor | None, Tensor | None]  # of attention, and of dropout
+    of_implementation: Tensor  # what the implementation keeps: the probabilities (B, H, Tq, Tk), unless it is "tiled"
+    masks: tuple[Tensor | None, Tensor | None]  # `visible`, and dropout's
     layout: tuple[bool, bool]  # whether there is a batch, and whether it comes first
 
 
@@ -121,25 +120,27 @@ class CrossAttention(Module):
         query = self._query(x, batch_first)
         key, value = self._key_and_value(memory, batch_first)
         check_masks(self, query, key.shape[2], key_padding_mask, attn_mask, is_causal, batched)
-        mask = merge_masks(query, key_padding_mask, attn_mask)
-        keep = draw_keep(query, key.shape[2], self.dropout if self.training else 0.0)
-        output, kept = attend(self.implementation, query, key, value, mask=mask, keep=keep)
+        visible = merge_masks(query, key_padding_mask, attn_mask)
+        dropout_mask = draw_attention_dropout_mask(query, key.shape[2], self.dropout if self.training else 0.0)
+        output, kept = attend(self.implementation, query, key, value, visible=visible, dropout_mask=dropout_mask)
         merged = merge_heads(output, batch_first)
-        self.save(*Kept((x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first)))
+        masks, layout = (visible, dropout_mask), (batched, batch_first)
+        self.save(*Kept((x, memory), (query, key, value), merged, kept, masks, layout))
         y = self.out_proj.forward(merged)
         return y if batched else y.squeeze(0)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
         """dy -> dx, dmemory, shaped as x and memory."""
         dmerged = self.out_proj.backward(dy if dy is None or dy.dim() == 3 else dy.unsqueeze(0))
-        (x, memory), (query, key, value), merged, kept, (mask, keep), (batched, batch_first) = Kept(*self.saved())
+        (x, memory), (query, key, value), merged, kept, masks, layout = Kept(*self.saved())
+        (visible, dropout_mask), (batched, batch_first) = masks, layout
         bias = self.in_proj_bias
         needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
         if dmerged is None or not any(needs):
             return None, None
         dout, output = (split_heads(t, self.head_dim, batch_first) for t in (dmerged, merged))
         gradients = attend_backward(
-            self.implementation, dout, query, key, value, output, kept, mask=mask, keep=keep
+            self.implementation, dout, query, key, value, output, kept, visible=visible, dropout_mask=dropout_mask
         )  # (B, H, Tq, D), (B, G, Tk, D), (B, G, Tk, D)
         dquery, dkey, dvalue = (merge_heads(d, batch_first) for d in gradients)
         of_x, of_memory = self.in_proj_weight[: self.embed_dim], self.in_proj_weight[self.embed_dim :]
@@ -191,9 +192,11 @@ class CrossAttention(Module):
         # the hypotheses of a sentence become queries of one example: its memory is not copied for each
         query = rearrange(query, "(b w) h t d -> b h (w t) d", w=width)
         check_masks(self, query, memory.key.shape[2], key_padding_mask, attn_mask, is_causal)
-        mask = merge_masks(query, key_padding_mask, attn_mask)
-        keep = draw_keep(query, memory.key.shape[2], self.dropout if self.training else 0.0)
-        output, _ = attend(self.implementation, query, memory.key, memory.value, mask=mask, keep=keep)
+        visible = merge_masks(query, key_padding_mask, attn_mask)
+        dropout_mask = draw_attention_dropout_mask(query, memory.key.shape[2], self.dropout if self.training else 0.0)
+        output, _ = attend(
+            self.implementation, query, memory.key, memory.value, visible=visible, dropout_mask=dropout_mask
+        )
         output = rearrange(output, "b h (w t) d -> (b w) h t d", w=width)
         y: Tensor = self.out_proj.forward(merge_heads(output, self.batch_first))
         return y

@@ -1,4 +1,4 @@
-"""The implementations of attention by name, heads that share keys, and what the layers of attention have in common.
+"""The implementations of attention by name, for heads that may share keys; what the layers of attention have in common.
 
 Theory: docs/grouped_heads.md.
 """
@@ -6,11 +6,12 @@ Theory: docs/grouped_heads.md.
 from collections.abc import Callable
 from typing import Any
 
-from ds_core.layers.dropout import drawn_noise
-from einops import rearrange, repeat
+from ds_core.layers.dropout import draw_dropout_mask
+from einops import rearrange
 from torch import Tensor
 
 from ds_transformers.attentions.attention import attention, attention_backward
+from ds_transformers.attentions.heads import repeat_heads, repeat_heads_backward
 from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
 from ds_transformers.attentions.tiled_attention import tiled_attention, tiled_attention_backward
 
@@ -26,28 +27,27 @@ IMPLEMENTATIONS: dict[str, Pair] = {
 
 
 def attend(implementation: str, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """`attention` by the implementation of that name, where r heads of queries may share one of keys and values.
+    """`attention` by the implementation of that name; r heads of queries may share one of keys and values.
 
     Ainslie et al., "GQA", 2023; with G = 1 it is Shazeer's multi-query attention ("Fast Transformer Decoding", 2019).
 
     Args:
         query, key, value: (B, H, Tq, D), (B, G, Tk, D), (B, G, Tk, D), with H = r G.
-        options: `mask`, `causal`, `scale`, `keep`.
+        options: `visible`, `causal`, `scale`, `dropout_mask`.
 
     Returns:
         The output (B, H, Tq, D), and what the implementation keeps for `attend_backward`.
     """
     shared = query.shape[1] // key.shape[1]
+    forward, _ = IMPLEMENTATIONS[implementation]
     if shared > 1 and _see_the_same(query, **options):
         # As when a text is written, one token at a time: heads that share keys are rows of one product, and nothing is
         # copied.
         rows = rearrange(query, "b (g r) q d -> b g (r q) d", r=shared)
-        output, kept = IMPLEMENTATIONS[implementation][0](
-            rows, key, value, mask=options.get("mask"), scale=options.get("scale")
-        )
+        output, kept = forward(rows, key, value, visible=options.get("visible"), scale=options.get("scale"))
         output, kept = (rearrange(t, "b g (r q) x -> b (g r) q x", r=shared) for t in (output, kept))
         return output, kept
-    return IMPLEMENTATIONS[implementation][0](query, repeat_heads(key, shared), repeat_heads(value, shared), **options)  # type: ignore[no-any-return]
+    return forward(query, repeat_heads(key, shared), repeat_heads(value, shared), **options)  # type: ignore[no-any-return]
 
 
 def attend_backward(
@@ -67,20 +67,20 @@ def attend_backward(
     return dquery, repeat_heads_backward(dkey, shared), repeat_heads_backward(dvalue, shared)
 
 
-def _see_the_same(query: Tensor, mask: Tensor | None = None, causal: bool = False, keep: Any = None, **_: Any) -> bool:
+def _see_the_same(
+    query: Tensor, visible: Tensor | None = None, causal: bool = False, dropout_mask: Any = None, **_: Any
+) -> bool:
     """Whether all queries of all heads of an example see the same keys, as at the end of a text, or all but padding."""
-    return (not causal or query.shape[2] == 1) and keep is None and (mask is None or mask.shape[-3:-1] == (1, 1))
+    if dropout_mask is not None or (causal and query.shape[2] > 1):
+        return False
+    return visible is None or visible.shape[-3:-1] == (1, 1)
 
 
-def repeat_heads(x: Tensor, shared: int) -> Tensor:
-    """x (B, G, T, D) -> y_(g r + s) = x_g for s < r, (B, G r, T, D); for r = 1 x itself."""
-    return x if shared == 1 else repeat(x, "b g t d -> b (g r) t d", r=shared)
-
-
-def repeat_heads_backward(dy: Tensor, shared: int) -> Tensor:
-    """dy (B, G r, T, D) -> dx (B, G, T, D)."""
-    # dx_g = sum_s dy_(g r + s)                                                                              (1)
-    return dy if shared == 1 else rearrange(dy, "b (g r) t d -> b g r t d", r=shared).sum(2)
+def draw_attention_dropout_mask(query: Tensor, keys: int, p: float) -> Tensor | None:
+    """What dropout multiplies the probabilities by: 0 with probability p, else 1 / (1 - p), (B, H, Tq, Tk)."""
+    if p == 0:
+        return None
+    return draw_dropout_mask(query.new_empty(()).expand(*query.shape[:3], keys), p)
 
 
 def check_arguments(
@@ -103,21 +103,3 @@ def check_arguments(
         raise ValueError(
             f"{layer}: given implementation={implementation!r}, expected one of {', '.join(IMPLEMENTATIONS)}"
         )
-
-
-def draw_keep(query: Tensor, keys: int, p: float) -> Tensor | None:
-    """What dropout multiplies the probabilities by: 0 with probability p, else 1 / (1 - p), (B, H, Tq, Tk)."""
-    if p == 0:
-        return None
-    return drawn_noise(query.new_empty(()).expand(*query.shape[:3], keys), p)
-
-
-def split_heads(x: Tensor, head_dim: int, batch_first: bool = True) -> Tensor:
-    """x (B, T, H D), or (T, B, H D) without `batch_first` -> (B, H, T, D), contiguous."""
-    layout = "b t" if batch_first else "t b"
-    return rearrange(x, f"{layout} (h d) -> b h t d", d=head_dim).contiguous()
-
-
-def merge_heads(x: Tensor, batch_first: bool = True) -> Tensor:
-    """x (B, H, T, D) -> (B, T, H D), or (T, B, H D) without `batch_first`."""
-    return rearrange(x, "b h t d -> b t (h d)" if batch_first else "b h t d -> t b (h d)")

@@ -1,4 +1,4 @@
-"""The masks that the layers take, as the one that attention takes. Theory: docs/masks.md."""
+"""The masks that the layers take, as the one that attention takes, `visible`. Theory: docs/masks.md."""
 
 import math
 import weakref
@@ -44,10 +44,10 @@ def check_masks(
 
 
 def merge_masks(query: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
-    """Masks that `check_masks` has let pass -> one as `attention` takes it, (B or 1, H or 1, Tq or 1, Tk).
+    """Masks that `check_masks` has let pass -> `visible` of `attention`, (B or 1, H or 1, Tq or 1, Tk).
 
     Returns:
-        Boolean, True where a query may see a key, where all that is given is boolean; otherwise floating, to be added.
+        If all that is given is boolean: boolean, True where a query may see a key. Otherwise floating, to be added.
     """
     masks = []
     if attn_mask is not None:
@@ -66,17 +66,17 @@ def merge_masks(query: Tensor, key_padding_mask: Tensor | None, attn_mask: Tenso
     return added[0] if len(added) == 1 else added[0] + added[1]
 
 
-def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
-    """A floating bias of the scores and a mask as `merge_masks` returns it -> one floating mask."""
-    if mask is None:
+def add_bias(bias: Tensor, visible: Tensor | None) -> Tensor:
+    """A floating bias of the scores, and `visible` as `merge_masks` returns it -> one floating `visible`."""
+    if visible is None:
         return bias
-    return bias.masked_fill(mask.logical_not(), -math.inf) if mask.dtype == torch.bool else bias + mask
+    return bias.masked_fill(visible.logical_not(), -math.inf) if visible.dtype == torch.bool else bias + visible
 
 
-def nan_where_nothing_visible(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """An equal mask to be added, whose rows that hide every key are NaN, so that their softmax is, as in PyTorch."""
-    mask = _added(mask.logical_not(), dtype) if mask.dtype == torch.bool else mask
-    return mask if mask.shape[-1] == 0 else mask.masked_fill(mask.amax(-1, keepdim=True) == -math.inf, math.nan)
+def nan_where_nothing_visible(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same as a floating mask, but NaN in rows that hide every key, so that their softmax is, as in PyTorch."""
+    added = _added(visible.logical_not(), dtype) if visible.dtype == torch.bool else visible
+    return added if added.shape[-1] == 0 else added.masked_fill(added.amax(-1, keepdim=True) == -math.inf, math.nan)
 
 
 def first_aligned_causal(queries: int, keys: int, like: Tensor) -> Tensor:

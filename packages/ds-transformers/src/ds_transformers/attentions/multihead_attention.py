@@ -9,12 +9,11 @@ from ds_core.initializers import xavier_normal_, xavier_uniform_
 from einops import rearrange
 from torch import Tensor
 
+from ds_transformers.attentions.heads import merge_heads, split_heads
 from ds_transformers.attentions.implementations import (
     IMPLEMENTATIONS,
     check_arguments,
-    draw_keep,
-    merge_heads,
-    split_heads,
+    draw_attention_dropout_mask,
 )
 from ds_transformers.attentions.masks import check_masks, first_aligned_causal, merge_masks, nan_where_nothing_visible
 
@@ -38,7 +37,7 @@ class MultiheadAttention(Module):
         kdim, vdim: widths of key and value; E by default.
         batch_first: whether inputs and output are (B, T, E) instead of (T, B, E).
         implementation: "vectorized" keeps the probabilities, B H Tq Tk; "tiled" keeps O(T) and computes them
-            again, where no weights are asked for; "loops" is for reading.
+            again, if no weights are asked for; "loops" is for reading.
         generator: where the initial weights are drawn from.
 
     Raises:
@@ -134,23 +133,21 @@ class MultiheadAttention(Module):
         )
         check_masks(self, q, k.shape[2], key_padding_mask, attn_mask, is_causal, batched)
         trusted = is_causal and key_padding_mask is None and not need_weights
-        mask = merge_masks(q, key_padding_mask, None if trusted else attn_mask)
-        k, v, mask = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_seen(mask)
-        if mask is not None and need_weights:
-            mask = nan_where_nothing_visible(mask, q.dtype)
+        visible = merge_masks(q, key_padding_mask, None if trusted else attn_mask)
+        k, v, visible = self._append(k, self.bias_k), self._append(v, self.bias_v), self._append_visible(visible)
+        if visible is not None and need_weights:
+            visible = nan_where_nothing_visible(visible, q.dtype)
         if trusted and q.shape[2] != k.shape[2]:
-            mask = first_aligned_causal(q.shape[2], k.shape[2], q)
-        keep = draw_keep(q, k.shape[2], self.dropout if self.training else 0.0)
-        causal = trusted and mask is None
+            visible = first_aligned_causal(q.shape[2], k.shape[2], q)
+        dropout_mask = draw_attention_dropout_mask(q, k.shape[2], self.dropout if self.training else 0.0)
+        options = {"visible": visible, "causal": trusted and visible is None, "dropout_mask": dropout_mask}
         implementation = "vectorized" if need_weights and self.implementation == "tiled" else self.implementation
-        output, kept = IMPLEMENTATIONS[implementation][0](q, k, v, mask=mask, causal=causal, keep=keep)  # (B, H, Tq, D)
+        output, kept = IMPLEMENTATIONS[implementation][0](q, k, v, **options)  # (B, H, Tq, D)
         merged = merge_heads(output, batch_first)
         averaged = average_attn_weights if need_weights else None  # None: no weights are returned
-        self.save(
-            inputs, (q, k, v), merged, kept, (mask, causal, keep), (implementation, batch_first, batched, averaged)
-        )
+        self.save(inputs, (q, k, v), merged, kept, options, implementation, (batch_first, batched, averaged))
         y = self.out_proj.forward(merged)
-        weights = None if averaged is None else self._weights(kept, keep, averaged)
+        weights = None if averaged is None else self._weights(kept, dropout_mask, averaged)
         if batched:
             return y, weights
         return y.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -164,9 +161,8 @@ class MultiheadAttention(Module):
             ValueError: `dweights` given, but forward returned no weights.
         """
         dmerged = self.out_proj.backward(dout if dout is None or dout.dim() == 3 else dout.unsqueeze(0))
-        inputs, (q, k, v), merged, kept, (mask, causal, keep), (implementation, batch_first, batched, averaged) = (
-            self.saved()
-        )
+        inputs, (q, k, v), merged, kept, options, implementation, layout = self.saved()
+        batch_first, batched, averaged = layout
         if dweights is not None and averaged is None:
             raise ValueError(f"{describe(self)}: dweights given, but forward returned no weights")
         own = (*self._projections()[0], self.in_proj_bias, self.bias_k, self.bias_v)
@@ -175,10 +171,10 @@ class MultiheadAttention(Module):
             return None, None, None
         dmerged = torch.zeros_like(merged) if dmerged is None else dmerged
         dheads, output = (split_heads(t, self.head_dim, batch_first) for t in (dmerged, merged))
-        options = {"mask": mask, "causal": causal, "keep": keep}
         if dweights is not None:
             dweights = dweights if batched else dweights.unsqueeze(0)
-            options["dprobabilities"] = self._weights_backward(dweights, keep, averaged)
+            dprobabilities = self._weights_backward(dweights, options["dropout_mask"], averaged)
+            options = {**options, "dprobabilities": dprobabilities}
         dq, dk, dv = IMPLEMENTATIONS[implementation][1](dheads, q, k, v, output, kept, **options)
         keys = inputs[1].shape[1 if batch_first else 0]
         if self.bias_k is not None and self.bias_v is not None:
@@ -230,25 +226,26 @@ class MultiheadAttention(Module):
             parts.append(heads.new_zeros(batch, self.num_heads, 1, width))
         return torch.cat(parts, 2) if len(parts) > 1 else heads
 
-    def _append_seen(self, mask: Tensor | None) -> Tensor | None:
-        """What was appended to the keys is seen by every query."""
+    def _append_visible(self, visible: Tensor | None) -> Tensor | None:
+        """What was appended to the keys is visible to every query."""
         appended = (self.bias_k is not None) + self.add_zero_attn
-        if mask is None or appended == 0:
-            return mask
-        new = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros  # may be seen; adds nothing
-        return torch.cat([mask, new(*mask.shape[:-1], appended)], -1)
+        if visible is None or appended == 0:
+            return visible
+        new = visible.new_ones if visible.dtype == torch.bool else visible.new_zeros  # True; or what adds nothing
+        return torch.cat([visible, new(*visible.shape[:-1], appended)], -1)
 
     @staticmethod
-    def _weights(probabilities: Tensor, keep: Tensor | None, averaged: bool) -> Tensor:
-        weights = probabilities if keep is None else probabilities * keep
-        return weights.mean(1) if averaged else weights  # A_ij = sum_h keep_hij P_hij / H                     (1)
+    def _weights(probabilities: Tensor, dropout_mask: Tensor | None, averaged: bool) -> Tensor:
+        weights = probabilities if dropout_mask is None else probabilities * dropout_mask
+        return weights.mean(1) if averaged else weights  # A_ij = sum_h r_hij P_hij / H                        (1)
 
-    def _weights_backward(self, dweights: Tensor, keep: Tensor | None, averaged: bool) -> Tensor:
+    def _weights_backward(self, dweights: Tensor, dropout_mask: Tensor | None, averaged: bool) -> Tensor:
         """dweights (B, Tq, Tk) or (B, H, Tq, Tk) -> what it adds to dP (B, H, Tq, Tk)."""
         if averaged:
             shared = rearrange(dweights, "b q k -> b 1 q k") / self.num_heads
             dweights = shared.expand(-1, self.num_heads, -1, -1)
-        return dweights if keep is None else dweights * keep  # dP_hij = keep_hij dA_ij / H                    (2)
+        # dP_hij = r_hij dA_ij / H                                                                             (2)
+        return dweights if dropout_mask is None else dweights * dropout_mask
 
     def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         time, batch = (1, 0) if self.batch_first else (0, 1)

@@ -9,13 +9,12 @@ from ds_core.initializers import xavier_uniform_
 from torch import Tensor
 
 from ds_transformers.attentions.cache import KeyValueCache
+from ds_transformers.attentions.heads import merge_heads, split_heads
 from ds_transformers.attentions.implementations import (
     attend,
     attend_backward,
     check_arguments,
-    draw_keep,
-    merge_heads,
-    split_heads,
+    draw_attention_dropout_mask,
 )
 from ds_transformers.attentions.masks import add_bias, check_masks, merge_masks
 
@@ -126,13 +125,13 @@ class SelfAttention(Module):
         own = (query, key, value)
         if cache is not None:
             key, value = cache.append(key, value, owner=self)
-        mask = merge_masks(query, key_padding_mask, None if is_causal else attn_mask)
+        visible = merge_masks(query, key_padding_mask, None if is_causal else attn_mask)
         if self.alibi is not None:
-            mask = add_bias(self.alibi.bias(query.shape[2], key.shape[2], query), mask)
+            visible = add_bias(self.alibi.bias(query.shape[2], key.shape[2], query), visible)
         options = {
-            "mask": mask,
+            "visible": visible,
             "causal": self.causal or is_causal,
-            "keep": draw_keep(query, key.shape[2], self.dropout if self.training else 0.0),
+            "dropout_mask": draw_attention_dropout_mask(query, key.shape[2], self.dropout if self.training else 0.0),
         }
         output, kept = attend(self.implementation, query, key, value, **options)
         merged = merge_heads(output, batch_first)

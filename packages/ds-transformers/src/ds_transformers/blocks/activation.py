@@ -2,25 +2,12 @@
 
 from typing import Any
 
-from ds_core import ELU, GELU, SELU, LeakyReLU, Mish, ReLU, Sigmoid, SiLU, Tanh
+from ds_core.activations.by_name import ACTIVATIONS, make_activation
 from ds_core.engine.module import is_layer
 
-# By the names that torch and torch.nn.functional give the functions.
-_ACTIVATIONS: dict[str, Any] = {
-    "relu": ReLU,
-    "gelu": GELU,
-    "silu": SiLU,
-    "mish": Mish,
-    "elu": ELU,
-    "selu": SELU,
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-    "leaky_relu": LeakyReLU,
-}
 
-
-def make_activation(layer: str, activation: Any) -> Any:
-    """A layer from a name, "relu" or "gelu", from PyTorch's function of such a name, or from a layer.
+def resolve_activation(layer: str, activation: Any) -> Any:
+    """A layer from a name, "relu" or "gelu", from PyTorch's function of a name in `ACTIVATIONS`, or from a layer.
 
     Raises:
         ValueError: another name.
@@ -29,13 +16,13 @@ def make_activation(layer: str, activation: Any) -> Any:
     if is_layer(activation):
         return activation
     if isinstance(activation, str):
-        if activation not in ("relu", "gelu"):
+        if activation not in ("relu", "gelu"):  # the twin's layers know these two
             raise ValueError(f"{layer}: given activation={activation!r}, expected 'relu', 'gelu' or a layer")
-        return _ACTIVATIONS[activation]()
+        return make_activation(activation, layer=layer)
     name = getattr(activation, "__name__", "")
     module = getattr(activation, "__module__", None) or "torch"  # torch.tanh and its like name none
-    if name in _ACTIVATIONS and module.split(".")[0] == "torch":
-        return _ACTIVATIONS[name]()
+    if name in ACTIVATIONS and module.split(".")[0] == "torch":
+        return make_activation(name, layer=layer)
     raise TypeError(
         f"{layer}: given activation={activation!r}, which has no backward; expected 'relu', 'gelu', a built layer such "
         "as SiLU(), or ds_core.interop.from_autograd(function), which borrows PyTorch's"

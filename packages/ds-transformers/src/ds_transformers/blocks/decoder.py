@@ -3,8 +3,8 @@
 from typing import Any
 
 from ds_core import Module, ShapeError
-from ds_core.engine.composition import sum_gradients
-from ds_core.engine.residual_branch import any_trainable, backward_if
+from ds_core.engine.composition import merge_gradients
+from ds_core.layers.residual_branch import any_trainable, backward_if
 from torch import Tensor
 
 from ds_transformers.attentions.masks import resolve_causal
@@ -86,16 +86,16 @@ class TransformerDecoder(Module):
         of_memory = input_gradient if memory_gradient is None else memory_gradient
         (calls,) = self.saved()
 
-        def needed(place: int) -> bool:  # whether anything before this place is there to take a gradient
-            return input_gradient or (of_memory and place > 0) or any_trainable(*calls[:place])
+        def needed(index: int) -> bool:  # whether anything before this call is there to take a gradient
+            return input_gradient or (of_memory and index > 0) or any_trainable(*calls[:index])
 
         dx = dy if self.norm is None else backward_if(needed(len(calls)), self.norm, dy)
         dmemory: Tensor | None = None
-        for place, layer in reversed(list(enumerate(calls))):
+        for index, layer in reversed(list(enumerate(calls))):
             # dx_(k-1) = (df_k / dx_(k-1))^T dx_k and dm = sum_k (df_k / dm)^T dx_k                             (1), (2)
-            gradients = layer.backward(dx, input_gradient=needed(place), memory_gradient=of_memory)
+            gradients = layer.backward(dx, input_gradient=needed(index), memory_gradient=of_memory)
             dx, more = gradients or (None, None)  # a `Recompute` answers a gradient of None with one None
-            dmemory = sum_gradients(dmemory, more)
+            dmemory = merge_gradients(dmemory, more)
         return dx if input_gradient else None, dmemory
 
     def step(self, x: Tensor, caches: list[DecoderCache], memory_key_padding_mask: Tensor | None = None) -> Tensor:

@@ -5,21 +5,21 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module
-from ds_core.engine.residual_branch import (
+from ds_core.layers.dropout import Dropout
+from ds_core.layers.layer_norm import LayerNorm
+from ds_core.layers.residual_branch import (
     add_branch,
     add_branch_backward,
-    add_gradient,
+    add_skip,
     any_trainable,
     backward_if,
 )
-from ds_core.layers.dropout import Dropout
-from ds_core.layers.layer_norm import LayerNorm
 from torch import Tensor
 
 from ds_transformers.attentions.cache import KeyValueCache, ProjectedMemory
 from ds_transformers.attentions.cross_attention import CrossAttention
 from ds_transformers.attentions.self_attention import SelfAttention
-from ds_transformers.blocks.activation import make_activation
+from ds_transformers.blocks.activation import resolve_activation
 
 # B = batch, T = time of the target, S = time of the memory, E = d_model, F = dim_feedforward
 
@@ -85,7 +85,7 @@ class TransformerDecoderLayer(Module):
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
         self.dropout3 = Dropout(dropout)
-        self.activation = make_activation("TransformerDecoderLayer", activation)
+        self.activation = resolve_activation("TransformerDecoderLayer", activation)
 
     def forward(
         self,
@@ -174,7 +174,7 @@ class TransformerDecoderLayer(Module):
             dx2 = add_branch_backward(dz, [self.norm3, *feed_forward], below3)  # dx2 = dz + (g norm3)'^T dz       (1)
             dnormed, dmemory = self._memory_backward(dx2, below2 or any_trainable(self.norm2), of_memory)
             dbranch = backward_if(below2, self.norm2, dnormed)
-            dx1 = add_gradient(dx2, dbranch) if below2 else None  # dx1 = dx2 + (c norm2)'^T dx2                   (2)
+            dx1 = add_skip(dx2, dbranch) if below2 else None  # dx1 = dx2 + (c norm2)'^T dx2                   (2)
             # dx = dx1 + (f norm1)'^T dx1                                                                        (3)
             return add_branch_backward(dx1, [self.norm1, *own], input_gradient), dmemory
         below2 = below1 or any_trainable(self.norm1)
@@ -184,7 +184,7 @@ class TransformerDecoderLayer(Module):
         dx2 = add_branch_backward(dw, feed_forward, below_network)  # dx2 = dw + g'^T dw with dw = norm3'^T dz     (4)
         dv = backward_if(below3, self.norm2, dx2)
         dbranch, dmemory = self._memory_backward(dv, below2, of_memory)
-        dx1 = add_gradient(dv, dbranch) if below2 else None  # dx1 = dv + c'^T dv with dv = norm2'^T dx2           (5)
+        dx1 = add_skip(dv, dbranch) if below2 else None  # dx1 = dv + c'^T dv with dv = norm2'^T dx2           (5)
         du = backward_if(below1, self.norm1, dx1)
         # dx = du + f'^T du with du = norm1'^T dx1                                                               (6)
         return add_branch_backward(du, own, input_gradient), dmemory

@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 from ds_core import Linear, Module
-from ds_core.engine.residual_branch import add_branch, add_branch_backward, any_trainable, backward_if
 from ds_core.layers.dropout import Dropout
 from ds_core.layers.layer_norm import LayerNorm
+from ds_core.layers.residual_branch import add_branch, add_branch_backward, any_trainable, backward_if
 from torch import Tensor
 
 from ds_transformers.attentions.self_attention import SelfAttention
-from ds_transformers.blocks.activation import make_activation
+from ds_transformers.blocks.activation import resolve_activation
 
 # B = batch, T = time, E = d_model, F = dim_feedforward
 
@@ -75,7 +75,7 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
-        self.activation = make_activation("TransformerEncoderLayer", activation)
+        self.activation = resolve_activation("TransformerEncoderLayer", activation)
 
     def forward(
         self,

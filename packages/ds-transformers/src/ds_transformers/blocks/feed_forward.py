@@ -3,17 +3,14 @@
 from typing import Any
 
 import torch
-from ds_core import Linear, Module
-from ds_core.engine.composition import backward_through
-from ds_core.layers.dropout import Dropout
-from torch import Tensor
+from ds_core import Dropout, Linear, Sequential
 
-from ds_transformers.blocks.activation import make_activation
+from ds_transformers.blocks.activation import resolve_activation
 
 # E = embed_dim, F = hidden
 
 
-class FeedForward(Module):
+class FeedForward(Sequential):
     """y = activation(x W1^T + b1) W2^T + b2, at each position alone (Vaswani et al., 2017, equation 2).
 
     Args:
@@ -26,7 +23,7 @@ class FeedForward(Module):
 
     Raises:
         ValueError: a dropout outside 0 to 1.
-        ShapeError: from `forward`, where the last dimension of x is not E.
+        ShapeError: from `forward`, if the last dimension of x is not E.
     """
 
     def __init__(
@@ -41,19 +38,11 @@ class FeedForward(Module):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.linear1 = Linear(embed_dim, hidden, bias, device, dtype, generator=generator)
-        self.activation = make_activation("FeedForward", activation)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(hidden, embed_dim, bias, device, dtype, generator=generator)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., E) -> y (..., E)."""
-        hidden = self.activation.forward(self.linear1.forward(x))  # (..., F)
-        return self.linear2.forward(self.dropout.forward(hidden))
-
-    def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        """dy (..., E) -> dx (..., E), or None without `input_gradient`; adds to those of both linear layers."""
-        layers = [self.linear1, self.activation, self.dropout, self.linear2]
-        # dx = (((dy W2) noise) activation'(u)) W1                                                            (4)
-        dx: Tensor | None = backward_through(layers, dy, input_gradient=input_gradient)
-        return dx
+        super().__init__(
+            {
+                "linear1": Linear(embed_dim, hidden, bias, device, dtype, generator=generator),
+                "activation": resolve_activation("FeedForward", activation),
+                "dropout": Dropout(dropout),
+                "linear2": Linear(hidden, embed_dim, bias, device, dtype, generator=generator),
+            }
+        )

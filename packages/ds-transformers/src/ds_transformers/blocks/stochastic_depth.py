@@ -1,20 +1,20 @@
 """Stochastic depth: in training a whole branch is left out with probability p. Theory: docs/stochastic_depth.md."""
 
 from ds_core import Module, ShapeError
-from ds_core.layers.dropout import drawn_noise
+from ds_core.layers.dropout import draw_dropout_mask
 from torch import Tensor
 
 # B = batch, the first dimension
 
 
-def stochastic_depth(x: Tensor, noise: Tensor) -> Tensor:
-    """x (B, ...), noise (B, 1, ..., 1) or (1, ..., 1) -> y (B, ...)."""
-    return x * noise
+def stochastic_depth(x: Tensor, dropout_mask: Tensor) -> Tensor:
+    """x (B, ...), dropout_mask (B, 1, ..., 1) or (1, ..., 1) -> y (B, ...)."""
+    return x * dropout_mask
 
 
-def stochastic_depth_backward(dy: Tensor, noise: Tensor) -> Tensor:
-    """dy (B, ...), noise (B, 1, ..., 1) or (1, ..., 1) -> dx (B, ...)."""
-    return dy * noise  # dx = dy noise                                                                      (1)
+def stochastic_depth_backward(dy: Tensor, dropout_mask: Tensor) -> Tensor:
+    """dy (B, ...), dropout_mask (B, 1, ..., 1) or (1, ..., 1) -> dx (B, ...)."""
+    return dy * dropout_mask  # dx = dy r                                                                   (1)
 
 
 def depth_rates(layers: int, last: float) -> list[float]:
@@ -37,7 +37,7 @@ def depth_rates(layers: int, last: float) -> list[float]:
 
 
 class StochasticDepth(Module):
-    """y = x noise, one noise for an example: 0 with probability p and otherwise 1 / (1 - p); y = x in evaluation.
+    """y = x r, one r for an example: 0 with probability p and otherwise 1 / (1 - p); y = x in evaluation.
 
     Huang et al., "Deep Networks with Stochastic Depth", 2016, scaled in training so that evaluation has nothing to do.
     Stands at the end of a branch, before it is added. Twin of torchvision.ops.StochasticDepth; the draws come from the
@@ -49,7 +49,7 @@ class StochasticDepth(Module):
 
     Raises:
         ValueError: p outside 0 ... 1, or another mode.
-        ShapeError: from `forward`, where x has no dimensions and the mode is "row".
+        ShapeError: from `forward`, if the input has no dimensions and the mode is "row".
     """
 
     def __init__(self, p: float, mode: str = "row") -> None:
@@ -60,22 +60,22 @@ class StochasticDepth(Module):
         self.p = p
         self.mode = mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, ...) -> y of the same shape."""
-        if self.mode == "row" and x.dim() == 0:
+    def forward(self, input: Tensor) -> Tensor:
+        """input (B, ...) -> y of the same shape."""
+        if self.mode == "row" and input.dim() == 0:
             raise ShapeError(f"{self!r}: given input of shape (), expected examples along the first dimension")
         if not self.training or self.p == 0:
             self.save(None)
-            return x
-        shape = (x.shape[0] if self.mode == "row" else 1, *[1] * (x.dim() - 1)) if x.dim() > 0 else ()
-        noise = drawn_noise(x.new_empty(()).expand(shape), self.p)
-        self.save(noise)
-        return stochastic_depth(x, noise)
+            return input
+        shape = (input.shape[0] if self.mode == "row" else 1, *[1] * (input.dim() - 1)) if input.dim() > 0 else ()
+        dropout_mask = draw_dropout_mask(input.new_empty(()).expand(shape), self.p)
+        self.save(dropout_mask)
+        return stochastic_depth(input, dropout_mask)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
-        """dy -> dx, both of the shape of x."""
-        (noise,) = self.saved()
-        return dy if dy is None or noise is None else stochastic_depth_backward(dy, noise)
+        """dy -> dx, both of the shape of the input."""
+        (dropout_mask,) = self.saved()
+        return dy if dy is None or dropout_mask is None else stochastic_depth_backward(dy, dropout_mask)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, mode={self.mode!r}"

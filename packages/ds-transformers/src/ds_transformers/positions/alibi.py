@@ -2,9 +2,8 @@
 
 import torch
 from ds_core import Module
+from ds_core.speed.precision import wide_dtype
 from torch import Tensor
-
-from ds_transformers.attentions.attention import wide_dtype
 
 # H = heads, Tq = queries, Tk = keys
 
@@ -44,8 +43,8 @@ def alibi_bias(
     result = torch.empty((), dtype=dtype)
     wide = wide_dtype(result)
     slopes = torch.tensor(alibi_slopes(num_heads), dtype=wide, device=device).view(num_heads, 1, 1)
-    places = torch.arange(keys - queries, keys, device=device).unsqueeze(1)  # i + Tk - Tq of each query, (Tq, 1)
-    distances = (places - torch.arange(keys, device=device)).abs().to(wide)
+    positions = torch.arange(keys - queries, keys, device=device).unsqueeze(1)  # i + Tk - Tq of each query, (Tq, 1)
+    distances = (positions - torch.arange(keys, device=device)).abs().to(wide)
     bias = (distances * slopes.neg()).to(result.dtype)  # bias_hij = -m_h |i + Tk - Tq - j|                 (3)
     return bias.unsqueeze(0)
 

@@ -1,4 +1,4 @@
-"""Learned positions: the token at place t gets the same vector in every text. Theory: docs/learned_positions.md."""
+"""Learned positions: the token at position t gets the same vector in every text. Theory: docs/learned_positions.md."""
 
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter

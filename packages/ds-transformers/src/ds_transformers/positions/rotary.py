@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from ds_core import Module, ShapeError
+from ds_core import Module, ShapeError, fast_form
 from ds_core.speed.precision import widened
 from torch import Tensor
 
@@ -12,12 +12,34 @@ from ds_transformers.positions.tables import Table, check_offset, count_from, po
 # T = time, D = head_dim, R = rotary_dim, the components that are turned: R / 2 pairs
 
 
+def plain_rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """x (..., T, D), cos and sin (T, R / 2) -> y (..., T, D), whose components from R on are those of x."""
+    _check_table(x, cos, sin)
+    a, b = _pairs(x, cos, interleaved)  # (..., T, R / 2)
+    ya = a * cos - b * sin  # ya_tj = a_tj cos_tj - b_tj sin_tj                                             (1)
+    yb = b * cos + a * sin  # yb_tj = b_tj cos_tj + a_tj sin_tj                                             (2)
+    return _joined(ya, yb, x, interleaved)
+
+
+def plain_rotary_backward(dy: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """dy (..., T, D), cos, sin, interleaved of `plain_rotary` -> dx (..., T, D)."""
+    _check_table(dy, cos, sin)
+    dya, dyb = _pairs(dy, cos, interleaved)
+    da = dya * cos + dyb * sin  # da_tj = dya_tj cos_tj + dyb_tj sin_tj                                     (3)
+    db = dyb * cos - dya * sin  # db_tj = dyb_tj cos_tj - dya_tj sin_tj                                     (4)
+    return _joined(da, db, dy, interleaved)
+
+
+# The fast pair passes over all of x once, with the cosines, and adds the sines' part to the result in place.
+
+
+@fast_form(plain_rotary)
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
     """x (..., T, D), cos and sin (T, R / 2) -> y (..., T, D), whose components from R on are those of x.
 
     Args:
-        cos, sin: of `rotary_table`; or with leading dimensions that are broadcast to those of x, where examples
-            begin at positions of their own.
+        cos, sin: of `rotary_table`; or with leading dimensions that are broadcast to those of x, if examples begin at
+            positions of their own.
         interleaved: pair j is components 2j and 2j + 1, as in the paper, instead of j and j + R / 2.
     """
     _check_table(x, cos, sin)
@@ -30,6 +52,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Te
     return y.to(x.dtype)
 
 
+@fast_form(plain_rotary_backward)
 def rotary_backward(dy: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
     """dy (..., T, D), cos, sin, interleaved of `rotary` -> dx (..., T, D)."""
     _check_table(dy, cos, sin)
@@ -71,6 +94,12 @@ def _pairs(x: Tensor, cos: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
     if interleaved:
         return x[..., 0 : 2 * pairs : 2], x[..., 1 : 2 * pairs : 2]
     return x[..., :pairs], x[..., pairs : 2 * pairs]
+
+
+def _joined(a: Tensor, b: Tensor, x: Tensor, interleaved: bool) -> Tensor:
+    """Pairs a, b (..., T, R / 2) in the order of `_pairs`, and the rest of x behind them, in the dtype of x."""
+    both = torch.stack([a, b], -1 if interleaved else -2).flatten(-2)
+    return torch.cat([both.to(x.dtype), x[..., both.shape[-1] :]], -1)
 
 
 def _spread(cos: Tensor, width: int, interleaved: bool) -> Tensor:

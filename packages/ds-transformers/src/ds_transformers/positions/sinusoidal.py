@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 from ds_core import Module, ShapeError
-from ds_core.speed.precision import widened
 from einops import rearrange
 from torch import Tensor
 
@@ -86,7 +85,8 @@ class SinusoidalPositions(Module):
             )
         check_offset(self, offset)
         self.save()
-        return (widened(x) + self._table.rows(offset, offset + x.shape[-2], x)).to(x.dtype)
+        rows = self._table.rows(offset, offset + x.shape[-2], x)  # in float32 if x is in half precision, and so the sum
+        return (x + rows).to(x.dtype)
 
     def backward(self, dy: Tensor | None) -> Tensor | None:
         """dy -> dx, which is dy itself."""

@@ -4,10 +4,10 @@ import math
 
 import torch
 from ds_core import Module, ShapeError
+from ds_core.speed.precision import wide_dtype
 from einops import rearrange
 from torch import Tensor
 
-from ds_transformers.attentions.attention import wide_dtype
 from ds_transformers.positions.tables import position_angles
 
 # B = batch, Y = rows, X = columns of a picture (or of its feature map), E = embed_dim
@@ -31,19 +31,19 @@ def sinusoidal_2d_encoding(
     if normalize:
         rows = rows / (rows[:, -1:] + eps) * scale  # r scale / (r_last + eps)                               (2)
         columns = columns / (columns[:, :, -1:] + eps) * scale
-    halves = [_waves(places, embed_dim // 2, temperature) for places in (rows, columns)]
+    halves = [_waves(counts, embed_dim // 2, temperature) for counts in (rows, columns)]
     return torch.cat(halves, -1).to(dtype)
 
 
-def _waves(places: Tensor, width: int, temperature: float) -> Tensor:
-    """places (B, Y, X) -> sin(p w_j) and cos(p w_j) in turn, w_j = temperature^(-2j / width), (B, Y, X, width)."""
-    angles = position_angles(places, width // 2, width, temperature)
+def _waves(counts: Tensor, width: int, temperature: float) -> Tensor:
+    """counts (B, Y, X) -> sin(r w_j) and cos(r w_j) in turn, w_j = temperature^(-2j / width), (B, Y, X, width)."""
+    angles = position_angles(counts, width // 2, width, temperature)
     waves = torch.stack([angles.sin(), angles.cos()], -1)  # components 2j and 2j + 1 of a half              (3)
     return rearrange(waves, "b y x pair wave -> b y x (pair wave)")
 
 
 class SinusoidalPositions2d(Module):
-    """The encoding of every place of a batch of pictures that may be padded to a common size.
+    """The encoding of every pixel of a batch of pictures that may be padded to a common size.
 
     Carion et al., "End-to-End Object Detection with Transformers" (DETR), 2020, appendix,
     "Spatial positional encoding", and the authors' code.
@@ -85,7 +85,7 @@ class SinusoidalPositions2d(Module):
         self.dtype = dtype
 
     def forward(self, mask: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """mask (B, Y, X), True where a place is padding -> (B, Y, X, E), on the mask's device.
+        """mask (B, Y, X), True where a pixel is padding -> (B, Y, X, E), on the mask's device.
 
         Args:
             dtype: of the result; that of the constructor if not given.
@@ -93,7 +93,7 @@ class SinusoidalPositions2d(Module):
         if mask.dim() != 3 or mask.dtype != torch.bool:
             raise ShapeError(
                 f"{self!r}: given a mask of shape {tuple(mask.shape)} and {mask.dtype}, expected (B, Y, X) of "
-                "torch.bool, True where a place is padding"
+                "torch.bool, True where a pixel is padding"
             )
         return sinusoidal_2d_encoding(
             mask,

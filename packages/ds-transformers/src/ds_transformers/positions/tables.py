@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import torch
+from ds_core.speed.precision import wide_dtype
 from torch import Tensor
-
-from ds_transformers.attentions.attention import wide_dtype
 
 # T = positions, P = pairs of components, W = numbers of a position
 

@@ -15,7 +15,7 @@ from ds_transformers.blocks.decoder_layer import DecoderCache
 from ds_transformers.blocks.transformer import Transformer
 from ds_transformers.positions.sinusoidal import SinusoidalPositions
 
-# B = sentences, S = source tokens, T = target tokens, E = width, V = target_vocab, R = rows of a search
+# B = sentences, S = source tokens, T = target tokens, E = embed_dim, V = target_vocab, R = rows of a search
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Seq2SeqConfig:
 
     Args:
         source_vocab, target_vocab: how many different tokens each language has.
-        width, heads, hidden: E, heads of attention, width inside the feed-forward networks.
-        encoder_layers, decoder_layers: the depth of each stack.
+        embed_dim: E, the length of a token's vector.
+        num_heads: attention heads.
+        dim_feedforward: width inside the feed-forward networks.
+        num_encoder_layers, num_decoder_layers: the depth of each stack.
         dropout: the share dropped of embeddings, probabilities, hidden units and branches.
         activation: "relu" or "gelu".
         norm_first: pre-norm layers; the paper's are post-norm.
@@ -40,11 +42,11 @@ class Seq2SeqConfig:
 
     source_vocab: int
     target_vocab: int
-    width: int = 512
-    heads: int = 8
-    hidden: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
+    embed_dim: int = 512
+    num_heads: int = 8
+    dim_feedforward: int = 2048
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
     dropout: float = 0.1
     activation: str = "relu"
     norm_first: bool = False
@@ -54,11 +56,12 @@ class Seq2SeqConfig:
     pad: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("source_vocab", "target_vocab", "width", "heads", "hidden", "encoder_layers", "decoder_layers"):
+        sizes = ("embed_dim", "num_heads", "dim_feedforward", "num_encoder_layers", "num_decoder_layers")
+        for name in ("source_vocab", "target_vocab", *sizes):
             if getattr(self, name) < 1:
                 raise ValueError(f"Seq2SeqConfig: {name} is {getattr(self, name)}, expected at least 1")
-        if self.width % self.heads:
-            raise ValueError(f"Seq2SeqConfig: {self.heads} heads do not divide a width of {self.width}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"Seq2SeqConfig: {self.num_heads} heads do not divide an embed_dim of {self.embed_dim}")
         if self.shared and self.source_vocab != self.target_vocab:
             raise ValueError(
                 f"Seq2SeqConfig: shared=True, but source_vocab is {self.source_vocab} and target_vocab "
@@ -85,7 +88,7 @@ class Seq2SeqTransformer(Module):
     """Logits of every target token from the source and the target tokens before it (Vaswani et al., 2017, figure 1).
 
     Embeddings times sqrt(E) plus sinusoidal positions, dropout, `Transformer`, and a projection to the vocabulary,
-    which may be the embedding's own matrix (section 3.4). It is also a `search.StepwiseDecoder`: `greedy` and `beam_search`
+    which may be the embedding's own matrix (section 3.4). It is also a `StepwiseDecoder`: `greedy` and `beam_search`
     translate with it.
 
     Args:
@@ -110,18 +113,19 @@ class Seq2SeqTransformer(Module):
     ) -> None:
         self.config = config
         made: dict[str, Any] = {"device": device, "dtype": dtype, "generator": generator}
-        width, deviation = config.width, config.width**-0.5  # times sqrt(E), embeddings then have variance 1
-        self.source_tokens = Embedding(config.source_vocab, width, **made)
-        self.target_tokens = self.source_tokens if config.shared else Embedding(config.target_vocab, width, **made)
-        self.positions = SinusoidalPositions(width, device=device, dtype=dtype)
+        embed_dim = config.embed_dim
+        deviation = embed_dim**-0.5  # times sqrt(E), embeddings then have variance 1
+        self.source_tokens = Embedding(config.source_vocab, embed_dim, **made)
+        self.target_tokens = self.source_tokens if config.shared else Embedding(config.target_vocab, embed_dim, **made)
+        self.positions = SinusoidalPositions(embed_dim, device=device, dtype=dtype)
         self.source_dropout = Dropout(config.dropout)
         self.target_dropout = Dropout(config.dropout)
         self.transformer = Transformer(
-            width,
-            config.heads,
-            config.encoder_layers,
-            config.decoder_layers,
-            config.hidden,
+            embed_dim,
+            config.num_heads,
+            config.num_encoder_layers,
+            config.num_decoder_layers,
+            config.dim_feedforward,
             config.dropout,
             config.activation,
             batch_first=True,
@@ -133,7 +137,7 @@ class Seq2SeqTransformer(Module):
         )
         self.projection: Tensor | None = None
         if not config.tied:
-            self.projection = parameter(torch.empty(config.target_vocab, width, device=device, dtype=dtype))
+            self.projection = parameter(torch.empty(config.target_vocab, embed_dim, device=device, dtype=dtype))
         with torch.no_grad():
             normal_(self.source_tokens.weight, std=deviation, generator=generator)
             if not config.shared:
@@ -209,12 +213,13 @@ class Seq2SeqTransformer(Module):
         return self.transformer.encoder.forward(x, src_key_padding_mask=padding), padding
 
     def _embed(self, embedding: Embedding, dropout: Dropout, tokens: Tensor, offset: int = 0) -> Tensor:
-        x = embedding.forward(tokens) * math.sqrt(self.config.width)  # x_bte = sqrt(E) W_(token bt),e + PE_te     (1)
+        # x_bte = sqrt(E) W_(token bt),e + PE_te                                                                   (1)
+        x = embedding.forward(tokens) * math.sqrt(self.config.embed_dim)
         return dropout.forward(self.positions.forward(x, offset))
 
     def _embed_backward(self, embedding: Embedding, dropout: Dropout, dx: Tensor | None) -> None:
         dx = self.positions.backward(dropout.backward(dx))
-        embedding.backward(None if dx is None else dx * math.sqrt(self.config.width))
+        embedding.backward(None if dx is None else dx * math.sqrt(self.config.embed_dim))
 
     def _projection_backward(self, dlogits: Tensor | None) -> Tensor | None:
         (y,) = self.saved()

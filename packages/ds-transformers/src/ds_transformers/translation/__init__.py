@@ -1,1 +1,1 @@
-"""Translation: pairs of sentences, tokens, and batches of about as many tokens each."""
+"""The recipe `translate`: a Transformer that learns to translate, and what its attention looked at."""

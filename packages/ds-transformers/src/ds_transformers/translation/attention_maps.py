@@ -1,4 +1,4 @@
-"""What each target token looked at in the source: a decoder's attention, seen. Theory: docs/cross_attention.md."""
+"""What each target token looked at in the source, as a picture. Theory: docs/cross_attention.md."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,30 +6,30 @@ from pathlib import Path
 
 from ds_core import record
 from ds_core.plotting import new_figure, plain_text, save_figure
-from ds_core.text.translation_tokenizer import BEGIN
+from ds_core.recipes.translation.corpus import source_tokens
+from ds_core.recipes.translation.translator import Translator
+from ds_core.text.tokenizers import BEGIN
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
 from ds_transformers.attentions.cross_attention import CrossAttention, Kept
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
-from ds_transformers.translation.corpus import source_tokens
-from ds_transformers.translation.translating import Translator
 
 # B = sentences, H = heads, S = source tokens, T = target tokens
 
-_MOST_LABELS = 60  # of an axis; of a longer sentence every second piece is named, or every third, ...
+_MOST_LABELS = 60  # of an axis; for a longer sentence every second token is named, or every third, ...
 
 
 def cross_attention_maps(model: Seq2SeqTransformer, source: Tensor, target: Tensor) -> list[Tensor]:
     """The probabilities of every attention to the memory, (B, H, T, S), one for each call of a decoder layer.
 
-    They are what attention keeps for its backward, so the trace of a forward pass holds them.
+    Attention keeps them for its backward, so the trace of a forward pass holds them.
 
     Args:
         model: called with source (B, S) and target (B, T), in evaluation mode.
 
     Raises:
-        ValueError: an implementation that keeps no probabilities.
+        ValueError: the attention keeps no probabilities, because it is tiled.
     """
     crosses = [module for module in model.modules() if isinstance(module, CrossAttention)]
     if any(cross.implementation == "tiled" for cross in crosses):
@@ -38,26 +38,26 @@ def cross_attention_maps(model: Seq2SeqTransformer, source: Tensor, target: Tens
         model.forward(source, target)
         kept = [Kept(*entry.saved) for entry in trace.entries if isinstance(entry.layer, CrossAttention)]
         model.backward(None)
-    return [each.of_lane for each in kept]
+    return [each.of_implementation for each in kept]
 
 
 def plot_attention(translator: Translator, sentence: str, translation: str, path: str | Path) -> None:
-    """A PNG of the last decoder layer: the mean over heads, and each head, over the pieces of both sentences.
+    """A PNG of the last decoder layer: the mean over heads, and each head, over the tokens of both sentences.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
         WriteError: the file cannot be written.
     """
     source = source_tokens(translator.source_tokenizer, [sentence])[0]
-    target = translator.target_tokenizer.encode(translation)
+    (target,) = translator.target_tokenizer.encode_batch([translation])
     maps = cross_attention_maps(translator.model, translator.padded([source]), translator.padded([[BEGIN, *target]]))
     last = maps[-1][0].float().cpu()  # (H, T, S)
-    rows = [*translator.target_tokenizer.pieces(target), "end"]
-    columns = [*translator.source_tokenizer.pieces(source[:-1]), "end"]
+    rows = [*translator.target_tokenizer.tokens(target), "end"]
+    columns = [*translator.source_tokenizer.tokens(source[:-1]), "end"]
     pictures = {"mean over heads": last.mean(0), **{f"head {head + 1}": last[head] for head in range(len(last))}}
     across = min(3, len(pictures))
     down = -(-len(pictures) // across)
-    width, height = (0.28 * min(len(pieces), _MOST_LABELS) + 1.3 for pieces in (columns, rows))
+    width, height = (0.28 * min(len(labels), _MOST_LABELS) + 1.3 for labels in (columns, rows))
     figure = new_figure(across * max(2.4, width), down * max(2.2, height))
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel in panels[len(pictures) :]:
@@ -70,15 +70,15 @@ def plot_attention(translator: Translator, sentence: str, translation: str, path
     save_figure(figure, path)
 
 
-def _ticks(pieces: list[str]) -> tuple[range, list[str]]:
-    """Places and labels."""
-    places = range(0, len(pieces), -(-len(pieces) // _MOST_LABELS))
-    return places, [plain_text(pieces[place]) for place in places]
+def _ticks(tokens: list[str]) -> tuple[range, list[str]]:
+    """Positions on the axis, and their labels."""
+    positions = range(0, len(tokens), -(-len(tokens) // _MOST_LABELS))
+    return positions, [plain_text(tokens[position]) for position in positions]
 
 
 @contextmanager
 def _all_kept(model: Seq2SeqTransformer) -> Iterator[None]:
-    """Inside, layers that would keep their input only, to compute the rest again in backward, keep all."""
+    """Inside, layers that would keep only their input, and compute the rest again in backward, keep all."""
     decoder = model.transformer.decoder
     recompute, decoder.recompute = decoder.recompute, False
     try:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class RandomBlocks:
-    """Batch number `index` holds blocks from random places of `tokens`, and for each token the one that follows it.
+    """Batch number `index` holds blocks from random positions in `tokens`, and for each token the one that follows it.
 
-    The places depend on (seed, index) alone: training that stops and goes on sees the batches it would have seen.
+    The positions depend on (seed, index) alone: training that stops and resumes sees the batches it would have seen.
 
     Args:
         tokens: the text, (N,) int64.
@@ -22,7 +22,7 @@ class RandomBlocks:
         device: where the batches go.
 
     Raises:
-        ValueError: fewer than T + 1 tokens.
+        ValueError: there are fewer than T + 1 tokens.
     """
 
     def __init__(

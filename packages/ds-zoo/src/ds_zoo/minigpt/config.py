@@ -1,4 +1,4 @@
-"""What fixes a MiniGPT: its sizes."""
+"""The sizes of a MiniGPT, and transformers' config.json of them. Theory: docs/pretrained.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,37 +13,37 @@ class MiniGPTConfig:
     Args:
         vocab_size: V, how many different tokens there are.
         block_size: the most tokens the model looks at together.
-        layers: how many blocks stand on each other.
-        heads: attention heads in a block; must divide `width`.
-        width: the length of a token's vector.
+        num_layers: how many blocks follow one another.
+        num_heads: attention heads in a block; must divide `embed_dim`.
+        embed_dim: the length of a token's vector.
         dropout: the share of activations dropped in training, after the embedding, on the attention weights and at
             the end of each branch.
         bias: whether linear layers and normalisations have a bias. GPT-2 has them; False leaves all of them out.
         epsilon: what the normalisations add to the variance.
 
     Raises:
-        TypeError, ValueError: a size that is not a positive whole number, heads that do not divide the width, a
-            dropout outside [0, 1), an epsilon that is not positive.
+        TypeError, ValueError: a size is not a positive whole number, `num_heads` does not divide `embed_dim`, the
+            dropout is outside [0, 1), epsilon is not positive.
     """
 
     vocab_size: int = 50257
     block_size: int = 1024
-    layers: int = 12
-    heads: int = 12
-    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    embed_dim: int = 768
     dropout: float = 0.1
     bias: bool = True
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "layers", "heads", "width"):
+        for name in ("vocab_size", "block_size", "num_layers", "num_heads", "embed_dim"):
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool):
                 raise TypeError(f"MiniGPTConfig: {name} is {size!r}, expected a whole number")
             if size < 1:
                 raise ValueError(f"MiniGPTConfig: {name} is {size}, expected at least 1")
-        if self.width % self.heads:
-            raise ValueError(f"MiniGPTConfig: {self.heads} heads do not divide a width of {self.width}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"MiniGPTConfig: {self.num_heads} heads do not divide an embed_dim of {self.embed_dim}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"MiniGPTConfig: dropout is {self.dropout}, expected 0 <= dropout < 1")
         if not isinstance(self.bias, bool):
@@ -64,9 +64,9 @@ def to_hugging_face(config: MiniGPTConfig) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
         "n_ctx": config.block_size,
-        "n_embd": config.width,
-        "n_layer": config.layers,
-        "n_head": config.heads,
+        "n_embd": config.embed_dim,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
         "n_inner": None,
         "activation_function": "gelu_new",
         "embd_pdrop": config.dropout,
@@ -94,9 +94,9 @@ _FIXED = {
 _NAMES = {
     "vocab_size": "vocab_size",
     "block_size": "n_positions",
-    "layers": "n_layer",
-    "heads": "n_head",
-    "width": "n_embd",
+    "num_layers": "n_layer",
+    "num_heads": "n_head",
+    "embed_dim": "n_embd",
     "dropout": "resid_pdrop",
     "bias": "deepscratch_bias",
     "epsilon": "layer_norm_epsilon",
@@ -116,7 +116,7 @@ def from_hugging_face(fields_given: Mapping[str, Any], dropout: float | None = N
     values = {
         field.name: fields_given.get(_NAMES[field.name], getattr(default, field.name)) for field in fields(default)
     }
-    if fields_given.get("n_inner") not in (None, 4 * values["width"]):
+    if fields_given.get("n_inner") not in (None, 4 * values["embed_dim"]):
         raise ValueError(f"n_inner is {fields_given['n_inner']}; MiniGPT reads only four times n_embd")
     rates = {fields_given.get(name, default.dropout) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     if dropout is not None:

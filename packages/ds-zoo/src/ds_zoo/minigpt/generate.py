@@ -25,25 +25,25 @@ def generate(
     use_cache: bool = True,
     block_size: int | None = None,
 ) -> Iterator[int]:
-    """Yield `count` tokens that go on from `prompt`, each as soon as it is drawn.
+    """Yield `count` tokens that continue `prompt`, each as soon as it is drawn.
 
-    Where the text outgrows the window of `block_size` tokens, the oldest quarter of the window is forgotten and the
-    rest is read anew: learned positions cannot be shifted in a cache, and doing so once every block_size / 4 tokens
-    rather than for every token keeps the work for a token constant.
+    When the text outgrows the window of `block_size` tokens, the oldest quarter of the window is forgotten and the rest
+    is read anew: learned positions cannot be shifted in a cache, and doing so once every block_size / 4 tokens rather
+    than for every token keeps the work per token constant.
 
     Args:
         prompt: (T,) int64, at least one token.
         count: how many tokens to write.
-        temperature: what the logits are divided by; 0 takes the likeliest token always.
+        temperature: the logits are divided by it; 0 always takes the likeliest token.
         top_k: draw among the k likeliest tokens only.
         top_p: draw among the likeliest tokens that together have at least this probability (Holtzman et al., "The
             Curious Case of Neural Text Degeneration", 2020).
         seed: of the draws; None draws differently each time. The global generator is left alone.
-        use_cache: keep keys and values rather than compute them again for each token; the same text either way.
+        use_cache: keep keys and values instead of computing them again for each token; the text is the same.
         block_size: the window; at most, and by default, the model's.
 
     Raises:
-        ValueError: an argument outside its range (before the first token).
+        ValueError: an argument is outside its range (raised before the first token).
     """
     window = model.config.block_size if block_size is None else block_size
     _check(model, prompt, count, temperature, top_k, top_p, window)
@@ -71,7 +71,7 @@ def _stream(
             cached = 0
             for layer in cache or []:
                 layer.reset()
-        # closed before each yield: what runs between is the caller's
+        # closed before each yield, because the caller's code runs between two tokens
         with no_record(), torch.inference_mode(), _Evaluating(modules):
             tokens = torch.tensor([seen[cached:]], device=device)
             logits = model.next_logits(tokens, cache)[0]  # (V,)
@@ -104,7 +104,7 @@ def draw(
 
 
 class _Evaluating:
-    """Evaluation mode (no dropout) for a while, whatever mode each of `modules` is in."""
+    """Evaluation mode (no dropout) for a while, whichever mode each of `modules` is in."""
 
     def __init__(self, modules: list[Any]) -> None:
         self.modules = modules

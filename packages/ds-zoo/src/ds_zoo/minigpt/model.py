@@ -17,7 +17,7 @@ from torch import Tensor
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.pretrained import load_folder, save_folder
 
-# B = batch, T = time, E = width, V = vocab_size
+# B = batch, T = time, E = embed_dim, V = vocab_size
 
 
 class MiniGPT(Module):
@@ -29,12 +29,12 @@ class MiniGPT(Module):
 
     Args:
         config: the sizes.
-        implementation: of the attention; "vectorized" or "tiled". None takes what is faster: tiled for blocks of more
+        implementation: of the attention; "vectorized" or "tiled". None takes the faster one: tiled for blocks of more
             than 128 tokens.
-        generator: where the initial weights are drawn from.
+        generator: draws the initial weights.
 
     Raises:
-        ShapeError: from `forward`, where tokens are not (B, T) or more than `config.block_size`.
+        ShapeError: from `forward`, if tokens are not (B, T) or T is more than `config.block_size`.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class MiniGPT(Module):
         generator: torch.Generator | None = None,
     ) -> None:
         self.config = config
-        width, bias = config.width, config.bias
+        embed_dim, bias = config.embed_dim, config.bias
         if implementation is None:
             implementation = "tiled" if config.block_size > 128 else "vectorized"
 
         def norm() -> LayerNorm:
-            return LayerNorm(width, config.epsilon, bias=bias, device=device, dtype=dtype)
+            return LayerNorm(embed_dim, config.epsilon, bias=bias, device=device, dtype=dtype)
 
         def block() -> PreNormBlock:
             attention = SelfAttention(
-                width,
-                config.heads,
+                embed_dim,
+                config.num_heads,
                 causal=True,
                 bias=bias,
                 dropout=config.dropout,
@@ -67,27 +67,33 @@ class MiniGPT(Module):
                 generator=generator,
             )
             feed_forward = FeedForward(
-                width, 4 * width, GELU(approximate="tanh"), bias, device=device, dtype=dtype, generator=generator
+                embed_dim,
+                4 * embed_dim,
+                GELU(approximate="tanh"),
+                bias,
+                device=device,
+                dtype=dtype,
+                generator=generator,
             )
             return PreNormBlock(attention, feed_forward, norm1=norm(), norm2=norm(), dropout=config.dropout)
 
-        self.tokens = Embedding(config.vocab_size, width, device=device, dtype=dtype, generator=generator)
-        self.positions = LearnedPositions(config.block_size, width, device, dtype, generator=generator)
+        self.tokens = Embedding(config.vocab_size, embed_dim, device=device, dtype=dtype, generator=generator)
+        self.positions = LearnedPositions(config.block_size, embed_dim, device, dtype, generator=generator)
         self.dropout = Dropout(config.dropout)
-        self.blocks = [block() for _ in range(config.layers)]
+        self.blocks = [block() for _ in range(config.num_layers)]
         self.norm = norm()
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
         """GPT-2's: normal with deviation 0.02, less for the layers that add to the residual stream; biases zero.
 
-        The stream sums 2 * layers branches, so its variance would grow with depth (Radford et al., section 2.3).
+        The stream sums 2 * num_layers branches, so its variance would grow with depth (Radford et al., section 2.3).
         """
         ends_of_branches = ("attention.out_proj.weight", "feed_forward.linear2.weight")
         with torch.no_grad():
             for name, tensor in self.named_parameters():
                 if tensor.dim() == 2:
-                    shrink = math.sqrt(2 * self.config.layers) if name.endswith(ends_of_branches) else 1.0
+                    shrink = math.sqrt(2 * self.config.num_layers) if name.endswith(ends_of_branches) else 1.0
                     tensor.normal_(0.0, 0.02 / shrink, generator=generator)
                 elif name.endswith("bias"):
                     tensor.zero_()
@@ -105,7 +111,7 @@ class MiniGPT(Module):
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
         gradients = [self._head_backward(dlogits)]
-        del dlogits  # here and by pop(): what no variable holds any more is memory for what follows
+        del dlogits  # here and by pop(): memory that no variable holds is free for what follows
         # tokens.backward adds its part to the gradient that the head left                                  (5)
         layers = [self.tokens, self.positions, self.dropout, *self.blocks, self.norm]
         backward_through(layers, gradients.pop(), input_gradient=False)
@@ -126,9 +132,9 @@ class MiniGPT(Module):
             return linear(self._hidden(tokens, cache)[:, -1], self.tokens.weight, None)
 
     def new_cache(self, batch_size: int = 1) -> list[KeyValueCache]:
-        """Room for the keys and values of `block_size` tokens in every layer."""
+        """Empty caches for the keys and values of `block_size` tokens, one for every layer."""
         weight, config = self.tokens.weight, self.config
-        sizes = (batch_size, config.heads, config.block_size, config.width // config.heads)
+        sizes = (batch_size, config.num_heads, config.block_size, config.embed_dim // config.num_heads)
         return [KeyValueCache(*sizes, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
 
     def _hidden(self, tokens: Tensor, cache: list[KeyValueCache] | None) -> Tensor:
@@ -157,11 +163,11 @@ class MiniGPT(Module):
         """Read a GPT-2 that transformers or `save_pretrained` wrote; details in docs/pretrained.md.
 
         Args:
-            dropout: in place of the rates in config.json.
-            dtype: what the weights are cast to; the file's by default.
+            dropout: instead of the rates in config.json.
+            dtype: what the weights are cast to; by default they keep the file's dtype.
 
         Raises:
-            CheckpointError: a missing or damaged file, or a model that MiniGPT is not.
+            CheckpointError: a file is missing or damaged, or holds a model that MiniGPT cannot compute.
         """
         config, state = load_folder(folder, dropout)
         dtype = state["tokens.weight"].dtype if dtype is None else dtype

@@ -37,7 +37,7 @@ def key_map(config: MiniGPTConfig) -> dict[str, tuple[str, bool]]:
     """
     kinds = ("weight", "bias")
     names = {"tokens.weight": ("wte.weight", False), "positions.weight": ("wpe.weight", False)}
-    for i in range(config.layers):
+    for i in range(config.num_layers):
         for ours, theirs in _IN_BLOCK.items():
             for kind in kinds:
                 joint = "_" if ours == "attention.in_proj" else "."
@@ -118,7 +118,7 @@ def _check_others(folder: Path, tensors: Mapping[str, Tensor], read: set[str]) -
     )
     if others:
         listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        raise CheckpointError(f"{folder}: the weights hold {listed}, which its config.json has no place for")
+        raise CheckpointError(f"{folder}: the weights hold {listed}, which its config.json says nothing of")
 
 
 def _check_head(folder: Path, tensors: Mapping[str, Tensor], embedding: str) -> None:

@@ -1,4 +1,4 @@
-"""The recipe `minigpt` of the command `ds`: train a GPT on text, and let it write."""
+"""The recipe `minigpt` of the command `ds`: train a GPT on text, and continue texts with it."""
 
 from pathlib import Path
 
@@ -6,23 +6,24 @@ import torch
 from ds_core.errors import CheckpointError, UserError
 from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.options import build_options, from_json
-from ds_core.recipes.recipe import Recipe, Use
+from ds_core.recipes.recipe import Command, Recipe
 from ds_core.testing import Report, report
 from ds_core.text.tokenizers import Tokenizer, load_tokenizer
 from ds_core.training.checkpoint import load_weights
 from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_options import DTYPES
 
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.corpus import TOKENIZER_FILE
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
-from ds_zoo.minigpt.options import DTYPES, GenerateOptions, TrainOptions
-from ds_zoo.minigpt.training import build_model, train
+from ds_zoo.minigpt.options import GenerateOptions, MiniGPTOptions
+from ds_zoo.minigpt.run import MiniGPTRun, build_model
 
 
-def write(folder: Path, options: GenerateOptions) -> None:
-    """`ds generate FOLDER`: print the prompt and what the model goes on with."""
+def continue_text(folder: Path, options: GenerateOptions) -> None:
+    """`ds generate FOLDER`: print the prompt and how the model continues it."""
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -56,7 +57,7 @@ def write(folder: Path, options: GenerateOptions) -> None:
 
 
 def _default_prompt(tokenizer: Tokenizer) -> str:
-    """A new line, or the first character there is where the text had none."""
+    """A new line, or the first character there is if the text had none."""
     try:
         return tokenizer.decode(tokenizer.encode("\n"))
     except UserError:
@@ -67,18 +68,18 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
     """The weights of the "best" evaluation or of the "last" checkpoint of the run in `folder`.
 
     Raises:
-        UserError: there are none yet, they are damaged, or are not for this tokenizer.
+        UserError: there are none yet, they are damaged, or do not fit this tokenizer.
     """
     if weights == "last":
         stored = read_run_folder(folder).options
-        options = build_options(TrainOptions, from_json(TrainOptions, stored))
+        options = build_options(MiniGPTOptions, from_json(MiniGPTOptions, stored))
         model = build_model(options, tokenizer.vocab_size).to(DTYPES[options.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
         return model
     if not (folder / "config.json").exists() and (folder / CHECKPOINT_FILE).exists():
         raise UserError(
             f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
-            "checkpoint, ds train minigpt --resume goes on"
+            "checkpoint, ds train minigpt --resume continues the run"
         )
     model = MiniGPT.from_pretrained(folder)
     if model.config.vocab_size != tokenizer.vocab_size:
@@ -91,7 +92,7 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
 def check() -> Report:
     """`ds check minigpt`: every gradient of a small MiniGPT, handwritten, by autograd and by finite differences."""
     generator = torch.Generator().manual_seed(0)
-    config = MiniGPTConfig(vocab_size=11, block_size=6, layers=2, heads=2, width=8, dropout=0.0)
+    config = MiniGPTConfig(vocab_size=11, block_size=6, num_layers=2, num_heads=2, embed_dim=8, dropout=0.0)
     model = MiniGPT(config, generator=generator)
     tokens = torch.randint(11, (2, 7), generator=generator)
     return report(model, tokens[:, :-1], TokenCrossEntropy(), tokens[:, 1:])
@@ -100,8 +101,8 @@ def check() -> Report:
 recipe = Recipe(
     name="minigpt",
     summary="a GPT that learns a text, Python's standard library or your own, and writes more of it",
-    options=TrainOptions,
-    train=train,
-    uses=(Use("generate", "let the model go on with a text", GenerateOptions, write),),
+    options=MiniGPTOptions,
+    train=MiniGPTRun.train,
+    commands=(Command("generate", "continue a text", GenerateOptions, continue_text),),
     check=check,
 )

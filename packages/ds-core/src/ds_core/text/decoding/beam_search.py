@@ -23,9 +23,9 @@ NEVER = float("-inf")
 
 
 class Hypothesis(NamedTuple):
-    """One output: tokens without `begin` and `end`, log P(tokens, `end`), that over the length penalty.
+    """One output: tokens without `begin` and `end`, log P(tokens, `end`), and that divided by the length penalty.
 
-    `finished` is False where it was cut off at its greatest length; its log-probability then is without `end`.
+    `finished` is False if it was cut off at its greatest length; its log-probability is then without `end`.
     """
 
     tokens: list[int]
@@ -42,26 +42,26 @@ def length_factor(length: int, alpha: float) -> float:
 class _Sentence:
     """The hypotheses kept of one sentence, at most K, the best first."""
 
-    def __init__(self, place: int, limit: int, beam_size: int, alpha: float) -> None:
-        self.place, self.limit, self.beam_size, self.alpha = place, limit, beam_size, alpha
+    def __init__(self, index: int, limit: int, beam_size: int, alpha: float) -> None:
+        self.index, self.limit, self.beam_size, self.alpha = index, limit, beam_size, alpha
         self.kept: list[Hypothesis] = []
 
     def keep(self, tokens: list[int], log_probability: float, finished: bool) -> None:
-        """One that ends comes before all that are cut off; of equal ones that which came first."""
+        """One that ends comes before all that are cut off; of equal ones, the first to come stays first."""
         score = log_probability / length_factor(len(tokens) + finished, self.alpha)  # s = log P / lp         (5)
         self.kept.append(Hypothesis(tokens, log_probability, score, finished))
         self.kept.sort(key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
         del self.kept[self.beam_size :]
 
     def is_decided(self, length: int, best_running: float, wanted: int, early_stopping: bool) -> bool:
-        """Whether no hypothesis that runs on, `length` tokens long, can become one of the best `wanted`."""
+        """Whether no running hypothesis, `length` tokens long, can become one of the best `wanted`."""
         if best_running == NEVER or length == self.limit:
             return True
         if early_stopping and len(self.kept) == self.beam_size:
             return True
         if len(self.kept) < wanted:
             return False
-        # s <= log P / max(lp(t + 1), lp(limit)), for log P only falls                                        (6)
+        # s <= log P / max(lp(t + 1), lp(limit)), because log P only falls                                    (6)
         bound = best_running / max(length_factor(n, self.alpha) for n in (length + 1, self.limit))
         return self.kept[wanted - 1].score >= bound
 
@@ -114,12 +114,12 @@ def beam_search(
     """Follow the `beam_size` likeliest beginnings of each sentence, and return the output of the best score.
 
     Each step keeps the K likeliest of all continuations; those that end there are put aside, the others run on. A
-    sentence is done with when no hypothesis that runs can become one that is returned. With `beam_size=1` it is
-    `greedy`. The model is asked in evaluation mode, nothing is recorded; equal probabilities are told apart by the
-    hypothesis' place and the token's number, so that a search repeats.
+    sentence is finished when no running hypothesis can become one that is returned. With `beam_size=1` it is
+    `greedy`. The model is asked in evaluation mode, and nothing is recorded. Ties are broken by the index of the
+    hypothesis, then by the number of the token, so that a search can be repeated.
 
     Args:
-        model: see `search.StepwiseDecoder`.
+        model: see `protocol.StepwiseDecoder`.
         source: (B, ...), whatever `model.start` takes.
         begin: what the model is given first.
         end: the token after the last.
@@ -128,13 +128,13 @@ def beam_search(
         pad: a token that is never taken.
         beam_size: K.
         length_penalty: alpha of Wu et al. (2016): the score is log P / ((5 + |Y|) / 6)^alpha. 0: log P itself.
-        early_stopping: be done with a sentence as soon as K of its hypotheses have ended, though another might have
+        early_stopping: finish a sentence as soon as K of its hypotheses have ended, although another might have
             become better.
-        return_all: return all that were kept of each sentence, K at most, the best first.
+        return_all: return all hypotheses kept for each sentence, K at most, the best first.
 
     Returns:
-        A `Hypothesis` for each sentence, or a list of them. One that was cut off at `max_length` is returned only
-        where fewer than asked for have ended.
+        A `Hypothesis` for each sentence, or a list of them. One that was cut off at `max_length` is returned only if
+        fewer than asked for have ended.
 
     Raises:
         ShapeError: `max_length` is neither one integer nor (B,), or the model's logits are not (R, V).
@@ -146,7 +146,7 @@ def beam_search(
     if not math.isfinite(length_penalty):
         raise ValueError(f"beam_search: given length_penalty={length_penalty}, expected a finite number")
     limits = max_lengths("beam_search", source, max_length)
-    sentences = [_Sentence(place, limit, beam_size, length_penalty) for place, limit in enumerate(limits)]
+    sentences = [_Sentence(index, limit, beam_size, length_penalty) for index, limit in enumerate(limits)]
     for sentence in sentences:
         if sentence.limit == 0:
             sentence.keep([], 0.0, False)
@@ -171,32 +171,32 @@ def _search(
 ) -> None:
     """Fill `kept` of the sentences."""
     width, device = running[0].beam_size, source.device
-    state = model.start(source[[sentence.place for sentence in running]], width)
+    state = model.start(source[[sentence.index for sentence in running]], width)
     tokens = torch.full((len(running) * width,), begin, device=device)
     prefixes = torch.empty(len(running), width, 0, dtype=torch.int64, device=device)  # (B, K, T)
     # In float64: rounded to float32 the sum of a long sentence would make equal what the next token tells apart.
     totals = torch.full((len(running), width), NEVER, dtype=torch.float64, device=device)
-    totals[:, 0] = 0  # one beginning only, or K hypotheses would be the same
+    totals[:, 0] = 0  # a single beginning, or all K hypotheses would be the same
     while True:
         values, nexts = top_tokens("beam_search", model.step(tokens, state), len(tokens), width, end, pad)
         totals, parents, chosen = _best(totals, values, nexts)
         prefixes = torch.cat(
             [prefixes.gather(1, parents.unsqueeze(2).expand(-1, -1, prefixes.shape[2])), chosen.unsqueeze(2)], 2
         )
-        going = _settle(running, prefixes, totals, end, wanted, early_stopping)
-        if not going:
+        undecided = _settle(running, prefixes, totals, end, wanted, early_stopping)
+        if not undecided:
             return
-        places = torch.tensor(going, device=device)
-        reorder_state(model, state, (places.unsqueeze(1) * width + parents[places]).flatten(), len(tokens))
-        running = [running[place] for place in going]
-        tokens, prefixes = chosen[places].flatten(), prefixes[places]
-        totals = totals[places].masked_fill(chosen[places] == end, NEVER)
+        running = [running[row] for row in undecided]
+        kept = torch.tensor(undecided, device=device)
+        reorder_state(model, state, (kept.unsqueeze(1) * width + parents[kept]).flatten(), len(tokens))
+        tokens, prefixes = chosen[kept].flatten(), prefixes[kept]
+        totals = totals[kept].masked_fill(chosen[kept] == end, NEVER)
 
 
 def _best(totals: Tensor, values: Tensor, nexts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """totals (B, K), values, nexts (B K, M) -> totals, parents (0 ... K - 1) and tokens of the K best, (B, K) each.
 
-    The K best of all are among the K best of each hypothesis, for all those of one begin with the same total.
+    The K best of all are among the K best of each hypothesis, because the continuations of one share its total.
     """
     width, each = totals.shape[1], values.shape[1]
     values = rearrange(values, "(b k) m -> b k m", k=width)
@@ -204,31 +204,31 @@ def _best(totals: Tensor, values: Tensor, nexts: Tensor) -> tuple[Tensor, Tensor
     sums = torch.where(totals.unsqueeze(2) == NEVER, NEVER, totals.unsqueeze(2) + values)
     if bool(sums.isnan().any()):
         raise no_continuation("beam_search")
-    ordered, places = rearrange(sums, "b k m -> b (k m)").sort(dim=1, descending=True, stable=True)
-    places = places[:, :width]
-    chosen = rearrange(nexts, "(b k) m -> b (k m)", k=width).gather(1, places)
-    return ordered[:, :width], places // each, chosen
+    ordered, indices = rearrange(sums, "b k m -> b (k m)").sort(dim=1, descending=True, stable=True)
+    indices = indices[:, :width]
+    chosen = rearrange(nexts, "(b k) m -> b (k m)", k=width).gather(1, indices)
+    return ordered[:, :width], indices // each, chosen
 
 
 def _settle(
     running: list[_Sentence], prefixes: Tensor, totals: Tensor, end: int, wanted: int, early_stopping: bool
 ) -> list[int]:
-    """Put aside what has ended, or been cut off; returns the places of the sentences that go on."""
-    going, length = [], prefixes.shape[2]
+    """Put aside what has ended or was cut off; returns the rows of the sentences that are still undecided."""
+    undecided, length = [], prefixes.shape[2]
     last, sums = prefixes[:, :, -1].tolist(), totals.tolist()
-    for place, sentence in enumerate(running):
+    for row, sentence in enumerate(running):
         best_running = NEVER
-        for k, (token, total) in enumerate(zip(last[place], sums[place], strict=True)):
+        for k, (token, total) in enumerate(zip(last[row], sums[row], strict=True)):
             if total == NEVER:
                 continue
             if token == end:
-                sentence.keep(prefixes[place, k, :-1].tolist(), total, True)
+                sentence.keep(prefixes[row, k, :-1].tolist(), total, True)
             elif length == sentence.limit:
-                sentence.keep(prefixes[place, k].tolist(), total, False)
+                sentence.keep(prefixes[row, k].tolist(), total, False)
             else:
                 best_running = max(best_running, total)
         if not sentence.is_decided(length, best_running, wanted, early_stopping):
-            going.append(place)
+            undecided.append(row)
         elif not sentence.kept:
             raise no_continuation("beam_search")
-    return going
+    return undecided

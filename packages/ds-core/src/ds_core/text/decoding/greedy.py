@@ -13,7 +13,7 @@ from ds_core.text.decoding.protocol import (
     top_tokens,
 )
 
-# B = sentences, R = those that go on
+# B = sentences, R = those that have not ended
 
 
 def greedy(
@@ -21,11 +21,11 @@ def greedy(
 ) -> list[list[int]]:
     """Take the likeliest token each time, until it is `end` or the sentence is as long as it may be.
 
-    Of tokens equally likely the one with the smallest number. The model is asked in evaluation mode, nothing is
-    recorded, and a sentence that has ended costs nothing more.
+    Of equally likely tokens, it takes the one with the smallest number. The model is asked in evaluation mode, nothing
+    is recorded, and a sentence that has ended costs nothing more.
 
     Args:
-        model: see `search.StepwiseDecoder`.
+        model: see `protocol.StepwiseDecoder`.
         source: (B, ...), whatever `model.start` takes.
         begin: what the model is given first.
         end: the token after the last.

@@ -17,20 +17,20 @@ from ds_core.training.evaluation import evaluation_mode
 
 
 class StepwiseDecoder(Protocol):
-    """A model that can be asked for one next token after the other. Its state is its own affair: caches, mostly."""
+    """A model that can be asked for the next token, step by step. Its state is its own affair: caches, mostly."""
 
     def start(self, source: Tensor, width: int) -> Any:
         """source (B, ...) -> a state of R = B * width rows; row b * width + k is hypothesis k of sentence b."""
         ...
 
     def step(self, tokens: Tensor, state: Any) -> Tensor:
-        """tokens (R,), the last of each row, `begin` at first -> logits (R, V) of the next; the state goes on."""
+        """tokens (R,), the last of each row, `begin` at first -> logits (R, V) of the next; changes the state."""
         ...
 
     def select(self, state: Any, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` was; rows (R',), of the same sentence where R' = R.
+        """Let row i continue what row `rows[i]` was; rows (R',), of the same sentence if R' = R.
 
-        R' < R where sentences are done with: all rows of theirs are missing, the others close up.
+        R' < R once sentences are finished: all their rows are missing, and the others close up.
         """
         ...
 
@@ -72,9 +72,9 @@ def max_lengths(caller: str, source: Tensor, max_length: int | Tensor) -> list[i
 
 
 def top_tokens(caller: str, logits: Tensor, rows: int, count: int, end: int, pad: int | None) -> tuple[Tensor, Tensor]:
-    """logits (R, V) -> log-probabilities and tokens (R, M) of the M = min(count, V) top_tokens, best first.
+    """logits (R, V) -> log-probabilities and tokens (R, M) of the M = min(count, V) likeliest tokens, best first.
 
-    Of tokens equally likely the smaller number comes first.
+    Of equally likely tokens, the one with the smaller number comes first.
 
     Raises:
         ShapeError: the logits are not (R, V) with R = `rows` and V beyond `end` and `pad`.
@@ -95,9 +95,9 @@ def top_tokens(caller: str, logits: Tensor, rows: int, count: int, end: int, pad
     return values[:, :count], tokens[:, :count]
 
 
-def reorder_state(model: StepwiseDecoder, state: Any, rows: Tensor, before: int) -> None:
-    """Let the `before` rows of the state become those of `rows`, unless they are that already."""
-    if not torch.equal(rows, torch.arange(before, device=rows.device)):
+def reorder_state(model: StepwiseDecoder, state: Any, rows: Tensor, count: int) -> None:
+    """Replace the `count` rows of the state by those numbered `rows`, unless that changes nothing."""
+    if not torch.equal(rows, torch.arange(count, device=rows.device)):
         model.select(state, rows)
 
 

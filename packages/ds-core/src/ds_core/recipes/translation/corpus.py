@@ -1,37 +1,38 @@
 """From options to what a translation model learns from: pairs of sentences, tokenizers, and token numbers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.errors import CheckpointError, UserError
+
+from ds_core.errors import UserError
+from ds_core.recipes.translation.options import TranslationOptions
+from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import Pairs, Split, read_multi30k, read_pairs, split_by_hash
 from ds_core.text.token_batches import TokenBatches
-from ds_core.text.translation_tokenizer import BEGIN, END, PAD, TranslationTokenizer
-from ds_core.training.callbacks import Callback
+from ds_core.text.tokenizers import BEGIN, END, PAD, SPECIAL_TOKENS, load_tokenizer
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
-from ds_transformers.translation.options import TranslateOptions
-
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "tokenizer.source.json", "tokenizer.target.json"
+Tokenizers = tuple[BPETokenizer, BPETokenizer]  # of source and target
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Pairs of sentences in three parts, and the two tokenizers, which are one where the vocabulary is shared."""
+    """Pairs of sentences in three parts, and two tokenizers, which are one if the vocabulary is shared."""
 
-    source: str  # where the pairs are from, in words
+    source: str  # where the pairs come from, in words
     digest: str  # of the pairs that training sees, and of their tokens
     parts: Split
-    source_tokenizer: TranslationTokenizer
-    target_tokenizer: TranslationTokenizer
+    source_tokenizer: BPETokenizer
+    target_tokenizer: BPETokenizer
 
     def batches(self, pairs: Pairs, max_tokens: int, device: torch.device, **options: Any) -> TokenBatches:
-        """Batches of `pairs` for a `Seq2SeqTransformer`; `options` are those of `TokenBatches`.
+        """Batches of `pairs` for a model; `options` are those of `TokenBatches`.
 
         Raises:
             UserError: a sentence has more tokens than a batch may have, or a batch fewer rows than there are processes.
@@ -47,11 +48,12 @@ class Corpus:
             raise UserError(f"--max-tokens {max_tokens}: {error}") from error
 
 
-def read_corpus(options: TranslateOptions) -> Corpus:
-    """Read the pairs, split them, and learn the tokenizers from the training part (or read those of a run to resume).
+def read_corpus(options: TranslationOptions) -> Corpus:
+    """Read the pairs, split them, and learn the tokenizers from the training part, or read those of a run to resume.
 
     Raises:
-        UserError: files that cannot be read or do not fit each other, an unknown language, too few pairs.
+        UserError: the files cannot be read or do not fit each other, a language is unknown, there are too few pairs.
+        MissingPackageError: what text needs is not installed.
     """
     parts, name = _parts(options)
     tokenizers = _stored_tokenizers(options) or _learned_tokenizers(options, parts.train)
@@ -64,21 +66,29 @@ def read_corpus(options: TranslateOptions) -> Corpus:
     return Corpus(name, digest.hexdigest(), parts, *tokenizers)
 
 
-def source_tokens(tokenizer: TranslationTokenizer, sentences: list[str]) -> list[list[int]]:
+def source_tokens(tokenizer: BPETokenizer, sentences: Iterable[str]) -> list[list[int]]:
     """What the encoder reads: the tokens of each sentence, without blanks around it, and the token of its end."""
-    return [[*tokens, END] for tokens in tokenizer.encode_batch(sentence.strip() for sentence in sentences)]
+    stripped = (sentence.strip() for sentence in sentences)
+    return [[*tokens, END] for tokens in tokenizer.encode_batch(stripped, "a sentence")]
 
 
-def load_tokenizers(folder: Path) -> tuple[TranslationTokenizer, TranslationTokenizer]:
-    """Those that a run in `folder` was trained with.
+def load_tokenizers(folder: Path) -> Tokenizers:
+    """The tokenizers of the run in `folder`.
 
     Raises:
-        UserError: one is missing or damaged.
+        UserError: a file is missing or damaged, or is a tokenizer of another kind.
     """
-    return TranslationTokenizer.load(folder / SOURCE_TOKENIZER), TranslationTokenizer.load(folder / TARGET_TOKENIZER)
+    return _load(folder / SOURCE_TOKENIZER), _load(folder / TARGET_TOKENIZER)
 
 
-def _parts(options: TranslateOptions) -> tuple[Split, str]:
+def _load(path: Path) -> BPETokenizer:
+    tokenizer = load_tokenizer(path)
+    if not isinstance(tokenizer, BPETokenizer) or tokenizer.special_tokens != SPECIAL_TOKENS:
+        raise UserError(f"{path} is a tokenizer, but not of a translation: expected special tokens {SPECIAL_TOKENS}")
+    return tokenizer
+
+
+def _parts(options: TranslationOptions) -> tuple[Split, str]:
     languages = (options.source_language, options.target_language)
     if options.multi30k is not None:
         return read_multi30k(options.multi30k, *languages), f"the pairs in {options.multi30k}"
@@ -89,35 +99,17 @@ def _parts(options: TranslateOptions) -> tuple[Split, str]:
     return split_by_hash(pairs, options.validation, options.test), name
 
 
-def _stored_tokenizers(options: TranslateOptions) -> tuple[TranslationTokenizer, TranslationTokenizer] | None:
-    folder = Path(options.out)
-    # without a checkpoint the run begins anew, and the files may be of another run, which was being overwritten
-    return load_tokenizers(folder) if options.resume and (folder / CHECKPOINT_FILE).exists() else None
+def _stored_tokenizers(options: TranslationOptions) -> Tokenizers | None:
+    # Without a checkpoint the run starts anew, and the files may be left from another run that was being overwritten.
+    stored = options.resume and (options.out / CHECKPOINT_FILE).exists()
+    return load_tokenizers(options.out) if stored else None
 
 
-def _learned_tokenizers(options: TranslateOptions, train: Pairs) -> tuple[TranslationTokenizer, TranslationTokenizer]:
-    assert options.vocab_size is not None
+def _learned_tokenizers(options: TranslationOptions, train: Pairs) -> Tokenizers:
+    def learn(texts: Iterable[str]) -> BPETokenizer:
+        return BPETokenizer.train(texts, options.vocab_size, special_tokens=SPECIAL_TOKENS, split_digits=True, nfc=True)
+
     if options.share_vocabulary:
-        shared = TranslationTokenizer.train([*train.source, *train.target], options.vocab_size)
+        shared = learn([*train.source, *train.target])
         return shared, shared
-    source, target = (TranslationTokenizer.train(side, options.vocab_size) for side in (train.source, train.target))
-    return source, target
-
-
-class SamePairs(Callback):
-    """Keeps the digest of pairs and tokens in the checkpoint, so that a run is not taken up with others.
-
-    `load_state_dict` raises `CheckpointError` where the digests differ.
-    """
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sha256": self.corpus.digest}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state["sha256"] != self.corpus.digest:
-            raise CheckpointError(
-                f"{self.corpus.source}: these are not the pairs, or not the tokens, that the run began with"
-            )
+    return learn(train.source), learn(train.target)

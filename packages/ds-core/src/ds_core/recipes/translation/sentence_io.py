@@ -1,4 +1,4 @@
-"""Sentences that a user gives to be translated, one in each line, and their translations, one in each line."""
+"""Sentences to translate, one in each line, and their translations, one in each line."""
 
 import sys
 from pathlib import Path
@@ -17,12 +17,12 @@ def read_sentences(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"--input: cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--input: {path} is not UTF-8: {_place(error)}") from error
+        raise UserError(f"--input: {path} is not UTF-8: {_position(error)}") from error
     return _lines(text, str(path))
 
 
 def standard_input() -> list[str]:
-    """The lines of standard input, to its end.
+    """The lines of standard input, up to its end.
 
     Raises:
         UserError: it is not UTF-8, or has an empty line.
@@ -30,7 +30,7 @@ def standard_input() -> list[str]:
     try:
         return _lines(sys.stdin.read().removeprefix("\ufeff"), "standard input")
     except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not {error.encoding.upper()}: {_place(error)}") from error
+        raise UserError(f"standard input is not {error.encoding.upper()}: {_position(error)}") from error
 
 
 def in_one_line(text: str) -> str:
@@ -38,11 +38,11 @@ def in_one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def check_place(flag: str, path: Path | None) -> None:
-    """Say that a file cannot be written before there is something to be lost.
+def check_writable(flag: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written, before there is anything to lose.
 
     Raises:
-        UserError: it is a folder, or in one that does not exist.
+        UserError: it is a folder, or its folder does not exist.
     """
     if path is None:
         return
@@ -53,7 +53,7 @@ def check_place(flag: str, path: Path | None) -> None:
 
 
 def _lines(text: str, where: str) -> list[str]:
-    # not splitlines, for which some characters inside a sentence end a line
+    # not splitlines: it also splits at some characters that occur inside sentences
     lines = text.removesuffix("\n").split("\n")
     if lines == [""]:
         raise UserError(f"{where} holds no sentence to translate")
@@ -63,6 +63,6 @@ def _lines(text: str, where: str) -> list[str]:
     return lines
 
 
-def _place(error: UnicodeDecodeError) -> str:
+def _position(error: UnicodeDecodeError) -> str:
     line = error.object.count(b"\n", 0, error.start) + 1
     return f"byte 0x{error.object[error.start]:02x} in line {line}"

@@ -1,0 +1,64 @@
+"""A branch added to its own input, y = x + f(x): two lines that every block has. Theory: docs/residual_branch.md."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.composition import backward_through, backward_without_input, merge_gradients, trainable
+from ds_core.engine.trace import reuse
+from ds_core.speed.plain import fast_form
+
+
+def plain_add_branch(x: Tensor, branch: Tensor) -> Tensor:
+    """x, branch (...) -> y (...)."""
+    return x + branch  # y = x + f(x)
+
+
+def plain_add_skip(dy: Tensor | None, dbranch: Tensor | None) -> Tensor | None:
+    """dy, dbranch (...) -> dx (...); None means zeros."""
+    return merge_gradients(dy, dbranch)  # dx = dy + f'(x)^T dy                                             (1)
+
+
+# The fast pair writes both sums into the memory of the branch, which nobody else holds: no new tensor for either.
+
+
+@fast_form(plain_add_branch)
+def add_branch(x: Tensor, branch: Tensor) -> Tensor:
+    """x, branch (...) -> y = x + branch (...), in the memory of `branch`, which nobody else may hold."""
+    return torch.add(x, branch, out=reuse(branch) if x.dtype == branch.dtype else None)
+
+
+@fast_form(plain_add_skip)
+def add_skip(dy: Tensor | None, dbranch: Tensor | None) -> Tensor | None:
+    """dy, which skips the branch, and dbranch, which came through it (...) -> dx (...), in the memory of `dbranch`.
+
+    None means zeros. Nobody else may hold `dbranch`.
+    """
+    if dy is None or dbranch is None or dbranch.dtype != dy.dtype:
+        return merge_gradients(dy, dbranch)
+    return torch.add(dy, dbranch, out=reuse(dbranch))
+
+
+def add_branch_backward(dy: Tensor | None, layers: Sequence[Any], input_gradient: bool) -> Tensor | None:
+    """dy (...) -> dx (...), or None without `input_gradient`; the branch is `layers`, called one after the other.
+
+    The first of the layers makes a new gradient, as a norm, an attention or a linear layer does.
+    """
+    dbranch: Tensor | None = backward_through(layers, dy, input_gradient=input_gradient)
+    return add_skip(dy, dbranch) if input_gradient else None
+
+
+def backward_if(needed: bool, layer: Any, dy: Tensor | None) -> Tensor | None:
+    """Go back through one layer; if its input's gradient is not needed, for its parameters alone."""
+    if needed:
+        dx: Tensor | None = layer.backward(dy)
+        return dx
+    backward_without_input(layer, dy)
+    return None
+
+
+def any_trainable(*layers: Any) -> bool:
+    """Whether one of the layers has a parameter that is not frozen."""
+    return any(map(trainable, layers))

@@ -1,0 +1,5 @@
+"""The check of a whole recipe. It stands above all other floors: it runs the command `ds`."""
+
+from ds_core.testing.recipe.check import RECIPE_PARTS, check_recipe
+
+__all__ = ["RECIPE_PARTS", "check_recipe"]
