@@ -24,7 +24,7 @@ def check(root: Path) -> Iterator[str]:
                 where = f"{location(root, package.folder / 'pyproject.toml')}{f' [{extra}]' if extra else ''}"
                 if requirement.name.replace("_", "-") in versions and "_" in requirement.name:
                     yield f"{where}: {text}: write the sibling with dashes"
-                elif requirement.name in versions:
+                elif requirement.name in versions and requirement.name != package.name:
                     yield from _sibling(where, requirement, versions[requirement.name])
     pythons = {package.project["requires-python"] for package in members}
     if len(pythons) > 1:

@@ -24,8 +24,7 @@ from threading import Lock
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
-from uv import find_uv_bin
-from wheels import CommandError, build, run
+from wheels import UV, CommandError, build, run
 from workspace import ROOT, Package, packages
 
 # All that a package may bring without an extra, beside its siblings and what these require themselves.
@@ -52,12 +51,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         scratch = Path(folder)
         environment = _environment(scratch)
         _write_constraints(root, scratch, environment)
-        for package in members:
-            try:
-                build(package, scratch / "dist", environment)
-            except CommandError as error:
-                print(f"{package.name}: does not build\n{error}")
-                return 1
+        if not all(list(pool.map(lambda package: _builds(package, scratch / "dist", environment), members))):
+            return 1
         results = list(pool.map(lambda package: _isolate(package, members, scratch, environment), chosen))
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
     return 0 if all(results) else 1
@@ -91,6 +86,15 @@ def surplus(installed: Installed, own: Iterable[str]) -> set[NormalizedName]:
     return set(required) - allowed
 
 
+def _builds(package: Package, folder: Path, environment: Mapping[str, str]) -> bool:
+    try:
+        build(package, folder, environment)
+    except CommandError as error:
+        print(f"{package.name}: does not build\n{error}", flush=True)
+        return False
+    return True
+
+
 def _length_of_tests(package: Package) -> int:
     """Bytes, by which the longest run starts first."""
     return sum(path.stat().st_size for path in package.files("tests"))
@@ -118,12 +122,12 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
     (home / "empty").mkdir(parents=True)
     siblings = home / "siblings.txt"
     siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels.items()))
-    install: list[str | Path] = [find_uv_bin(), "pip", "install", "--python", python]
+    install: list[str | Path] = [UV, "pip", "install", "--python", python]
     install += ["--constraint", siblings, "--constraint", scratch / "constraints.txt"]
     try:
-        run(environment, find_uv_bin(), "venv", "--python", sys.executable, home / "venv")
+        run(environment, UV, "venv", "--python", sys.executable, home / "venv")
         run(environment, *install, wheel)
-        run(environment, find_uv_bin(), "pip", "check", "--python", python)
+        run(environment, UV, "pip", "check", "--python", python)
         absent = sorted(set(wheels) - needed_siblings(package, members))
         modules = [name.replace("-", "_") for name in absent]
         prefix = (home / "venv").resolve()

@@ -188,6 +188,7 @@ def _start(package: Package, path: Path, source: str, tests: Sequence[str]) -> i
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # which would take half of a short test's time
         sys.path.insert(0, str(package.folder / "src"))
         sys.meta_path.insert(0, Planted(_module(package, path), path, source))
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "--import-mode=importlib"]

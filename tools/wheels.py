@@ -15,6 +15,8 @@ from pathlib import Path
 from uv import find_uv_bin
 from workspace import ROOT, Package, packages
 
+UV = find_uv_bin()  # once: it is not safe among threads
+
 
 class CommandError(Exception):
     """A command that failed, with what it printed."""
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 def build(package: Package, folder: Path, environment: Mapping[str, str] = os.environ) -> None:
     """Put the wheel of `package` into `folder`. Raises `CommandError`."""
-    run(environment, find_uv_bin(), "build", "--wheel", "--out-dir", folder, package.folder)
+    run(environment, UV, "build", "--wheel", "--out-dir", folder, package.folder)
 
 
 def run(environment: Mapping[str, str], *command: str | Path, cwd: Path | None = None) -> str:

@@ -1,5 +1,6 @@
 import check_docs
 import pytest
+from workspace import ROOT
 
 CODE = '''"""Twice. Theory: docs/twice.md."""
 
@@ -97,3 +98,7 @@ def test_catches_a_named_page_that_is_not_there(plant):
 
 def test_an_equation_that_only_the_page_cites_is_no_orphan(plant):
     assert faults(plant, docs=(r"\tag{1}", "\\tag{1} $$\n\n$$ y = 2x \\tag{2} $$\n\nBy (2) it is so. $$")) == []
+
+
+def test_every_file_without_example_is_there():
+    assert all((ROOT / "packages" / path).exists() for path in check_docs.NO_EXAMPLE)

@@ -81,6 +81,7 @@ def test_the_bridge_and_the_oracle_are_exempt_and_no_other_file_of_that_name(pla
     code = "from torch import nn"
     assert list(check_primitives.check(plant({"ds-core/src/ds_core/interop.py": code}))) == []
     assert list(check_primitives.check(plant({"ds-core/src/ds_core/testing/layer.py": code}))) == []
+    assert list(check_primitives.check(plant({"ds-core/src/ds_core/testing/recipe/check.py": code}))) == []
     others = ["ds_cnn/interop.py", "ds_core/testing/x.py", "packages/ds-core/src/ds_core/interop.py"]
     root = plant({f"ds-cnn/src/{name}": code for name in others})
     found = list(check_primitives.check(root))

@@ -35,6 +35,11 @@ def test_catches_a_wrong_range_of_a_sibling(plant, range_, fault):
     assert fault in found
 
 
+def test_an_extra_refers_to_another_of_its_own_without_a_range(plant):
+    root = plant({"ds-core/CHANGELOG.md": "## [0.1.0] - 2026-01-01\n"}, extras='all = ["ds-core[plot]"]\nplot = []')
+    assert list(check_versions.check(root)) == []
+
+
 def test_catches_different_pythons(plant):
     plant({"ds-core/src/ds_core/a.py": ""})
     root = plant({"ds-cnn/src/ds_cnn/a.py": ""})

@@ -12,7 +12,8 @@ def demo(tmp_path, monkeypatch, capsys):
     """`demo("--steps", "2")` runs its first command, made tiny, with these words as hatch puts them in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("to be or not to be\n" * 20)
-    tiny = "--text text.txt --num-layers 1 --num-heads 1 --embed-dim 4 --block-size 4 --batch-size 1 --evaluate-batches 1"
+    tiny = "--text text.txt --num-layers 1 --num-heads 1 --embed-dim 4 --block-size 4"
+    tiny += " --batch-size 1 --evaluate-batches 1"
     environments = read_toml(ROOT / "pyproject.toml")["tool"]["hatch"]["envs"]
     ds, *words = shlex.split(environments["default"]["scripts"]["demo"][0])
     assert ds == "ds"

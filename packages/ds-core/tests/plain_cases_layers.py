@@ -125,6 +125,8 @@ DROPPED = [
     for p in (0.2, 0.9)
 ]
 
+BRANCHES = [(draws(*shape), draws(*shape) - 1) for shape in [(3, 4), (2, 3, 4), (2, 0, 4), ()]]
+
 LAYER_NORM, LAYER_NORM_BACKWARD = layer_norm_cases()
 RMS_NORM, RMS_NORM_BACKWARD = rms_norm_cases()
 BATCH_NORM, BATCH_NORM_BACKWARD = batch_norm_cases()
@@ -132,6 +134,8 @@ GROUP_NORM, GROUP_NORM_BACKWARD = group_norm_cases()
 BILINEAR, BILINEAR_BACKWARD = bilinear_cases()
 
 CASES: dict[str, list[Any]] = {
+    "add_branch": BRANCHES,
+    "add_skip": [*BRANCHES, (None, None), (None, draws(3, 4)), (draws(3, 4), None)],
     "alpha_dropout": DROPPED,
     "alpha_dropout_backward": DROPPED,
     "batch_norm": BATCH_NORM,

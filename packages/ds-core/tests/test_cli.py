@@ -16,6 +16,7 @@ from ds_core.cli.main import main
 from ds_core.errors import UserError
 from ds_core.options import option
 from ds_core.recipes.recipe import Command, Recipe
+from ds_core.speed.plain import is_plain
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 from ds_core.training.trainer import Trainer
 
@@ -95,16 +96,20 @@ def say(folder, options):
 class Checked:
     ok = True
 
+    def __init__(self):
+        self.text = "plain" if is_plain() else "a table"
+
     def __str__(self):
-        return "a table"
+        return self.text
 
 
 def failing():
     assert math.pi < 3, "gradients differ"
 
 
+GENERATE = Command("generate", "say it", SayOptions, say)
 RECIPES = {
-    "tiny": Recipe("tiny", "one weight", TinyOptions, train, (Command("generate", "say it", SayOptions, say),), Checked),
+    "tiny": Recipe("tiny", "one weight", TinyOptions, train, (GENERATE,), Checked),
     "mute": Recipe("mute", "has no commands", SayOptions, lambda options: None, check=failing),
     "wrong": Recipe("wrong", "fails", SayOptions, lambda options: None, check=lambda: type("No", (), {"ok": False})()),
 }
@@ -274,6 +279,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(capfd):
 
 def test_check(capsys):
     assert run(capsys, "check", "tiny") == (0, "a table\n", "")
+    assert run(capsys, "check", "tiny", "--plain") == (0, "with the plain form of every operation:\nplain\n", "")
+    assert not is_plain()
+    assert "did you mean --plain?" in complaint(capsys, "check", "tiny", "--plan")
     assert run(capsys, "check", "wrong")[0] == 1
     status, _, err = run(capsys, "check", "mute")
     assert (status, err.split("\n")[0]) == (1, "ds: mute fails its check: gradients differ")

@@ -71,7 +71,7 @@ def test_a_folder_that_holds_a_run(tmp_path):
     run(tmp_path, "", 2, "--steps", "1")
     ended, messages = run(tmp_path, "", 2, "--steps", "1")
     assert len(messages) == 1
-    assert "already holds a run of points: --resume goes on with it" in messages[0]
+    assert "already holds a run of points: --resume continues it" in messages[0]
     assert [one.code for one in ended] == [2, 1]
 
 

@@ -30,6 +30,18 @@ def test_the_best_is_kept(small, tmp_path):
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
 
 
+def test_other_files_are_written_with_the_best(small, tmp_path):
+    written = []
+
+    def write(trainer):
+        written.append((trainer.step, (tmp_path / "best.safetensors").exists()))
+
+    options = {"evaluate": script(0.5, 0.9, 0.7), "evaluate_every": 2}
+    best = KeepBest("accuracy", largest=True, write=write)
+    small.make(tmp_path, callbacks=[best], **options).fit(small.Points(), 6)
+    assert written == [(2, True), (4, True)]
+
+
 def test_every_nth_is_kept_beside_the_last(small, tmp_path):
     trainer = small.make(tmp_path, callbacks=[KeepEvery(3, at_most=2)])
     trainer.fit(small.Points(), 10)

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from ds_core import plain
 from ds_core.optimizers.adam import Adam
 from ds_core.optimizers.lion import Lion
 from ds_core.primitives import primitives_only
@@ -96,6 +97,16 @@ def test_its_own_state_may_be_taken_up_half_way():
     check_optimizer(
         lambda p: Lion(p, lr=0.01, weight_decay=0.1), lambda p: Lion(p, lr=0.01, weight_decay=0.1, flat=False)
     )
+
+
+def test_where_there_was_no_gradient_nothing_moves():
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = Lion([weight], lr=0.25)
+    weight.grad = torch.tensor([0.0, 3.0])
+    optimizer.step()
+    with plain():
+        optimizer.step()
+    assert weight.tolist() == [1.0, 0.5]
 
 
 def test_compiled_steps_are_the_eager_ones():

@@ -37,12 +37,12 @@ CASES = {
         {**RATE, "momentum": 0.5, "dampening": 1.5},
     ],
     Adam: [
-        {},
+        {"flat": False},
         {"lr": 0.1, **DECAY, "amsgrad": True},
         {"lr": 0.1, **UPHILL, "amsgrad": True, "betas": (0.5, 0.7), "eps": 0.1},
         {**RATE, **DECOUPLED, "betas": (0.0, 0.0), "eps": 1e-3},
     ],
-    AdamW: [{}, {"lr": 0.1, **DECAY}, {"lr": 0.1, **UPHILL, "amsgrad": True}, {**RATE, "betas": (0.8, 0.9)}],
+    AdamW: [{"flat": False}, {"lr": 0.1, **DECAY}, {"lr": 0.1, **UPHILL, "amsgrad": True}, {**RATE, "betas": (0.8, 0.9)}],
     Adagrad: [
         {"lr": 0.1, "eps": 1e-10},
         {"lr": 0.1, "lr_decay": 0.3, **DECAY, "initial_accumulator_value": 0.5},
@@ -177,6 +177,12 @@ class WrongState(AdamW):
         return direction
 
 
+class CountsTwice(Adadelta):
+    def update(self, parameter, gradient, state, group):
+        super().update(parameter, gradient, state, group)
+        state["step"] += 1
+
+
 class MoreState(AdamW):
     def update(self, parameter, gradient, state, group):
         state["more"] = 1
@@ -199,6 +205,7 @@ class BlackBox(AdamW):
     [
         (WrongDirection, "parameter 0 after step 1, .*: plain .*, fast"),
         (WrongState, "parameter 0 after step 2, .*: plain .*, fast"),
+        (CountsTwice, r"step of parameter \d after step 3, .*: plain [46], fast [23]"),
         (MoreState, r"state of parameter 0 after step 3: plain has .*'more'\], fast"),
         (OtherCount, "step of parameter 0 after step 3: plain has torch.float64, fast torch.float32"),
         (BlackBox, "tanh"),

@@ -8,7 +8,7 @@ import torch
 from ds_core import Module, no_record
 from ds_core.text.scores import corpus_scores, exact_match, token_loss
 from ds_core.text.token_batches import TokenBatches
-from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer
+from word_models import WordModel
 
 
 def test_exact_match():
@@ -48,10 +48,7 @@ def test_nothing_to_score(score, translations, references):
 
 def test_the_loss_is_the_mean_over_all_target_tokens():
     """Not over batches, which have different numbers of them, and not over rows."""
-    config = Seq2SeqConfig(
-        11, 11, embed_dim=8, num_heads=2, dim_feedforward=12, num_encoder_layers=1, num_decoder_layers=1, dropout=0.5
-    )
-    model = Seq2SeqTransformer(config, dtype=torch.float64)
+    model = WordModel(11, 11, 8, dropout=0.5, dtype=torch.float64)
     source, target = [[3, 4], [5, 6, 7], [8] * 9], [[4], [5, 6, 7, 8], [9, 10] * 4]
     batches = TokenBatches(source, target, 12, pad=0, begin=1, end=2, shuffle=False)
     assert len(batches) > 1

@@ -6,7 +6,7 @@ import torch
 from ds_core import Linear, Module, ShapeError, no_record, record
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_signature, check_twin
+from ds_core.testing import check_layer, check_signature, check_twin, pairwise
 from ds_transformers import TransformerDecoder, TransformerDecoderLayer
 
 ORDERS = pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
@@ -110,8 +110,14 @@ def test_twin_over_all_arguments(norm_first):
         for n in (1, 2, 3)
         for norm in (False, True)
     }
-    for index, (own, (other, shift)) in enumerate(itertools.product(owns, zip(others, range(4), strict=True))):
-        tgt, memory = paddings[(index // 4 + shift) % 4]  # each beside each mask of either kind
+    cases = []
+    for index, (own, other) in enumerate(itertools.product(range(len(owns)), range(4))):
+        # each padding beside each mask of either kind
+        case = {"own": own, "other": other, "padding": (own + other) % 4, "mode": "train" if index % 3 else "eval"}
+        keys = stacks if index % 10 == 0 else [(2, index % 2 == 0)]
+        cases += [{**case, "num_layers": num_layers, "norm": norm} for num_layers, norm in keys]
+    for case in pairwise(cases):
+        own, other, (tgt, memory) = owns[case["own"]], others[case["other"]], paddings[case["padding"]]
         masks = {
             "tgt_mask": own[0],
             "memory_mask": other[0],
@@ -121,9 +127,8 @@ def test_twin_over_all_arguments(norm_first):
             "memory_is_causal": other[1],
         }
         constants = [k for k, mask in masks.items() if isinstance(mask, torch.Tensor) and mask.is_floating_point()]
-        for key in stacks if index % 10 == 0 else [(2, index % 2 == 0)]:
-            mode = "train" if index % 3 else "eval"
-            check_twin(*stacks[key], *make_inputs(), kwargs=masks, constants=constants, modes=[mode])
+        layers = stacks[case["num_layers"], case["norm"]]
+        check_twin(*layers, *make_inputs(), kwargs=masks, constants=constants, modes=[case["mode"]])
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])

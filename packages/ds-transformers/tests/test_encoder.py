@@ -6,7 +6,7 @@ import torch
 from ds_core import Frozen, Linear, Sequential, ShapeError, no_record, record
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_signature, check_twin, one_graph
+from ds_core.testing import check_layer, check_signature, check_twin, one_graph, pairwise
 from ds_transformers import TransformerEncoder, TransformerEncoderLayer
 
 CAUSAL = torch.ones(4, 4, dtype=torch.bool).triu(1)
@@ -90,16 +90,21 @@ def test_twin_over_all_arguments(norm_first):
     x = torch.randn(2, 4, 6)
     masks = [(None, None), (None, False), (CAUSAL.T, None), (CAUSAL.T, False)]
     masks += itertools.product([CAUSAL, ADDED], [None, False, True])
+    cases = []
     for num_layers, norm in itertools.product([1, 2, 3], [False, True]):
-        ours, theirs = make(num_layers, norm, norm_first=norm_first), of_torch(num_layers, norm, norm_first)
-        for (mask, is_causal), padding in itertools.product(masks, [None, *PADDING]):
+        for index, padding in itertools.product(range(len(masks)), [None, *PADDING]):
+            mask, hidden = masks[index][0], PADDING.get(padding)
             if num_layers != 2 and (padding is None) != (mask is None):
                 continue
-            given = {"mask": mask, "src_key_padding_mask": PADDING.get(padding), "is_causal": is_causal}
-            if mask is not None and padding is not None and given["src_key_padding_mask"].dtype != mask.dtype:
+            if mask is not None and hidden is not None and hidden.dtype != mask.dtype:
                 continue  # PyTorch warns of a mixture; the layer's test has one
-            constants = [k for k, v in given.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-            check_twin(ours, theirs, x, kwargs=given, constants=constants, modes=["eval" if norm else "train"])
+            cases.append({"num_layers": num_layers, "norm": norm, "mask": index, "padding": padding})
+    for num_layers, norm, index, padding in (case.values() for case in pairwise(cases)):
+        ours, theirs = make(num_layers, norm, norm_first=norm_first), of_torch(num_layers, norm, norm_first)
+        mask, is_causal = masks[index]
+        given = {"mask": mask, "src_key_padding_mask": PADDING.get(padding), "is_causal": is_causal}
+        constants = [k for k, v in given.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
+        check_twin(ours, theirs, x, kwargs=given, constants=constants, modes=["eval" if norm else "train"])
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")

@@ -273,7 +273,7 @@ def test_compiled_masks_are_read_and_the_promise_is_believed(layer):
     def found(mask, padding, is_causal):
         return run(layer, attn_mask=mask, key_padding_mask=padding, is_causal=resolve_causal(mask, is_causal))
 
-    compiled = one_graph(found)
+    compiled = one_graph(found, graphs=2)  # one each for the two values of is_causal
     padding = torch.tensor([[False, False, False, True], [False] * 4])
     for mask, is_causal in [(causal_mask(4), None), (causal_mask(4), True), (~causal_mask(4), None)]:
         given_masks = (mask, padding, is_causal)  # the last one hides all keys from a query: NaN beside weights

@@ -6,7 +6,7 @@ import torch
 from attention_twins import without_key_bias
 from ds_core import AdamW, ShapeError, TokenCrossEntropy, no_record, record
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer
+from ds_core.testing import check_layer, pairwise
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer, beam_search, greedy, sinusoidal_encoding
 from torch.nn.functional import log_softmax
 
@@ -95,12 +95,15 @@ def test_ten_steps_like_the_twin(norm_first, shared, tied):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("tied", [True, False])
-def test_gradients(tied, shared, recompute):
-    config = dataclasses.replace(TINY, target_vocab=11 if shared else 9, shared=shared, tied=tied, dropout=0.2)
-    check_layer(Seq2SeqTransformer(config, recompute=recompute), *some_tokens(), samples=4)
+@pytest.mark.parametrize(
+    "options", pairwise({"shared": [True, False], "tied": [True, False], "recompute": [False, True]}), ids=str
+)
+def test_gradients(options):
+    shared, layers = options["shared"], {"num_encoder_layers": 1, "num_decoder_layers": 1}  # test_encoder.py has stacks
+    config = dataclasses.replace(
+        TINY, target_vocab=11 if shared else 9, shared=shared, tied=options["tied"], dropout=0.2, **layers
+    )
+    check_layer(Seq2SeqTransformer(config, recompute=options["recompute"]), *some_tokens(), samples=4)
 
 
 def test_worked_example():

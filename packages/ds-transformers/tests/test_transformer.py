@@ -6,7 +6,7 @@ import torch
 from ds_core import Frozen, ShapeError, no_record, record
 from ds_core.layers.layer_norm import LayerNorm
 from ds_core.primitives import primitives_only
-from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
+from ds_core.testing import check_layer, check_twin, check_twin_grid, full_grids, one_graph
 from ds_transformers import Transformer, TransformerEncoder, TransformerEncoderLayer
 
 ORDERS = pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
@@ -93,8 +93,9 @@ def test_twin_over_all_constructor_arguments():
         lambda chosen: make_inputs(chosen["batch_first"]),
         left_out=["activation"],  # its default is a function of PyTorch's there, and that function's name here
         modes=["train"],
+        thinned=True,
     )
-    assert compared == 32
+    assert compared == (32 if full_grids() else 6)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])

@@ -13,7 +13,7 @@ from ds_core.speed.plain import fast_form
 def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """||g||_p of all gradients as one long vector g; half precision has too few digits for a sum."""
     wide = [gradient.float() if gradient.element_size() < 4 else gradient for gradient in gradients]
-    g = torch.cat([part.reshape(-1).to(wide[0].device) for part in wide]) if wide else torch.zeros(0)
+    g = torch.cat([part.reshape(-1).to(wide[0].device) for part in wide]) if wide else torch.tensor([0.0])
     if math.isinf(p):
         return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
     return torch.sum(torch.abs(g) ** p) ** (1 / p)  # (1)

@@ -29,7 +29,7 @@ def option(
     `Literal[...]`, `list[T]` or `tuple[T, ...]` of these, or one of them `| None`.
 
     Args:
-        default: the value where nothing is given; a list or dict is copied for each instance.
+        default: the value if nothing is given; a list or dict is copied for each instance.
         help: one line for `--help`, which adds the default.
         choices: the only values allowed.
         minimum, maximum: the smallest and largest number allowed.

@@ -21,7 +21,7 @@ def preset_option(presets: Presets, help: str = "where the values of options not
 
 
 def with_presets(presets: Presets, follow: Follow | None = None) -> Callable[[type[O]], type[O]]:
-    """Decorate a dataclass of options: whoever gives it a `preset` gets that preset's values for all that is not given.
+    """Decorate a dataclass of options: with a `preset`, values that are not given are those of the preset.
 
         @with_presets({"large": {"num_layers": 12, "lr": 1e-4}})
         @dataclass

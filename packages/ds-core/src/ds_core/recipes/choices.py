@@ -44,7 +44,7 @@ SCHEDULES = ("cosine", "constant")
 
 
 def make_optimizer(name: str, model: Module, lr: float, weight_decay: float) -> Any:
-    """An optimizer whose decay is for matrices only."""
+    """The optimizer of that name; it decays matrices only."""
     return OPTIMIZERS[name](decay_groups(model, weight_decay), lr=lr)
 
 
@@ -61,8 +61,8 @@ def make_schedule(
     """The schedule of a run, the same for every recipe, or None for a constant learning rate.
 
     Args:
-        name: "cosine" rises to the optimizer's learning rate and falls to `min_lr`; "noam" is that of the first
-            Transformer; "constant" has no warm-up.
+        name: "cosine" rises to the optimizer's learning rate and falls to `min_lr`; "noam" is the schedule of the
+            first Transformer; "constant" has no warm-up.
         steps: optimizer steps of the run.
         warmup_steps: over which the rate rises; of "cosine" a fifth of the run at most.
         min_lr: where "cosine" ends.

@@ -1,4 +1,4 @@
-"""What `ds train mlp` and `ds train regression` can both be told."""
+"""The options that `ds train mlp` and `ds train regression` share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,13 @@ from ds_core.recipes.choices import OPTIMIZERS, SCHEDULES
 from ds_core.recipes.mlp_model import NORMS
 from ds_core.training.run_options import RunOptions
 
-# Of a layer. Where two such follow one another torch says at once that there is no memory
+# Of a layer. If two such layers follow one another, torch says at once that there is no memory
 WIDEST = 10**6
 
 
 @dataclass
 class NetworkOptions(RunOptions):
-    """Data, network and descent; a recipe inherits them and adds its data sets and its own defaults."""
+    """Data, network and training; a recipe inherits them and adds its data sets and its own defaults."""
 
     dataset: str = option("", "what to learn")
     csv: Path | None = option(None, "a CSV file of your own, in place of --dataset")

@@ -27,9 +27,9 @@ def decision_boundary(
     class_names: Sequence[str],
     axis_names: Sequence[str] | None = None,
 ) -> None:
-    """Colour the plane by the class that is predicted there, with the rows on it.
+    """Colour the plane by the predicted class, with the rows on it.
 
-    Of more than two features it is the plane through the mean along which the rows are spread most (the first two
+    With more than two features it is the plane through the mean in which the rows are spread most (the first two
     principal components); the rows are projected on it.
 
     Args:
@@ -52,8 +52,8 @@ def draw_decision_boundary(
     """`decision_boundary` into matplotlib's `axes`."""
     x, classes = x[:_SHOWN].flatten(1), classes[:_SHOWN]
     mean, plane = _plane(x)
-    places = ((x - mean) @ plane).cpu()  # (N, 2)
-    low, high = places.amin(0), places.amax(0)
+    points = ((x - mean) @ plane).cpu()  # (N, 2)
+    low, high = points.amin(0), points.amax(0)
     spread = high - low
     margin = 0.08 * torch.where(spread > 0, spread, 1.0)
     steps = torch.arange(_GRID) / (_GRID - 1)
@@ -67,7 +67,7 @@ def draw_decision_boundary(
     background: dict[str, Any] = {"origin": "lower", "aspect": "auto", "alpha": 0.25, "interpolation": "nearest"}
     axes.imshow(there.tolist(), extent=extent, **background, **colours)
     for number, name in enumerate(class_names):
-        own = places[classes.cpu() == number]
+        own = points[classes.cpu() == number]
         style: dict[str, Any] = {
             "s": 12,
             "edgecolors": "black",
@@ -106,7 +106,7 @@ def _plane(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def predicted_against_true(path: str | Path, predicted: Tensor, true: Tensor, unit: str) -> None:
-    """One point a row, (N,) and (N,); on the diagonal where the prediction is right."""
+    """One point a row, (N,) and (N,); on the diagonal if the prediction is right."""
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
     shown = slice(_SHOWN)

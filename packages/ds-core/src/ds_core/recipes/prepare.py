@@ -92,7 +92,7 @@ def _parts(
 
 
 def _check_members(table: Table, path: Path) -> None:
-    """Raise `UserError` where there is nothing to tell apart, or a class that cannot be in every part."""
+    """Raise `UserError` if there is nothing to tell apart, or a class is too small to be in every part."""
     names = table.class_names or ()
     if len(names) < 2:
         raise UserError(f"{path}: {table.target_name!r} is {names[0]!r} in every row, expected two classes at least")

@@ -41,8 +41,8 @@ class Recipe:
         name: what `ds train NAME` calls it; the same as the entry point's key.
         summary: one line for `ds list`.
         options: a dataclass of `option(...)` fields with defaults; it may inherit `run_folder.RunOptions`.
-            Its `__post_init__` raises `UserError` where options contradict each other.
-        train: `ds train NAME [options]`.
+            Its `__post_init__` raises `UserError` if options contradict each other.
+        train: `ds train NAME [options]`: called with the options, such as the `train` of a `Run`.
         commands: what can be done with a run folder of this recipe.
         check: `ds check NAME`; returns what is to be printed, such as a `testing.Report`, whose `ok` decides the exit
             status; an AssertionError is a failure too.

@@ -30,7 +30,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def save_results(folder: Path, results: Mapping[str, object]) -> None:
-    """Write `results.json`; what is infinite or NaN is null in it, for JSON has no such numbers.
+    """Write `results.json`; numbers that are infinite or NaN become null, because JSON has none such.
 
     Raises:
         WriteError: it cannot be written.

@@ -46,8 +46,7 @@ def seed_everything(seed: int) -> None:
 class Run(ABC, Generic[OptionsT, DataT, ModelT]):
     """A recipe's run, from its options to a trained model in a folder.
 
-    A recipe inherits from it, with the types of its options, data and model, and says what is its own in six methods:
-    `read_data`, `build_model`, `make_batches`, `count_steps`, `make_trainer` and `describe`. The others have a default.
+    A recipe inherits from it, with the types of its options, data and model, and writes seven methods:
 
         class LineRun(Run[LineOptions, TensorDataset, Linear]):
             name = "line"
@@ -58,19 +57,20 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
             def count_steps(self) -> int: ...
             def make_trainer(self) -> Trainer: ...
             def describe(self) -> str: ...
+            def report(self) -> dict[str, float]: ...
 
         recipe = Recipe("line", "learns a line", LineOptions, LineRun.train)
 
-    The methods are called in the order in which they stand here, and each finds what the ones before it have made. Up
-    to `describe` every process of several (torchrun) calls them; what comes then writes and prints, and is the
-    first's alone.
+    The others have a default. All are called in the order in which they stand here, and each finds what the ones before
+    it have made. If several processes train together (torchrun), each of them calls the methods up to `make_trainer`;
+    those after it write and print, and only the first process calls them.
 
     Attributes:
         name: of the recipe (a class attribute, as `files`).
         files: names of the files that the recipe writes into the folder beside those of every run (checkpoint, log,
             options, best weights, `results.json`, `loss.png`). A run that is overwritten loses them.
         options: as given on the command line.
-        folder: the run folder. It is there once the data, the model and the trainer are, so don't write before.
+        folder: the run folder. Write nothing into it before `write_folder`: until then it may hold another run.
         device, dtype: where and in what the model computes; the dtype is None unless the options are
             `PrecisionOptions`.
         data, model, batches, steps, trainer: what the methods have made.

@@ -18,34 +18,31 @@ def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def pairwise(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """So few combinations that every two values of different arguments occur together; all under DS_FULL_GRIDS.
+def pairwise(grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A few combinations that hold every pair of values of two arguments; all of them under DS_FULL_GRIDS.
 
-        @pytest.mark.parametrize("options", pairwise({"bias": [True, False], "batch_first": [True, False], ...}), ids=str)
+        @pytest.mark.parametrize("options", pairwise({"bias": [True, False], "norm": [True, False], ...}), ids=str)
 
     Most faults show with one value, or with two together. Ten yes-or-no arguments have 1024 combinations, and about ten
     of them hold all pairs.
+
+    Args:
+        grid: the values of each argument, or the combinations themselves if not all are possible.
     """
-    every = combinations(grid)
-    return every if full_grids() else covering(every)
-
-
-def covering(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Some of these combinations, in their order, in which every pair occurs that occurs in any of them.
-
-    Greedy: the next one is always the first of those with the most pairs that are still missing.
-    """
-    left = {index: _pairs(candidate) for index, candidate in enumerate(candidates)}
-    missing = set().union(*left.values())
-    chosen = []
+    candidates = combinations(grid) if isinstance(grid, Mapping) else [dict(chosen) for chosen in grid]
+    if full_grids():
+        return candidates
+    left = {index: _pairs(chosen) for index, chosen in enumerate(candidates)}
+    missing: set[tuple[str, ...]] = set().union(*left.values())
+    kept = []
     while missing:
-        best = max(left, key=lambda index: len(left[index] & missing))
+        best = max(left, key=lambda index: len(left[index] & missing))  # the first of those that add the most pairs
         missing -= left.pop(best)
-        chosen.append(best)
-    return [dict(candidates[index]) for index in sorted(chosen)]
+        kept.append(best)
+    return [candidates[index] for index in sorted(kept)]
 
 
 def _pairs(chosen: Mapping[str, Any]) -> set[tuple[str, ...]]:
-    """The values two by two, one by one where there is one argument only. By repr: a value may be a list."""
+    """The values two by two, or alone if there is one argument only. By repr: a value may be a list."""
     named = [f"{name}={value!r}" for name, value in chosen.items()]
     return set(itertools.combinations(named, min(2, len(named))))

@@ -44,6 +44,9 @@ class LayerUnderTest:
                 tensor.data = tensor.data.double()
         self.parameters = dict(_named_parameters(self.layer))
         self.buffers = self._named_buffers()
+        modules = self.layer.modules() if hasattr(self.layer, "modules") else [self.layer]
+        attributes = [value for module in modules for value in getattr(module, "__dict__", {}).values()]
+        self.generators = [value for value in attributes if isinstance(value, torch.Generator)]
 
     def trainable(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.parameters.items() if tensor.requires_grad}
@@ -141,9 +144,7 @@ class LayerUnderTest:
     @contextmanager
     def restored(self) -> Iterator[None]:
         """Put generators and buffers back at the end."""
-        modules = self.layer.modules() if hasattr(self.layer, "modules") else [self.layer]
-        attributes = [value for module in modules for value in getattr(module, "__dict__", {}).values()]
-        generators = [(value, value.get_state()) for value in attributes if isinstance(value, torch.Generator)]
+        generators = [(generator, generator.get_state()) for generator in self.generators]
         buffers = [(tensor, tensor.clone()) for tensor in self.buffers.values()]
         state, *device_states = _generator_states()
         try:

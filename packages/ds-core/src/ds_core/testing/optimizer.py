@@ -112,8 +112,8 @@ def check_plain_optimizer(
                 title = f"parameter {index} after step {step + 1}"
                 compare(name, "plain", title, given, expected, rtol, atol, (side, "fast"))
                 if step % 3 == 2 or step == steps - 1:
-                    states = [one.optimizer.state.get(key, {}) for one, key in ((walker, given), (fast, expected))]
-                    _compare_states(name, side, title, *states, rtol, atol)
+                    state, wanted = walker.optimizer.state.get(given, {}), fast.optimizer.state.get(expected, {})
+                    _compare_states(name, side, title, state, wanted, rtol, atol)
 
 
 def _compare_states(

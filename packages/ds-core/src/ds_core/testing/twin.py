@@ -1,7 +1,6 @@
 """`check_twin`: a layer does what the torch.nn class of its name does."""
 
 import inspect
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ds_core.testing.calls import make_call, random_gradients
 from ds_core.testing.failure import CheckFailed, compare
+from ds_core.testing.grids import combinations, pairwise
 from ds_core.testing.layer_under_test import Evaluation, LayerUnderTest
 
 # Arguments about PyTorch's own machinery, which a twin may leave out.
@@ -70,6 +70,7 @@ def check_twin_grid(
     same_initialisation: bool = True,
     check_arguments: bool = True,
     left_out: Collection[str] = (),
+    thinned: bool = False,
     **options: Any,
 ) -> int:
     """`check_twin` for every combination of constructor arguments.
@@ -81,8 +82,7 @@ def check_twin_grid(
             [torch.randn(2, 3, 4)],
         )
 
-    Where PyTorch refuses a combination, ours must refuse it too. With the same seed both start from
-    the same weights.
+    If PyTorch refuses a combination, ours must refuse it too. With the same seed both start from the same weights.
 
     Args:
         make_ours, make_theirs: the two classes, or functions taking the same keyword arguments.
@@ -91,6 +91,8 @@ def check_twin_grid(
         same_initialisation: whether `torch.manual_seed` must give both the same weights.
         check_arguments: whether to compare the classes' names and signatures (`check_signature`).
         left_out: the twin's arguments that ours does not have, beside those in `MACHINERY`.
+        thinned: whether only so many combinations go through `check_twin` as hold every pair of values (`pairwise`).
+            All are built, refused and initialised alike either way.
         options: passed to `check_twin`.
 
     Returns:
@@ -102,10 +104,9 @@ def check_twin_grid(
     if check_arguments and inspect.isclass(make_ours) and inspect.isclass(make_theirs):
         check_signature(make_ours, make_theirs, left_out)
     name = getattr(make_ours, "__name__", repr(make_ours))
-    compared = 0
-    for values in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        title = f"{name}({', '.join(f'{key}={value!r}' for key, value in chosen.items())})"
+    accepted = []
+    for chosen in combinations(grid):
+        title = _title(name, chosen)
         (ours, refusal), (theirs, torch_refusal) = _made(make_ours, chosen), _made(make_theirs, chosen)
         if refusal is not None or torch_refusal is not None:
             if refusal is None or torch_refusal is None:
@@ -116,17 +117,20 @@ def check_twin_grid(
             expected = theirs.state_dict()
             for key, tensor in ours.state_dict().items():
                 compare(title, "initialisation", key, tensor, expected.get(key), 0, 0, _SIDES)
+        accepted.append(chosen)
+    if not accepted:
+        raise ValueError(f"check_twin_grid({name}): every combination was refused, nothing was compared")
+    compared = pairwise(accepted) if thinned else accepted
+    for chosen in compared:
+        (ours, _), (theirs, _) = _made(make_ours, chosen), _made(make_theirs, chosen)
         given = inputs(chosen) if callable(inputs) else inputs
         try:
             check_twin(ours, theirs, *given, **options)
         except CheckFailed as failed:
             raise CheckFailed(
-                title, failed.check, failed.reason, failed.tensor, failed.difference, failed.where
+                _title(name, chosen), failed.check, failed.reason, failed.tensor, failed.difference, failed.where
             ) from failed
-        compared += 1
-    if compared == 0:
-        raise ValueError(f"check_twin_grid({name}): every combination was refused, nothing was compared")
-    return compared
+    return len(compared)
 
 
 def check_signature(ours: type, theirs: type, left_out: Collection[str] = ()) -> None:
@@ -149,6 +153,10 @@ def check_signature(ours: type, theirs: type, left_out: Collection[str] = ()) ->
             raise CheckFailed(
                 ours.__name__, "arguments", f"{method} takes {_written(given)}, the twin {_written(wanted)}"
             )
+
+
+def _title(name: str, chosen: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in chosen.items())})"
 
 
 def _made(make: Callable[..., Any], chosen: Mapping[str, Any]) -> tuple[Any, Exception | None]:

@@ -1,4 +1,4 @@
-"""Where a recipe calculates."""
+"""The device that a recipe computes on."""
 
 import torch
 
@@ -6,7 +6,7 @@ from ds_core.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, `auto` being cuda where there is one.
+    """The device of that name; `auto` is cuda if there is one.
 
     Raises:
         UserError: no such device here.

@@ -56,7 +56,7 @@ class History:
         """Forget what came after `step`, in the log too: a resumed run writes it again.
 
         Raises:
-            UserError: the file in the log's place is no log of ours.
+            UserError: the file is no log of ours.
         """
         if self._log is not None:
             self.records = self._log.rewind(step)

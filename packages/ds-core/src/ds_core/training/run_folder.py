@@ -1,4 +1,4 @@
-"""The folder of one run: made, written by nobody else, and taken up again with the options it began with."""
+"""The folder of one run: made for it alone, and resumed with the options that the run began with."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -33,7 +33,7 @@ class RunOptions:
 
 @dataclass
 class PrecisionOptions:
-    """The options of recipes whose numbers may be wider or narrower, and whose code may be compiled.
+    """The options of recipes with a choice of dtype and of what is compiled.
 
     Inherit from it beside `RunOptions`: `class Options(PrecisionOptions, RunOptions)`.
     """

@@ -23,7 +23,7 @@ class Packer:
         """`value` as JSON, its tensors as `{"$tensor": name}`.
 
         Raises:
-            TypeError: something that is neither (a function, an object), with the name of its place.
+            TypeError: something that is neither (a function, an object), with the name it would have.
         """
         if isinstance(value, Tensor):
             return {_TENSOR: self._keep(value.detach(), name)}

@@ -214,11 +214,13 @@ def probabilities(
 def folds_subtraction(key: Tensor, visible: Tensor | None, dropout_mask: Tensor | None) -> bool:
     """Whether backward subtracts by a column more in the product, (5), which pays for long rows on a CPU.
 
-    On a GPU the odd width costs more than it spares, and a compiler fuses the subtraction. A floating `visible` and
-    dropout come between the product and what is subtracted.
+    On a GPU the odd width costs more than it spares, and a compiler fuses the subtraction; it is asked first, because
+    it would compile once more for a length beyond the limit. A floating `visible` and dropout come between the product
+    and what is subtracted.
     """
-    nothing_between = dropout_mask is None and (visible is None or visible.dtype == torch.bool)
-    return nothing_between and key.shape[2] > LONG and key.device.type == "cpu" and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or key.device.type != "cpu":
+        return False
+    return dropout_mask is None and (visible is None or visible.dtype == torch.bool) and key.shape[2] > LONG
 
 
 def append_column(x: Tensor, column: Tensor, factor: float = 1.0) -> Tensor:

@@ -65,7 +65,7 @@ def check_recipe(
 
     Args:
         recipe: its name, or the recipe itself.
-        words: options for a run of a few steps, with two checkpoints at least, the first not after the first step.
+        words: options for a run of a few steps, with two checkpoints at least.
         longer, shorter: options with which a finished run has more steps to take, or fewer than it has taken.
         changed: options that a resumed run must not change, and what the error says.
         other_data: options that lead a resumed run to other data.

@@ -67,7 +67,7 @@ class Session:
         if self._pid == 0:
             self._run(recipe, list(words), prepare, environment)
 
-    def wait(self, timeout: float = 300.0) -> Ended:
+    def wait(self, timeout: float = 200.0) -> Ended:
         """How it ended; one that takes longer than `timeout` seconds is killed."""
         until = time.monotonic() + timeout
         found, status = os.waitpid(self._pid, os.WNOHANG)

@@ -1,0 +1,130 @@
+"""What recipes of translation share, with a model that is no Transformer; ds-transformers tests it with one."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from ds_core.errors import MissingPackageError, UserError
+from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core.options import option
+from ds_core.recipes.translation.commands import translation_recipe
+from ds_core.recipes.translation.options import CommandOptions, TranslationOptions
+from ds_core.recipes.translation.run import TranslationRun
+from ds_core.testing import check_recipe, report
+from ds_core.text.tokenizers import PAD
+from word_models import WordModel, sentences
+
+
+@dataclass
+class WordOptions(TranslationOptions):
+    out: Path = option(Path("runs/words"), "the run folder", may_change=True)
+
+
+class WordRun(TranslationRun[WordOptions, WordModel]):
+    name = "words"
+    options_type = WordOptions
+
+    def build_model(self):
+        return WordModel(*self.vocab_sizes, self.options.embed_dim, self.options.dropout)
+
+
+def check():
+    model = WordModel(7, 9, 4)
+    source, target = torch.tensor([[3, 4, 2], [5, 2, PAD]]), torch.tensor([[1, 3, 4], [1, 5, PAD]])
+    return report(model, (source, target), TokenCrossEntropy(ignore_index=PAD), target.roll(-1, 1))
+
+
+RECIPE = translation_recipe(WordRun, "a model of words", check)
+TINY = "--vocab-size 400 --max-tokens 300 --embed-dim 16 --validation 0.15 --test 0.1 --beam-size 1"
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return sentences(tmp_path_factory.mktemp("words") / "pairs.tsv")
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory):
+    """A run that has learned its sentences."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    sizes = {"vocab_size": 400, "max_tokens": 100, "embed_dim": 16, "validation": 0.15, "test": 0.1}
+    WordRun.train(WordOptions(pairs=pairs, out=out, epochs=30, lr=5e-2, average=2, dropout=0.0, **sizes))
+    return out
+
+
+def translate(out, **options):
+    (command,) = RECIPE.commands
+    assert (command.name, command.options) == ("translate", CommandOptions)
+    command.run(out, CommandOptions(**options))
+
+
+def test_another_model_learns_and_translates(trained, capsys):
+    assert {path.name for path in trained.iterdir()} == {
+        *("checkpoint.safetensors", "best.safetensors", "final.safetensors", "recipe.json", "results.json"),
+        *("tokenizer.source.json", "tokenizer.target.json", "log.jsonl", "loss.png"),
+    }
+    results = json.loads((trained / "results.json").read_text())
+    assert results["weights"].startswith("the mean of steps ")
+    assert results["validation"]["perplexity"] < 3
+    translate(trained, text="cat sees dog")
+    assert capsys.readouterr().out == "CAT DOG SEES\n"
+    for weights in ("final", "best", "last"):
+        assert WordRun.load(trained, weights).translate(["bee likes emu"], beam_size=1) == ["BEE EMU LIKES"]
+
+
+def test_a_model_without_attention_has_no_maps(trained, tmp_path):
+    with pytest.raises(UserError, match="--maps: a run of words has no attention to draw"):
+        translate(trained, text="cat sees dog", maps=tmp_path / "maps.png")
+
+
+def test_a_model_is_described_by_its_size(pairs, tmp_path):
+    run = WordRun(WordOptions(pairs=pairs, out=tmp_path / "out", vocab_size=400, embed_dim=16))
+    run.prepare()
+    vocabulary, _ = run.vocab_sizes
+    count = 16 * vocabulary * 2 + 17 * vocabulary
+    assert run.describe().startswith(f"a model with {count:,} parameters learns the pairs of {pairs}: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_said_before_hours_are_spent(pairs, tmp_path, monkeypatch):
+    for package in ("sacrebleu", "tokenizers"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            with pytest.raises(MissingPackageError, match=rf'needs {package}, .*: pip install "ds-core\[text\]"'):
+                WordRun.train(WordOptions(pairs=pairs, out=tmp_path / "out", vocab_size=400))
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_and_tokenizers_of_another_kind(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(WordRun, "name", "letters")
+    with pytest.raises(UserError, match="holds a run of words, not of letters"):
+        WordRun.load(trained)
+    monkeypatch.undo()
+    path = trained / "tokenizer.target.json"
+    whole = path.read_text()
+    try:
+        for content in (
+            json.dumps({"type": "characters", "characters": "abc"}),
+            json.dumps(json.loads(whole)["tokenizer"]),
+        ):
+            path.write_text(content)
+            with pytest.raises(UserError, match=r"tokenizer\.target\.json is a tokenizer, but not of a translation"):
+                WordRun.load(trained)
+    finally:
+        path.write_text(whole)
+
+
+@pytest.mark.parametrize("part", ["gradients", "mistakes", "folder", "killed"])
+def test_it_survives_as_every_recipe(part, pairs):
+    check_recipe(
+        RECIPE,
+        f"--pairs {pairs} {TINY} --max-tokens 100 --epochs 2 --average 2 --checkpoint-every 2",
+        longer="--epochs 3",
+        shorter="--epochs 1",
+        changed={"--embed-dim 4": "--embed-dim: given 4, the run began with 16"},
+        mistakes={"--header --multi30k x": "--pairs and --multi30k contradict each other"},
+        parts=[part],
+    )
