@@ -16,12 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from ds_core import Linear, Sequential
-from ds_core.activations.relu import ReLU
-from ds_core.distributed.data_parallel import DataParallel
-from ds_core.distributed.processes import Processes
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.optimizers.adam import Adam
+from ds_core import Adam, CrossEntropyLoss, DataParallel, Linear, Processes, ReLU, Sequential
 from ds_core.training.compile_step import StepParts
 from torch.distributed import TCPStore
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import ds_core
 import torch
-from ds_core import Embedding, Softmax
-from ds_core.engine.trace import record
+from ds_core import Embedding, Softmax, compile_pairs, record
 from ds_core.layers.embedding import embedding_backward
-from ds_core.speed.compiled import compile_pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table

@@ -6,11 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from ds_core import Linear, Sequential
-from ds_core.activations.relu import ReLU
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.optimizers.adam import Adam
-from ds_core.training.compile_step import compile_step, whole_step
+from ds_core import Adam, CrossEntropyLoss, Linear, ReLU, Sequential, compile_step, whole_step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table

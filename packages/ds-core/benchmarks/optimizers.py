@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core.optimizers.adadelta import Adadelta
-from ds_core.optimizers.adagrad import Adagrad
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.adamax import Adamax
-from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.optimizers.lion import Lion
-from ds_core.optimizers.muon import Muon
-from ds_core.optimizers.nadam import NAdam
-from ds_core.optimizers.radam import RAdam
-from ds_core.optimizers.rmsprop import RMSprop
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, NAdam, RAdam, RMSprop, clip_grad_norm_
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import Row, compare, print_table

@@ -17,16 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ds_core import AdamW, Trainer, WarmupCosineLR
-from ds_core.data.datasets import load
-from ds_core.data.loader import Loader
-from ds_core.data.scaling import Standardise
-from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.errors import UserError
-from ds_core.losses.smooth_l1 import SmoothL1Loss
+from ds_core import AdamW, SmoothL1Loss, Trainer, UserError, WarmupCosineLR, predict
+from ds_core.data import Loader, Standardise, TensorDataset, load
 from ds_core.metrics import MeanAbsoluteError, R2Score
 from ds_core.recipes.mlp_model import mlp
-from ds_core.training.evaluation import predict
 from matplotlib import pyplot as plt
 
 EPOCHS = 1 if os.environ.get("DS_FAST") else 15

@@ -6,8 +6,7 @@
 
 # %%
 import torch
-from ds_core import Linear, Module, Sequential, record
-from ds_core.activations.relu import ReLU
+from ds_core import Linear, Module, ReLU, Sequential, record
 from ds_core.testing import check_layer
 from matplotlib import pyplot as plt
 

@@ -8,11 +8,8 @@
 import math
 
 import torch
-from ds_core import Linear, ReLU, Sequential, record
-from ds_core.activations.selu import SELU
-from ds_core.activations.tanh import Tanh
-from ds_core.initializers.distributions import normal_
-from ds_core.initializers.variance_scaling import kaiming_normal_, lecun_normal_, xavier_normal_
+from ds_core import SELU, Linear, ReLU, Sequential, Tanh, record
+from ds_core.initializers import kaiming_normal_, lecun_normal_, normal_, xavier_normal_
 from matplotlib import pyplot as plt
 
 WIDTH, DEPTH, ROWS = 256, 30, 512

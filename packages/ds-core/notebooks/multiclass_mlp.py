@@ -8,15 +8,12 @@
 import os
 
 import torch
-from ds_core import AdamW, CrossEntropyLoss, Trainer, WarmupCosineLR
-from ds_core.data.datasets import load
-from ds_core.data.loader import Loader
+from ds_core import AdamW, CrossEntropyLoss, EarlyStopping, Trainer, WarmupCosineLR, evaluate, predict
+from ds_core.data import Loader, load
 from ds_core.metrics import Accuracy, ConfusionMatrix
 from ds_core.plotting import new_figure
 from ds_core.recipes.mlp_model import mlp
 from ds_core.testing import report
-from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.evaluation import evaluate, predict
 from IPython.display import display
 from matplotlib import pyplot as plt
 

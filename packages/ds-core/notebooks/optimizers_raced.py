@@ -6,10 +6,7 @@
 
 # %%
 import torch
-from ds_core import SGD, Adam, parameter
-from ds_core.optimizers.adagrad import Adagrad
-from ds_core.optimizers.lion import Lion
-from ds_core.optimizers.rmsprop import RMSprop
+from ds_core import SGD, Adagrad, Adam, Lion, RMSprop, parameter
 from matplotlib import pyplot as plt
 
 STEPS = 150

@@ -6,11 +6,8 @@
 
 # %%
 import torch
-from ds_core import Adam, CrossEntropyLoss, Linear, Sequential, no_record, record
-from ds_core.activations.tanh import Tanh
-from ds_core.data.loader import Loader
-from ds_core.losses.perceptron import PerceptronLoss
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD, Adam, CrossEntropyLoss, Linear, PerceptronLoss, Sequential, Tanh, no_record, record
+from ds_core.data import Loader
 from ds_core.plotting import new_figure
 from ds_core.recipes.perceptron import gate, iris, mistakes, perceptron
 from ds_core.recipes.plots import draw_decision_boundary

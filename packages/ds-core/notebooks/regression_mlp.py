@@ -8,16 +8,10 @@
 import os
 
 import torch
-from ds_core import AdamW, Trainer
-from ds_core.data.datasets import load
-from ds_core.data.loader import Loader
-from ds_core.data.scaling import Standardise
-from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.losses.mse import MSELoss
+from ds_core import AdamW, EarlyStopping, MSELoss, Trainer, evaluate, predict
+from ds_core.data import Loader, Standardise, TensorDataset, load
 from ds_core.metrics import MeanAbsoluteError, R2Score
 from ds_core.recipes.mlp_model import mlp
-from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.evaluation import evaluate, predict
 from matplotlib import pyplot as plt
 
 EPOCHS = 5 if os.environ.get("DS_FAST") else 200

@@ -6,8 +6,7 @@
 
 # %%
 import torch
-from ds_core import SGD, Linear, record
-from ds_core.losses.perceptron import PerceptronLoss
+from ds_core import SGD, Linear, PerceptronLoss, record
 from matplotlib import pyplot as plt
 
 x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

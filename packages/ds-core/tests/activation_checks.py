@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import ds_core
 import torch
-from ds_core.engine.trace import record
+from ds_core import plain, record
 from ds_core.speed.elementwise import CHUNK
-from ds_core.speed.plain import plain
 from ds_core.testing import one_graph
 from hypothesis import strategies as st
 from torch import Tensor

@@ -1,8 +1,7 @@
 """Layers to take over the bridge between the engines, for the tests of `ds_core.interop`, and the oracle."""
 
 import torch
-from ds_core import Linear, Module, Residual, Sequential, accumulate, parameter
-from ds_core.engine.recompute import drawn
+from ds_core import Linear, Module, Residual, Sequential, accumulate, drawn, parameter
 
 
 class Product(Module):

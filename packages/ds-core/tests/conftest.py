@@ -1,6 +1,7 @@
 """A small model to train, for the tests of the training loop."""
 
 import random
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential
-from ds_core.training.trainer import Trainer
+from ds_core import Linear, Module, Sequential, Trainer
 
 # pytest's importlib mode puts no folder on the path, and some tests share classes (planted_layers.py and others)
 sys.path.append(str(Path(__file__).parent))
@@ -76,6 +76,22 @@ def validation(model):
     torch.rand(1), random.random(), np.random.rand()
     x, y = Points().batch(10**6)
     return {"loss": (model(x) - y).square().mean()}
+
+
+@pytest.fixture(scope="session")
+def imported():
+    """All modules of a new process after importing what needs no extra: training, the command line, data, text."""
+    program = """
+import importlib, pkgutil, sys
+import ds_core.training.trainer, ds_core.cli.main, ds_core.data.datasets, ds_core.data.loader, ds_core.data.tables
+import ds_core.text
+for module in pkgutil.walk_packages(ds_core.text.__path__, "ds_core.text."):
+    importlib.import_module(module.name)
+print(*sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
 
 
 @pytest.fixture

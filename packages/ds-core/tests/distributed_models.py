@@ -3,16 +3,24 @@
 import os
 
 import torch
-from ds_core import Linear, Module, Sequential, no_record, record
-from ds_core.activations.relu import ReLU
+from ds_core import (
+    AdamW,
+    DataParallel,
+    Dropout,
+    Linear,
+    Module,
+    Processes,
+    ReLU,
+    Sequential,
+    Trainer,
+    accumulate,
+    no_record,
+    parameter,
+    record,
+)
 from ds_core.distributed.batch_shard import BatchShard
-from ds_core.distributed.data_parallel import DataParallel
-from ds_core.distributed.processes import OneProcess, Processes
-from ds_core.engine.parameter import accumulate, parameter
-from ds_core.layers.dropout import Dropout
-from ds_core.optimizers.adam import AdamW
+from ds_core.distributed.processes import OneProcess
 from ds_core.training.gradients import backpropagate
-from ds_core.training.trainer import Trainer
 from squared_error import Squares
 
 STEPS = 6

@@ -13,13 +13,11 @@ import ds_core.recipes.recipe
 import numpy as np
 import torch
 from distributed_models import Points, Tied, build, trainer
-from ds_core import no_record
+from ds_core import Callback, UserError, no_record
 from ds_core.cli.main import main
 from ds_core.distributed.processes import current
-from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipes.recipe import Recipe
-from ds_core.training.callbacks import Callback
+from ds_core.recipes import Recipe
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
 
 

@@ -19,16 +19,11 @@ from distributed_models import (
     train,
     trainer,
 )
-from ds_core import Linear, Sequential
+from ds_core import Callback, DataParallel, EarlyStopping, Linear, Processes, Sequential, UserError, accumulate
 from ds_core.distributed.buckets import Reduction
-from ds_core.distributed.data_parallel import DataParallel
 from ds_core.distributed.failure import PeerError
-from ds_core.distributed.processes import Processes, current
-from ds_core.engine.parameter import accumulate
-from ds_core.errors import UserError
-from ds_core.training.callbacks import Callback
+from ds_core.distributed.processes import current
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.gradients import backpropagate
 from squared_error import Squares
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from ds_core.engine.trace import record
+from ds_core import record
 from ds_core.testing import one_graph
 
 Tensors = Sequence[torch.Tensor]

@@ -1,16 +1,7 @@
 """An optimizer with packs beside one without, for the tests of `ds_core.optimizers.flat_buffers`."""
 
 import torch
-from ds_core.optimizers.adadelta import Adadelta
-from ds_core.optimizers.adagrad import Adagrad
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.adamax import Adamax
-from ds_core.optimizers.lion import Lion
-from ds_core.optimizers.nadam import NAdam
-from ds_core.optimizers.radam import RAdam
-from ds_core.optimizers.rmsprop import RMSprop
-from ds_core.optimizers.sgd import SGD
-from ds_core.primitives import primitives_only
+from ds_core import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, primitives_only
 
 SHAPES = [(4, 3), (7,), (), (2, 3, 2), (1,), (0,), (5, 5)]
 

@@ -1,8 +1,7 @@
 """Right layers, and an input, for the tests of `ds_core.testing`: each fault that they plant changes one thing."""
 
 import torch
-from ds_core import Module, accumulate, no_record, parameter
-from ds_core.engine.recompute import drawn, replaying
+from ds_core import Module, accumulate, drawn, no_record, parameter, replaying
 
 X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 

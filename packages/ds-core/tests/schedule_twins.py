@@ -6,15 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ds_core.optimizers.adam import Adam
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.cosine_lr import CosineAnnealingLR, CosineAnnealingWarmRestarts
-from ds_core.schedules.lambda_lr import LambdaLR
-from ds_core.schedules.linear_lr import LinearLR, PolynomialLR
-from ds_core.schedules.one_cycle import OneCycleLR
-from ds_core.schedules.plateau import ReduceLROnPlateau
-from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
-from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
+from ds_core import (
+    SGD,
+    Adam,
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 
 OURS = SimpleNamespace(
     **{

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.adagrad import Adagrad
+from ds_core import Adagrad
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from ds_core.optimizers.adam import Adam, AdamW
+from ds_core import Adam, AdamW
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.adamax import Adamax
+from ds_core import Adamax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (

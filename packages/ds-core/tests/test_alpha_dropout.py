@@ -4,16 +4,8 @@ import math
 
 import pytest
 import torch
-from ds_core.engine.recompute import Recompute
-from ds_core.engine.trace import record
-from ds_core.layers.alpha_dropout import (
-    ALPHA,
-    AlphaDropout,
-    alpha_dropout,
-    alpha_dropout_backward,
-    draw_alpha_dropout_mask,
-    factor,
-)
+from ds_core import AlphaDropout, Recompute, record
+from ds_core.layers.alpha_dropout import ALPHA, alpha_dropout, alpha_dropout_backward, draw_alpha_dropout_mask, factor
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings

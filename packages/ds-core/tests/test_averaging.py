@@ -6,11 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from ds_core import AdamW, Embedding, KeepEvery, Linear, Module, MSELoss, Sequential, Trainer, no_record
-from ds_core.errors import CheckpointError
-from ds_core.layers.dropout import Dropout
+from ds_core import (
+    AdamW,
+    CheckpointError,
+    Dropout,
+    Embedding,
+    KeepEvery,
+    Linear,
+    Module,
+    MSELoss,
+    Sequential,
+    Trainer,
+    no_record,
+    save_checkpoint,
+)
 from ds_core.training.averaging import AverageLast, average_weights
-from ds_core.training.checkpoint import save_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
+from ds_core import ShapeError, primitives_only, record
 from ds_core.layers.batch_norm import BatchNorm, batch_norm, batch_norm_backward
-from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer, check_twin
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.recompute import Recompute
-from ds_core.engine.trace import no_record, record
-from ds_core.errors import ShapeError
-from ds_core.layers.batch_norm1d import BatchNorm1d
+from ds_core import BatchNorm1d, Recompute, ShapeError, no_record, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 Twin = torch.nn.BatchNorm1d

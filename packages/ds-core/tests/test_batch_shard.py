@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from ds_core.data.loader import Loader
-from ds_core.data.prefetch import Prefetch
+from ds_core.data import Loader, Prefetch
 from ds_core.distributed.batch_shard import BatchShard, share_of, weight_of
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from ds_core.errors import ShapeError
-from ds_core.losses.bce import BCELoss, bce, bce_backward
+from ds_core import BCELoss, ShapeError
+from ds_core.losses.bce import bce, bce_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

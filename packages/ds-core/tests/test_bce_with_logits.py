@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.errors import ShapeError
-from ds_core.losses.bce_with_logits import BCEWithLogitsLoss, bce_with_logits, bce_with_logits_backward
+from ds_core import BCEWithLogitsLoss, ShapeError
+from ds_core.losses.bce_with_logits import bce_with_logits, bce_with_logits_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, by_autograd, handwritten
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_core import record
-from ds_core.primitives import primitives_only
+from ds_core import primitives_only, record
 from ds_core.text.decoding.beam_search import Hypothesis, beam_search, length_factor
 from ds_core.text.decoding.greedy import greedy
 from hypothesis import given, settings

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.layers.bilinear import Bilinear, bilinear, bilinear_backward
-from ds_core.primitives import primitives_only
+from ds_core import Bilinear, ShapeError, primitives_only, record
+from ds_core.layers.bilinear import bilinear, bilinear_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st

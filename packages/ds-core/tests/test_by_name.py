@@ -3,8 +3,8 @@
 import pytest
 import torch
 from activation_checks import TorchQuickGELU
+from ds_core import no_record
 from ds_core.activations.by_name import ACTIVATIONS, make_activation
-from ds_core.engine.trace import no_record
 
 OTHERS = {"log_sigmoid": torch.nn.functional.logsigmoid, "quick_gelu": TorchQuickGELU()}
 

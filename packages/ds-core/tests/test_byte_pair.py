@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 import torch
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.tokenizers import BEGIN, END, PAD, SPECIAL_TOKENS, load_tokenizer

@@ -1,5 +1,5 @@
 import pytest
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.text.characters import CharacterTokenizer
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ds_core import Linear
+from ds_core import Linear, UserError
 from ds_core.data import TensorDataset
-from ds_core.errors import UserError
 from ds_core.options import option
 from ds_core.recipes import Recipe
 from ds_core.testing import RECIPE_PARTS, CheckFailed, check_recipe

@@ -7,9 +7,18 @@ import zlib
 import ds_core.training.checkpoint
 import pytest
 import torch
-from ds_core import CrossEntropyLoss, Linear, Module, Sequential
-from ds_core.errors import CheckpointError, WriteError
-from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, load_weights, save_checkpoint
+from ds_core import (
+    CheckpointError,
+    CrossEntropyLoss,
+    Linear,
+    Module,
+    Sequential,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from ds_core.errors import WriteError
+from ds_core.training.checkpoint import describe_checkpoint
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 

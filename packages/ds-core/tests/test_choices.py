@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from ds_core import Linear
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD, Linear, NoamLR, WarmupCosineLR
 from ds_core.recipes.choices import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
-from ds_core.schedules.noam import NoamLR
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
 
 
 def optimizer(lr=0.5):

@@ -11,14 +11,11 @@ from pathlib import Path
 import ds_core.recipes.recipe
 import pytest
 import torch
-from ds_core import Linear, Module, __version__
+from ds_core import Linear, Module, Trainer, UserError, __version__, is_plain
 from ds_core.cli.main import main
-from ds_core.errors import UserError
 from ds_core.options import option
-from ds_core.recipes.recipe import Command, Recipe
-from ds_core.speed.plain import is_plain
+from ds_core.recipes import Command, Recipe
 from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
-from ds_core.training.trainer import Trainer
 
 
 class Squares(Module):

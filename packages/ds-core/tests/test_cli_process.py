@@ -12,7 +12,7 @@ import pytest
 from ds_core import __version__
 from ds_core.cli.main import main
 from ds_core.options import option
-from ds_core.recipes.recipe import Recipe
+from ds_core.recipes import Recipe
 
 
 @dataclass

@@ -2,9 +2,8 @@ import math
 
 import pytest
 import torch
-from ds_core import plain
-from ds_core.optimizers.clipping import clip_grad_norm_, clip_grad_value_, get_total_norm
-from ds_core.primitives import primitives_only
+from ds_core import clip_grad_norm_, clip_grad_value_, plain, primitives_only
+from ds_core.optimizers.clipping import get_total_norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 import torch
-from ds_core import Linear, Module, Recompute, Residual, Sequential, no_record, record
-from ds_core.engine.recompute import drawn, replaying
+from ds_core import Linear, Module, Recompute, Residual, Sequential, drawn, no_record, record, replaying
 from torch._dynamo.testing import CompileCounterWithBackend
 
 

@@ -4,15 +4,19 @@ import copy
 
 import pytest
 import torch
-from ds_core import Linear, Sequential
-from ds_core.activations.gelu import GELU
-from ds_core.layers.dropout import Dropout
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.optimizers.adam import AdamW
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core import (
+    GELU,
+    AdamW,
+    CrossEntropyLoss,
+    Dropout,
+    LayerNorm,
+    Linear,
+    Sequential,
+    WarmupCosineLR,
+    compile_step,
+    whole_step,
+)
 from ds_core.speed.compiled import has_compiler
-from ds_core.training.compile_step import compile_step, whole_step
 from torch._dynamo.utils import counters
 
 

@@ -8,12 +8,8 @@ from collections.abc import Iterator
 import ds_core.speed.compiled as compiled
 import pytest
 import torch
-from ds_core.activations.gelu import GELU
-from ds_core.activations.softmax import Softmax
-from ds_core.engine.trace import no_record, record
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.speed.compiled import compilable, compile_pairs, has_compiler
+from ds_core import GELU, CrossEntropyLoss, LayerNorm, Softmax, compilable, compile_pairs, no_record, record
+from ds_core.speed.compiled import has_compiler
 
 
 @pytest.fixture(autouse=True)

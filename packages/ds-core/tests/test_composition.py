@@ -2,9 +2,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, record
+from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, primitives_only, record
 from ds_core.engine.composition import backward_without_input, merge_gradients
-from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
 
 

@@ -2,15 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.losses.cosine_embedding import (
-    CosineEmbeddingLoss,
-    cosine,
-    cosine_backward,
-    cosine_embedding,
-    cosine_embedding_backward,
-)
+from ds_core import CosineEmbeddingLoss, ShapeError, record
+from ds_core.losses.cosine_embedding import cosine, cosine_backward, cosine_embedding, cosine_embedding_backward
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

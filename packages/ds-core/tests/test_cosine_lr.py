@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from ds_core.schedules.cosine_lr import CosineAnnealingLR, CosineAnnealingWarmRestarts
+from ds_core import CosineAnnealingLR, CosineAnnealingWarmRestarts
 from schedule_twins import RATES, THEIRS, check_last_epoch, check_schedule, close, driven, row, run
 
 

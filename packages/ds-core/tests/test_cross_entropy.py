@@ -4,10 +4,9 @@ import itertools
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
+from ds_core import CrossEntropyLoss, ShapeError, record
 from ds_core.interop import as_torch
-from ds_core.losses.cross_entropy import CrossEntropyLoss, cross_entropy, cross_entropy_backward
+from ds_core.losses.cross_entropy import cross_entropy, cross_entropy_backward
 from ds_core.testing import check_loss, check_twin, check_twin_grid, one_graph
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]

@@ -3,8 +3,8 @@
 import csv
 
 import pytest
+from ds_core import UserError
 from ds_core.data.csv_rows import is_number, read_rows
-from ds_core.errors import UserError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

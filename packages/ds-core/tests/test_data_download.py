@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from ds_core.data.download import DownloadError, cache_folder, download
+from ds_core.data import DownloadError, cache_folder, download
 from ds_core.errors import WriteError
 from file_server import FileServer
 

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from ds_core.data.idx import read_idx
-from ds_core.errors import UserError
+from ds_core import UserError
+from ds_core.data import read_idx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from idx_files import TYPES, idx

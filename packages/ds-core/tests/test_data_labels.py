@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ds_core.data.class_weights import class_weights
-from ds_core.data.one_hot import one_hot
+from ds_core.data import class_weights, one_hot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight

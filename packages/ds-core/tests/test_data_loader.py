@@ -5,9 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from ds_core.data import Loader, TensorDataset
 from ds_core.data.batches import Batches
-from ds_core.data.loader import Loader
-from ds_core.data.tensor_dataset import TensorDataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset

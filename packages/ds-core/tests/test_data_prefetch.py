@@ -5,9 +5,8 @@ import time
 
 import pytest
 import torch
+from ds_core.data import Loader, Prefetch
 from ds_core.data.batches import Batches
-from ds_core.data.loader import Loader
-from ds_core.data.prefetch import Prefetch
 
 
 class Counted:

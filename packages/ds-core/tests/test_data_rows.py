@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from ds_core.data.samples import Rows, Stacked, as_rows, stack
-from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.errors import ShapeError
+from ds_core import ShapeError
+from ds_core.data import Stacked, TensorDataset, stack
+from ds_core.data.samples import Rows, as_rows
 from torch.utils.data import Subset
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from ds_core.data.scaling import MinMax, Standardise
-from ds_core.errors import ShapeError, StateDictError
+from ds_core import ShapeError, StateDictError
+from ds_core.data import MinMax, Standardise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ds_core.data.loader import Loader
-from ds_core.data.splits import k_folds, split, split_indices
-from ds_core.data.tensor_dataset import TensorDataset
+from ds_core.data import Loader, TensorDataset, k_folds, split, split_indices
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split

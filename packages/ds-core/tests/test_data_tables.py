@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core.data.tables import read_csv
-from ds_core.data.tensor_dataset import TensorDataset
-from ds_core.errors import UserError
+from ds_core import UserError
+from ds_core.data import TensorDataset, read_csv
 
 FLOWERS = """\
 length,colour,petals,kind

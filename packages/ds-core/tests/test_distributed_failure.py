@@ -24,7 +24,9 @@ def test_a_process_that_is_killed(tmp_path, rank, world_size):
     assert [one.code for one in ended] == [-9 if other == rank else 1 for other in range(world_size)]
     assert max(one.seconds for one in ended) < 15
     (message,) = messages
-    assert message.startswith(f"ds: error: rank {rank} is gone without a word (killed, or out of memory?); to continue: ")
+    assert message.startswith(
+        f"ds: error: rank {rank} is gone without a word (killed, or out of memory?); to continue: "
+    )
     assert message.endswith(
         f"torchrun --nproc-per-node {world_size} -m ds_core.cli train points --out {tmp_path}/run --resume"
     )

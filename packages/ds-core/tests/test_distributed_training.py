@@ -15,9 +15,7 @@ from distributed_workers import (
     sent_in_backward,
     train_compiled,
 )
-from ds_core import Linear
-from ds_core.distributed.data_parallel import DataParallel
-from ds_core.errors import UserError
+from ds_core import DataParallel, Linear, UserError
 from several_processes import together
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-13}

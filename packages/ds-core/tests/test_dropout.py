@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.recompute import Recompute
-from ds_core.engine.trace import record
-from ds_core.layers.dropout import Dropout, draw_dropout_mask, dropout, dropout_backward
+from ds_core import Dropout, Recompute, record
+from ds_core.layers.dropout import draw_dropout_mask, dropout, dropout_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_core.training.early_stopping import EarlyStopping
+from ds_core import EarlyStopping
 
 
 class Watched:

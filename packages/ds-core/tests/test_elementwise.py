@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import ds_core
 import pytest
 import torch
-from ds_core.engine.trace import record
+from ds_core import record
 from ds_core.speed.elementwise import CHUNK, Out, elementwise
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from ds_core.activations.elu import ELU, elu, elu_with_slope
+from ds_core import ELU, record
+from ds_core.activations.elu import elu, elu_with_slope
 from ds_core.activations.smooth import slope_backward
-from ds_core.engine.trace import record
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.recompute import Recompute
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.layers.embedding import Embedding, embedding, embedding_backward, row_scale
+from ds_core import Embedding, Recompute, ShapeError, record
+from ds_core.layers.embedding import embedding, embedding_backward, row_scale
 from ds_core.testing import check_layer, check_twin_grid, one_graph
 
 INDICES = torch.tensor([[0, 3, 3, 6], [2, 3, 0, 4]])

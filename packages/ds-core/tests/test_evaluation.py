@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ds_core import CrossEntropyLoss, Dropout, Linear, Module, Sequential, no_record
+from ds_core import CrossEntropyLoss, Dropout, Linear, Module, Sequential, evaluate, no_record, predict
 from ds_core.metrics import Accuracy, ConfusionMatrix
-from ds_core.training.evaluation import evaluate, evaluation_mode, predict
+from ds_core.training.evaluation import evaluation_mode
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.text.example_pairs import LANGUAGES, shipped_pairs
 from ds_core.text.pairs import split_by_hash
 

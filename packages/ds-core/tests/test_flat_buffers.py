@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from ds_core import AdamW
 from ds_core.optimizers import flat_buffers
-from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.flat_buffers import Scratch
 from packed_twins import OPTIMIZERS, Twins, give_gradients, packed, start
 

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from ds_core.optimizers.adam import Adam
+from ds_core import Adam
 from packed_twins import OPTIMIZERS, Twins, give_gradients, packed
 
 
@@ -48,7 +48,7 @@ def test_replaced_data_and_layout(make):
 
 
 def test_another_shape():
-    """As when rows are added to an embedding; plain SGD has no moments that would not fit any more."""
+    """As when rows are added to an embedding; plain SGD keeps nothing that would not fit any more."""
     twins = Twins(OPTIMIZERS["SGD"])
     twins.steps(2)
 

@@ -4,9 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.layers.flatten import Flatten
+from ds_core import Flatten, ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from ds_core.activations.gelu import GELU, gelu, gelu_with_slope
+from ds_core import GELU, record
+from ds_core.activations.gelu import gelu, gelu_with_slope
 from ds_core.activations.smooth import slope_backward
-from ds_core.engine.trace import record
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid, one_graph
 

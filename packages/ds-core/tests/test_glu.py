@@ -11,8 +11,8 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
-from ds_core.activations.glu import GLU, glu_backward, glu_with_slopes
-from ds_core.errors import ShapeError
+from ds_core import GLU, ShapeError
+from ds_core.activations.glu import glu_backward, glu_with_slopes
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

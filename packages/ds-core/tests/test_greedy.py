@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.text.decoding.greedy import greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ds_core.activations.hardswish import Hardswish, hardswish, hardswish_with_slope
+from ds_core import Hardswish, record
+from ds_core.activations.hardswish import hardswish, hardswish_with_slope
 from ds_core.activations.smooth import slope_backward
-from ds_core.engine.trace import record
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

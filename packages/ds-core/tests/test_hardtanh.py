@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.activations.hardtanh import Hardtanh, hardtanh, hardtanh_backward
-from ds_core.engine.trace import record
+from ds_core import Hardtanh, record
+from ds_core.activations.hardtanh import hardtanh, hardtanh_backward
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

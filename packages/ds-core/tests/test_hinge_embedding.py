@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.losses.hinge_embedding import HingeEmbeddingLoss, hinge_embedding, hinge_embedding_backward
+from ds_core import HingeEmbeddingLoss, record
+from ds_core.losses.hinge_embedding import hinge_embedding, hinge_embedding_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ds_core.losses.huber import HuberLoss, huber, huber_backward
+from ds_core import HuberLoss
+from ds_core.losses.huber import huber, huber_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

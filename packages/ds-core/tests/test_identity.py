@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.composition import Sequential
-from ds_core.engine.trace import record
-from ds_core.layers.identity import Identity
-from ds_core.layers.linear import Linear
+from ds_core import Identity, Linear, Sequential, record
 from ds_core.testing import check_layer, check_twin_grid, one_graph
 
 

@@ -4,21 +4,29 @@ import math
 
 import pytest
 import torch
-from ds_core.errors import ShapeError
-from ds_core.initializers import distributions, filling, orthogonal, variance_scaling
-from ds_core.initializers.distributions import normal_, trunc_normal_, uniform_
-from ds_core.initializers.filling import dirac_, eye_, ones_, zeros_
-from ds_core.initializers.orthogonal import orthogonal_
-from ds_core.initializers.variance_scaling import (
+from ds_core import ShapeError
+from ds_core.initializers import (
     calculate_gain,
-    fans,
+    dirac_,
+    distributions,
+    eye_,
+    filling,
     kaiming_normal_,
     kaiming_uniform_,
     lecun_normal_,
     lecun_uniform_,
+    normal_,
+    ones_,
+    orthogonal,
+    orthogonal_,
+    trunc_normal_,
+    uniform_,
+    variance_scaling,
     xavier_normal_,
     xavier_uniform_,
+    zeros_,
 )
+from ds_core.initializers.variance_scaling import fans
 
 init = torch.nn.init
 SHAPES = [(3, 5), (5, 3), (4, 4), (1, 7), (6, 2, 3), (4, 2, 3, 3), (2, 3, 2, 2, 2)]

@@ -6,18 +6,20 @@ import math
 import pytest
 import scipy.stats
 import torch
-from ds_core.initializers.distributions import normal_, trunc_normal_, uniform_
-from ds_core.initializers.orthogonal import orthogonal_
-from ds_core.initializers.variance_scaling import (
+from ds_core.initializers import (
     calculate_gain,
-    fans,
     kaiming_normal_,
     kaiming_uniform_,
     lecun_normal_,
     lecun_uniform_,
+    normal_,
+    orthogonal_,
+    trunc_normal_,
+    uniform_,
     xavier_normal_,
     xavier_uniform_,
 )
+from ds_core.initializers.variance_scaling import fans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from ds_core.errors import UserError
-from ds_core.training.checkpoint import load_weights
-from ds_core.training.keep_checkpoints import KeepBest, KeepEvery
+from ds_core import KeepBest, KeepEvery, UserError, load_weights
 
 
 def script(*values):

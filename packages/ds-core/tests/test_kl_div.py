@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ds_core.losses.kl_div import KLDivLoss, kl_div, kl_div_backward
+from ds_core import KLDivLoss
+from ds_core.losses.kl_div import kl_div, kl_div_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, by_autograd, handwritten
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ds_core.losses.l1 import L1Loss, absolute_error, absolute_error_backward
+from ds_core import L1Loss
+from ds_core.losses.l1 import absolute_error, absolute_error_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

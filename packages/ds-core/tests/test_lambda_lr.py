@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.schedules.lambda_lr import LambdaLR
+from ds_core import LambdaLR
 from schedule_twins import OURS, THEIRS, check_last_epoch, check_schedule, driven
 
 

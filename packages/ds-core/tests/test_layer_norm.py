@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.layers.layer_norm import LayerNorm, layer_norm, layer_norm_backward
-from ds_core.primitives import primitives_only
+from ds_core import LayerNorm, ShapeError, primitives_only, record
+from ds_core.layers.layer_norm import layer_norm, layer_norm_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.activations.leaky_relu import LeakyReLU, leaky_relu, leaky_relu_backward
-from ds_core.engine.trace import record
+from ds_core import LeakyReLU, record
+from ds_core.activations.leaky_relu import leaky_relu, leaky_relu_backward
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

@@ -1,7 +1,6 @@
 import pytest
 import torch
-from ds_core import Linear, ShapeError, linear, linear_backward, record
-from ds_core.primitives import primitives_only
+from ds_core import Linear, ShapeError, linear, linear_backward, primitives_only, record
 from ds_core.testing import check_layer, check_twin
 
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from ds_core.schedules.linear_lr import LinearLR, PolynomialLR
+from ds_core import LinearLR, PolynomialLR
 from schedule_twins import check_last_epoch, check_schedule, driven
 
 

@@ -3,10 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from ds_core import plain
-from ds_core.optimizers.adam import Adam
-from ds_core.optimizers.lion import Lion
-from ds_core.primitives import primitives_only
+from ds_core import Adam, Lion, plain, primitives_only
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -12,7 +12,8 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
-from ds_core.activations.log_sigmoid import LogSigmoid, log_sigmoid_with_slope
+from ds_core import LogSigmoid
+from ds_core.activations.log_sigmoid import log_sigmoid_with_slope
 from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

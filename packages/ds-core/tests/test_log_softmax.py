@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 import torch
-from ds_core.activations.log_softmax import LogSoftmax, log_softmax, log_softmax_backward
-from ds_core.engine.trace import record
+from ds_core import LogSoftmax, record
+from ds_core.activations.log_softmax import log_softmax, log_softmax_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

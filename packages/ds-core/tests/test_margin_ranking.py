@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.losses.margin_ranking import MarginRankingLoss, margin_ranking, margin_ranking_backward
+from ds_core import MarginRankingLoss, ShapeError, record
+from ds_core.losses.margin_ranking import margin_ranking, margin_ranking_backward
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings

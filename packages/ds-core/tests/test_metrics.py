@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from ds_core.errors import ShapeError
+from ds_core import ShapeError
 from ds_core.metrics import (
     F1,
     ROCAUC,

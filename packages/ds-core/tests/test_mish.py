@@ -14,7 +14,8 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
-from ds_core.activations.mish import Mish, mish_with_slope
+from ds_core import Mish
+from ds_core.activations.mish import mish_with_slope
 from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

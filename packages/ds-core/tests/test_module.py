@@ -5,8 +5,7 @@ import pickle
 
 import pytest
 import torch
-from ds_core import Linear, Module, Residual, Sequential, no_record, parameter, record
-from ds_core.errors import StateDictError
+from ds_core import Linear, Module, Residual, Sequential, StateDictError, no_record, parameter, record
 
 
 class Counted(Module):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.losses.mse import MSELoss, squared_error, squared_error_backward
+from ds_core import MSELoss, record
+from ds_core.losses.mse import squared_error, squared_error_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.losses.multi_margin import MultiMarginLoss, multi_margin, multi_margin_backward
+from ds_core import MultiMarginLoss, ShapeError, record
+from ds_core.losses.multi_margin import multi_margin, multi_margin_backward
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

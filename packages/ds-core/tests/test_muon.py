@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.muon import Muon, muon_factor, orthogonalized
-from ds_core.primitives import primitives_only
+from ds_core import AdamW, Muon, primitives_only
+from ds_core.optimizers.muon import muon_factor, orthogonalized
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.nadam import NAdam, nadam_momentum
+from ds_core import NAdam
+from ds_core.optimizers.nadam import nadam_momentum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.losses.nll import NLLLoss, nll, nll_backward
+from ds_core import CrossEntropyLoss, NLLLoss, ShapeError, record
+from ds_core.losses.nll import nll, nll_backward
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_core.schedules.noam import NoamLR
+from ds_core import NoamLR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_twins import THEIRS, close, driven, run

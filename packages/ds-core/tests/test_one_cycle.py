@@ -4,10 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ds_core.optimizers.adam import Adam
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.one_cycle import OneCycleLR
-from ds_core.schedules.step_lr import ExponentialLR
+from ds_core import SGD, Adam, ExponentialLR, OneCycleLR
 from schedule_twins import OURS, THEIRS, check_schedule, close, driven, row, run
 
 

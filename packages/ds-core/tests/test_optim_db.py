@@ -8,15 +8,7 @@ import inspect
 
 import pytest
 import torch
-from ds_core.optimizers.adadelta import Adadelta
-from ds_core.optimizers.adagrad import Adagrad
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.adamax import Adamax
-from ds_core.optimizers.muon import Muon
-from ds_core.optimizers.nadam import NAdam
-from ds_core.optimizers.radam import RAdam
-from ds_core.optimizers.rmsprop import RMSprop
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Muon, NAdam, RAdam, RMSprop
 from ds_core.testing import check_optimizer
 from optimizer_checks import TorchNAdam
 from torch.testing._internal.common_optimizers import optim_db

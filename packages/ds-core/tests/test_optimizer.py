@@ -2,15 +2,21 @@ import copy
 
 import pytest
 import torch
-from ds_core import Linear, Optimizer, Sequential, record
-from ds_core.activations.relu import ReLU
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.optimizers.flat_optimizer import FlatOptimizer
-from ds_core.optimizers.optimizer import BaseOptimizer
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core import (
+    SGD,
+    Adam,
+    AdamW,
+    BaseOptimizer,
+    CrossEntropyLoss,
+    FlatOptimizer,
+    Linear,
+    Optimizer,
+    ReLU,
+    Sequential,
+    WarmupCosineLR,
+    clip_grad_norm_,
+    record,
+)
 from ds_core.speed.compiled import has_compiler
 from torch._dynamo.utils import counters
 

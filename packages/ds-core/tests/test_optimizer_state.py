@@ -5,8 +5,7 @@ import io
 
 import pytest
 import torch
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD, Adam, AdamW
 
 PAIRS = {
     "SGD": (lambda p: SGD(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),

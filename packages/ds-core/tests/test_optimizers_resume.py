@@ -12,31 +12,46 @@ import ds_core.optimizers
 import ds_core.schedules
 import pytest
 import torch
-from ds_core import GELU, CrossEntropyLoss, LayerNorm, Linear, Sequential
-from ds_core.optimizers.adadelta import Adadelta
-from ds_core.optimizers.adagrad import Adagrad
-from ds_core.optimizers.adam import Adam, AdamW
-from ds_core.optimizers.adamax import Adamax
-from ds_core.optimizers.flat_optimizer import FlatOptimizer
-from ds_core.optimizers.lion import Lion
-from ds_core.optimizers.muon import Muon
-from ds_core.optimizers.nadam import NAdam
-from ds_core.optimizers.optimizer import BaseOptimizer
-from ds_core.optimizers.radam import RAdam
-from ds_core.optimizers.rmsprop import RMSprop
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.cosine_lr import CosineAnnealingLR, CosineAnnealingWarmRestarts
-from ds_core.schedules.lambda_lr import LambdaLR
-from ds_core.schedules.linear_lr import LinearLR, PolynomialLR
-from ds_core.schedules.noam import NoamLR
-from ds_core.schedules.one_cycle import OneCycleLR
-from ds_core.schedules.plateau import ReduceLROnPlateau
-from ds_core.schedules.schedule import FactorSchedule, Schedule
-from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
-from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
-from ds_core.training.checkpoint import load_checkpoint, save_checkpoint
-from ds_core.training.compile_step import whole_step
+from ds_core import (
+    GELU,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    BaseOptimizer,
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CrossEntropyLoss,
+    ExponentialLR,
+    FlatOptimizer,
+    LambdaLR,
+    LayerNorm,
+    Linear,
+    LinearLR,
+    Lion,
+    MultiStepLR,
+    Muon,
+    NAdam,
+    NoamLR,
+    OneCycleLR,
+    PolynomialLR,
+    RAdam,
+    ReduceLROnPlateau,
+    RMSprop,
+    Schedule,
+    Sequential,
+    SequentialLR,
+    StepLR,
+    WarmupCosineLR,
+    load_checkpoint,
+    save_checkpoint,
+    whole_step,
+)
+from ds_core.schedules.schedule import FactorSchedule
 
 STEPS, SAVED = 12, 5
 

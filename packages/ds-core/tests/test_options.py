@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from ds_core.errors import UserError, did_you_mean
+from ds_core import UserError
+from ds_core.errors import did_you_mean
 from ds_core.options import Parser, add_options, build_options, from_json, option, specs, to_json
 
 

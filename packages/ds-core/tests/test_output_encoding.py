@@ -1,10 +1,10 @@
 """Where the output is not UTF-8, the `ds` command loses a character and not the run."""
 
-import os
-import subprocess
+import io
 import sys
 from dataclasses import dataclass
 
+from ds_core.cli.main import main
 from ds_core.options import option
 from ds_core.training.run_folder import RunOptions, open_run_folder
 
@@ -14,14 +14,16 @@ class Options(RunOptions):
     words: str = option("日本 é", "what is written")
 
 
-def test_characters_that_the_output_cannot_hold(tmp_path):
+def test_characters_that_the_output_cannot_hold(tmp_path, monkeypatch):
     folder = open_run_folder("tiny", Options(out=tmp_path / "run"))
 
     def info(folder):
-        command = [sys.executable, "-m", "ds_core.cli", "info", str(folder)]
-        environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-        run = subprocess.run(command, env=environment, capture_output=True, encoding="latin-1", check=False)
-        return run.returncode, run.stdout, run.stderr
+        out, err = io.BytesIO(), io.BytesIO()  # as Python opens them where PYTHONIOENCODING is latin-1
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "latin-1"))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(err, "latin-1", errors="backslashreplace"))
+        status = main(["info", str(folder)])
+        sys.stdout.flush(), sys.stderr.flush()
+        return status, out.getvalue().decode("latin-1"), err.getvalue().decode("latin-1")
 
     status, printed, complaints = info(folder)
     assert (status, complaints) == (0, "")

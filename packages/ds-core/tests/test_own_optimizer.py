@@ -17,10 +17,11 @@ from ds_core import (
     StepLR,
     Trainer,
     plain,
+    whole_step,
 )
 from ds_core.optimizers.update_rule import counted_
 from ds_core.testing import check_optimizer
-from ds_core.training.compile_step import prepare_compile, whole_step
+from ds_core.training.compile_step import prepare_compile
 from optimizer_checks import like_eager_when_compiled
 
 PAGE = Path(__file__).parents[1] / "docs" / "optimizer.md"

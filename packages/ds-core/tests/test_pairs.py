@@ -1,7 +1,7 @@
 import gzip
 
 import pytest
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.text.pairs import Pairs, Split, read_multi30k, read_pairs, split_by_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st

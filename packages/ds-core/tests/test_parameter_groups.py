@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
+from ds_core import SGD
 from ds_core.optimizers.parameter_groups import as_groups, check_at_least_zero, check_learning_rate, complete_group
-from ds_core.optimizers.sgd import SGD
 
 
 def leaf(*shape):

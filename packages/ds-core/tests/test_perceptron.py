@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from ds_core import SGD, Linear, record
-from ds_core.losses.perceptron import PerceptronLoss, perceptron_loss, perceptron_loss_backward
+from ds_core import SGD, Linear, PerceptronLoss, record
+from ds_core.losses.perceptron import perceptron_loss, perceptron_loss_backward
 from ds_core.testing import check_loss
 from sklearn.linear_model import Perceptron
 

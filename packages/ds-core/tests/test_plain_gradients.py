@@ -4,8 +4,12 @@
 or because an infinity that a mask hides forward comes back as NaN.
 """
 
+import importlib
+import pkgutil
 from contextlib import nullcontext
 
+import ds_core.layers
+import ds_core.losses
 import plain_cases_layers
 import plain_cases_losses
 import pytest
@@ -14,6 +18,10 @@ from ds_core import plain
 from ds_core.engine.nested_values import map_leaves
 from ds_core.speed.plain import plain_pairs
 from torch import Tensor
+
+for folder in (ds_core.layers, ds_core.losses):
+    for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
+        importlib.import_module(module.name)
 
 CASES = {**plain_cases_layers.CASES, **plain_cases_losses.CASES}
 FORWARD = {name: cases for name, cases in CASES.items() if not name.endswith("_backward")}

@@ -21,6 +21,7 @@ from ds_core import (
     plain,
 )
 from ds_core.testing import CheckFailed, check_plain_optimizer
+from optimizer_checks import like_eager_when_compiled
 
 DECAY = {"weight_decay": 0.1}
 UPHILL = {"weight_decay": 0.1, "maximize": True}
@@ -42,7 +43,12 @@ CASES = {
         {"lr": 0.1, **UPHILL, "amsgrad": True, "betas": (0.5, 0.7), "eps": 0.1},
         {**RATE, **DECOUPLED, "betas": (0.0, 0.0), "eps": 1e-3},
     ],
-    AdamW: [{"flat": False}, {"lr": 0.1, **DECAY}, {"lr": 0.1, **UPHILL, "amsgrad": True}, {**RATE, "betas": (0.8, 0.9)}],
+    AdamW: [
+        {"flat": False},
+        {"lr": 0.1, **DECAY},
+        {"lr": 0.1, **UPHILL, "amsgrad": True},
+        {**RATE, "betas": (0.8, 0.9)},
+    ],
     Adagrad: [
         {"lr": 0.1, "eps": 1e-10},
         {"lr": 0.1, "lr_decay": 0.3, **DECAY, "initial_accumulator_value": 0.5},
@@ -146,6 +152,12 @@ def test_a_state_shared_for_a_compiled_step_counts_once():
         with plain():
             optimizer.step()
     assert [optimizer.state[parameter]["step"].item() for parameter in parameters] == [2.0, 2.0]
+
+
+def test_a_compiled_step_uses_the_fast_form_also_inside_plain():
+    """The plain form of RAdam branches on a number, which no graph can."""
+    with plain():
+        like_eager_when_compiled(lambda p: RAdam(p, lr=0.1, betas=(0.8, 0.9), **DECOUPLED))
 
 
 class OnlyHooks(FlatOptimizer):

@@ -6,10 +6,7 @@ import math
 
 import pytest
 import torch
-from ds_core.layers.linear import Linear
-from ds_core.optimizers.adam import Adam
-from ds_core.schedules.plateau import ReduceLROnPlateau
-from ds_core.training.trainer import Trainer
+from ds_core import Adam, Linear, ReduceLROnPlateau, Trainer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_twins import OURS, RATES, THEIRS, driven, row

@@ -5,19 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
+from ds_core import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    HingeEmbeddingLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    ShapeError,
+    SmoothL1Loss,
+    SoftMarginLoss,
+    record,
+)
 from ds_core.interop import as_torch
-from ds_core.losses.bce import BCELoss
-from ds_core.losses.bce_with_logits import BCEWithLogitsLoss
-from ds_core.losses.hinge_embedding import HingeEmbeddingLoss
-from ds_core.losses.huber import HuberLoss
-from ds_core.losses.kl_div import KLDivLoss
-from ds_core.losses.l1 import L1Loss
-from ds_core.losses.mse import MSELoss
 from ds_core.losses.pointwise import PointwiseLoss, common_shape, summed_to
-from ds_core.losses.smooth_l1 import SmoothL1Loss
-from ds_core.losses.soft_margin import SoftMarginLoss
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_loss
 from hypothesis import given, settings

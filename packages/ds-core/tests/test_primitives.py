@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential, linear, linear_backward, record
-from ds_core.primitives import COMPOSED, PRIMITIVES, BlackBoxError, check_graph, is_primitive, primitives_only
+from ds_core import BlackBoxError, Linear, Module, Sequential, linear, linear_backward, primitives_only, record
+from ds_core.primitives import COMPOSED, PRIMITIVES, check_graph, is_primitive
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
 

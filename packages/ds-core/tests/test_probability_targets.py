@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core import CrossEntropyLoss, ShapeError, record
 from ds_core.losses.probability_targets import (
     probability_cross_entropy,
     probability_cross_entropy_backward,

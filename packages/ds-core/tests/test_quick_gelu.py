@@ -12,7 +12,8 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
-from ds_core.activations.quick_gelu import QuickGELU, quick_gelu_with_slope
+from ds_core import QuickGELU
+from ds_core.activations.quick_gelu import quick_gelu_with_slope
 from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin
 from hypothesis import given, settings

@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.radam import RAdam, radam_direction, radam_step_sizes
+from ds_core import RAdam
+from ds_core.optimizers.radam import radam_direction, radam_step_sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (

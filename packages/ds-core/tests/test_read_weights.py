@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core import SGD, Linear, Module
-from ds_core.errors import CheckpointError
-from ds_core.training.checkpoint import read_weights, save_checkpoint
+from ds_core import SGD, CheckpointError, Linear, Module, save_checkpoint
+from ds_core.training.checkpoint import read_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

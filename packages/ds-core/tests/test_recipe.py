@@ -5,8 +5,9 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import ds_core.recipes.recipe
 import pytest
-from ds_core.errors import UserError
-from ds_core.recipes.recipe import Recipe, find_recipe, installed_recipes
+from ds_core import UserError
+from ds_core.recipes import Recipe
+from ds_core.recipes.recipe import find_recipe, installed_recipes
 
 
 @dataclass
@@ -58,5 +59,5 @@ def test_mistakes(name, message):
 
 def test_nothing_installed(monkeypatch):
     monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: EntryPoints())
-    with pytest.raises(UserError, match="unknown recipe 'minigpt': no recipes are installed$"):
+    with pytest.raises(UserError, match=r"unknown recipe 'minigpt': no recipes are installed$"):
         find_recipe("minigpt")

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from ds_core import evaluate, load_weights
 from ds_core.cli.main import main
 from ds_core.testing import RECIPE_PARTS, check_recipe
-from ds_core.training.checkpoint import load_weights
 
 FAST = ["--threads", "1", "--hidden", "16", "--epochs", "3", "--no-plots"]
 
@@ -71,7 +71,6 @@ def test_the_best_weights_are_those_of_the_results(tmp_path):
     from ds_core.recipes.mlp import MLPOptions
     from ds_core.recipes.mlp_model import mlp
     from ds_core.recipes.prepare import prepare, rows_of
-    from ds_core.training.evaluation import evaluate
 
     results = run("mlp", tmp_path / "run", "--dataset", "iris", *FAST)
     data = prepare(MLPOptions(dataset="iris"), "classification", torch.device("cpu"))

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from ds_core.cli.main import main
-from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.recipes.perceptron import mistakes, perceptron
 from ds_core.recipes.two_classes import GATES, gate, iris
+from ds_core.testing import RECIPE_PARTS, check_recipe
 
 
 def run(folder, capsys, *options):

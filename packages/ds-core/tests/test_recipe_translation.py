@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ds_core.errors import MissingPackageError, UserError
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import TokenCrossEntropy, UserError
+from ds_core.errors import MissingPackageError
 from ds_core.options import option
 from ds_core.recipes.translation.commands import translation_recipe
 from ds_core.recipes.translation.options import CommandOptions, TranslationOptions

@@ -1,8 +1,20 @@
 import pytest
 import torch
-from ds_core import CrossEntropyLoss, Linear, Module, Recompute, Residual, Sequential, TraceError, no_record, record
-from ds_core.engine.recompute import drawn, replaying, tape, taping
-from ds_core.primitives import primitives_only
+from ds_core import (
+    CrossEntropyLoss,
+    Linear,
+    Module,
+    Recompute,
+    Residual,
+    Sequential,
+    TraceError,
+    drawn,
+    no_record,
+    primitives_only,
+    record,
+    replaying,
+)
+from ds_core.engine.recompute import tape, taping
 from ds_core.testing import check_layer
 
 

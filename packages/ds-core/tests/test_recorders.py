@@ -5,12 +5,8 @@ import math
 
 import pytest
 import torch
-from ds_core import Linear, Sequential
+from ds_core import GradientNorms, LearningRates, Linear, Sequential, TensorBoard, Trainer
 from ds_core.errors import MissingPackageError
-from ds_core.training.gradient_norms import GradientNorms
-from ds_core.training.learning_rates import LearningRates
-from ds_core.training.tensorboard import TensorBoard
-from ds_core.training.trainer import Trainer
 
 
 def records(trainer, kind):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.activations.relu import ReLU, relu, relu_backward
-from ds_core.engine.trace import record
+from ds_core import ReLU, record
+from ds_core.activations.relu import relu, relu_backward
 from ds_core.testing import check_layer, check_twin, one_graph
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ds_core.activations.relu6 import ReLU6, relu6, relu6_backward
+from ds_core import ReLU6
+from ds_core.activations.relu6 import relu6, relu6_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,8 +1,7 @@
 import pytest
 import torch
-from ds_core import Linear, Module, record
+from ds_core import Linear, Module, primitives_only, record
 from ds_core.layers.residual_branch import add_branch, add_branch_backward, add_skip, any_trainable, backward_if
-from ds_core.primitives import primitives_only
 from ds_core.testing import check_layer
 
 

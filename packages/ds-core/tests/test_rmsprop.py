@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.rmsprop import RMSprop
+from ds_core import RMSprop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ds_core.errors import UserError, WriteError
+from ds_core import UserError
+from ds_core.errors import WriteError
 from ds_core.options import option
 from ds_core.training.run_folder import (
     RunOptions,
-    installed_versions,
     open_run_folder,
     read_run_folder,
     resumed_options,
     store_options,
 )
+from ds_core.training.versions import installed_versions
 
 
 @dataclass
@@ -54,7 +55,9 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path):
     open_run_folder("tiny", Options(out=tmp_path))
     for name in ("checkpoint.safetensors", "log.jsonl", "notes.txt"):
         (tmp_path / name).write_text("precious")
-    one_line("already holds a run of tiny: --resume continues it", lambda: open_run_folder("tiny", Options(out=tmp_path)))
+    one_line(
+        "already holds a run of tiny: --resume continues it", lambda: open_run_folder("tiny", Options(out=tmp_path))
+    )
     assert len(os.listdir(tmp_path)) == 4
     open_run_folder("other", Options(out=tmp_path, overwrite=True))
     assert sorted(os.listdir(tmp_path)) == ["notes.txt", "recipe.json"]
@@ -127,9 +130,10 @@ def test_resume_with_the_same_sequences_again(tmp_path, monkeypatch):
     options = resumed_options(Sequences, folder, given)
     assert (options.names, options.sizes) == (("a", "b"), (1, 2))
     open_run_folder("tiny", options)
-    message = r"--names: given \['b', 'a'\], the run began with \['a', 'b'\] \(a resumed run may change --device, --plots\)$"
+    may = r" \(a resumed run may change --device, --plots\)$"
+    message = r"--names: given \['b', 'a'\], the run began with \['a', 'b'\]" + may
     one_line(message, lambda: resumed_options(Sequences, folder, {**given, "names": ["b", "a"]}))
-    message = r"--files: given \['.*y\.txt'\], the run began with \['.*x\.txt'\] \(a resumed run may change --device, --plots\)$"
+    message = r"--files: given \['.*y\.txt'\], the run began with \['.*x\.txt'\]" + may
     one_line(
         message,
         lambda: open_run_folder("tiny", Sequences(out=folder, files=[Path("y.txt")], sizes=(1, 2), resume=True)),
@@ -138,7 +142,8 @@ def test_resume_with_the_same_sequences_again(tmp_path, monkeypatch):
 
 def test_resume_with_other_options(tmp_path):
     open_run_folder("tiny", Options(out=tmp_path, width=7))
-    message = r"cannot resume .*: --width: given 8, the run began with 7 \(a resumed run may change --device, --plots, --steps\)"
+    may = r" \(a resumed run may change --device, --plots, --steps\)"
+    message = r"cannot resume .*: --width: given 8, the run began with 7" + may
     one_line(message, lambda: resumed_options(Options, tmp_path, {"width": 8}))
     one_line(message, lambda: open_run_folder("tiny", Options(out=tmp_path, width=8, resume=True)))
     one_line("holds a run of tiny, not of other", lambda: open_run_folder("other", Options(out=tmp_path, resume=True)))
@@ -176,3 +181,29 @@ def test_options_of_another_version(tmp_path):
         "unknown option wdth; did you mean width.*was started with ds-core",
         lambda: resumed_options(Options, tmp_path, {}),
     )
+
+
+def test_the_files_of_a_run_are_deleted_with_it(tmp_path):
+    open_run_folder("tiny", Options(out=tmp_path), ["model.txt", "curve.png"])
+    assert read_run_folder(tmp_path).files == ["model.txt", "curve.png"]
+    for name in ("model.txt", "curve.png", "notes.txt"):
+        (tmp_path / name).touch()
+    open_run_folder("other", Options(out=tmp_path, overwrite=True), ["weights.txt"])
+    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "recipe.json"]
+    assert read_run_folder(tmp_path).files == ["weights.txt"]
+
+
+@pytest.mark.parametrize("files", ["model.txt", ["../precious"], ["a/b"], [3]])
+def test_nothing_outside_the_folder_is_a_file_of_the_run(tmp_path, files):
+    open_run_folder("tiny", Options(out=tmp_path / "run"))
+    record = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**record, "files": files}))
+    one_line("is damaged: expected files to be", lambda: read_run_folder(tmp_path / "run"))
+
+
+def test_a_run_of_a_version_that_named_no_files(tmp_path):
+    open_run_folder("tiny", Options(out=tmp_path))
+    record = json.loads((tmp_path / "recipe.json").read_text())
+    del record["files"]
+    (tmp_path / "recipe.json").write_text(json.dumps(record))
+    assert read_run_folder(tmp_path).files == []

@@ -5,16 +5,22 @@ import json
 
 import pytest
 import torch
+from ds_core import (
+    SGD,
+    ChainedScheduler,
+    ExponentialLR,
+    NoamLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
+    load_checkpoint,
+    plot_schedule,
+    save_checkpoint,
+)
 from ds_core.errors import MissingPackageError, WriteError
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.noam import NoamLR
-from ds_core.schedules.one_cycle import OneCycleLR
-from ds_core.schedules.plateau import ReduceLROnPlateau
-from ds_core.schedules.plot import plot_schedule
-from ds_core.schedules.schedule import FactorSchedule, Schedule
-from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
-from ds_core.schedules.step_lr import ExponentialLR, StepLR
-from ds_core.training.checkpoint import load_checkpoint, save_checkpoint
+from ds_core.schedules.schedule import FactorSchedule
 from schedule_twins import driven, row, run
 
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from ds_core.activations.selu import ALPHA, SCALE, SELU, selu, selu_with_slope
+from ds_core import SELU, record
+from ds_core.activations.selu import ALPHA, SCALE, selu, selu_with_slope
 from ds_core.activations.smooth import slope_backward
-from ds_core.engine.trace import record
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,12 +2,17 @@
 
 import pytest
 import torch
-from ds_core.schedules.cosine_lr import CosineAnnealingLR
-from ds_core.schedules.linear_lr import LinearLR
-from ds_core.schedules.one_cycle import OneCycleLR
-from ds_core.schedules.plateau import ReduceLROnPlateau
-from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
-from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, StepLR
+from ds_core import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_twins import OURS, RATES, THEIRS, check_schedule, close, driven, row, run

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from ds_core.optimizers.sgd import SGD
+from ds_core import SGD
 from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

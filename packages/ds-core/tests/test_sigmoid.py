@@ -11,8 +11,8 @@ from activation_checks import (
     check_one_graph,
     tensors,
 )
-from ds_core.activations.sigmoid import Sigmoid, sigmoid, sigmoid_backward
-from ds_core.engine.trace import record
+from ds_core import Sigmoid, record
+from ds_core.activations.sigmoid import sigmoid, sigmoid_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 

@@ -12,7 +12,8 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
-from ds_core.activations.silu import SiLU, silu_with_slope
+from ds_core import SiLU
+from ds_core.activations.silu import silu_with_slope
 from ds_core.activations.smooth import slope_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings

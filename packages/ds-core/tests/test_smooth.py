@@ -3,8 +3,8 @@
 import pytest
 import torch
 from activation_checks import handwritten, kept_bytes
+from ds_core import no_record, record
 from ds_core.activations.smooth import SmoothActivation, slope_backward
-from ds_core.engine.trace import no_record, record
 from ds_core.testing import check_layer
 
 

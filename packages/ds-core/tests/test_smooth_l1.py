@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ds_core.losses.smooth_l1 import SmoothL1Loss, smooth_l1, smooth_l1_backward
+from ds_core import SmoothL1Loss
+from ds_core.losses.smooth_l1 import smooth_l1, smooth_l1_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, handwritten
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ds_core.errors import ShapeError
-from ds_core.losses.soft_margin import SoftMarginLoss, soft_margin, soft_margin_backward
+from ds_core import ShapeError, SoftMarginLoss
+from ds_core.losses.soft_margin import soft_margin, soft_margin_backward
 from ds_core.testing import check_loss, check_twin_grid
 from loss_engines import assert_compiles, assert_is_the_twin, by_autograd, handwritten
 

@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 import torch
-from ds_core.activations.softmax import Softmax, softmax, softmax_backward
-from ds_core.engine.trace import record
+from ds_core import Softmax, record
+from ds_core.activations.softmax import softmax, softmax_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 

@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 import torch
-from ds_core.activations.softmin import Softmin, softmin, softmin_backward
-from ds_core.engine.trace import record
+from ds_core import Softmin, record
+from ds_core.activations.softmin import softmin, softmin_backward
 from ds_core.testing import check_layer, check_twin, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -14,8 +14,9 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
+from ds_core import Softplus
 from ds_core.activations.smooth import slope_backward
-from ds_core.activations.softplus import Softplus, softplus_with_slope
+from ds_core.activations.softplus import softplus_with_slope
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 

@@ -12,8 +12,9 @@ from activation_checks import (
     kept_bytes,
     tensors,
 )
+from ds_core import Softsign
 from ds_core.activations.smooth import slope_backward
-from ds_core.activations.softsign import Softsign, softsign_with_slope
+from ds_core.activations.softsign import softsign_with_slope
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
+from ds_core import ConstantLR, ExponentialLR, MultiStepLR, StepLR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_twins import THEIRS, check_last_epoch, check_schedule, close, driven, run

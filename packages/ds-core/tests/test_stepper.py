@@ -5,11 +5,9 @@ import math
 import ds_core.training.stepper
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential
+from ds_core import Linear, Module, Sequential, Trainer, whole_step
 from ds_core.errors import NonFiniteError
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.compile_step import whole_step
-from ds_core.training.trainer import Trainer
 from squared_error import Squares
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import joined_batches
 import pytest
 import torch
-from ds_core.errors import ShapeError
+from ds_core import ShapeError, SyncBatchNorm
 from ds_core.layers import sync_batch_norm
 from ds_core.layers.batch_norm import batch_norm_backward
-from ds_core.layers.sync_batch_norm import SyncBatchNorm, batch_moments, joined_moments
+from ds_core.layers.sync_batch_norm import batch_moments, joined_moments
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from several_processes import together
 from torch import Tensor
 
 HOWS = ["handwritten", "autograd", "recomputed", "parameters"]
@@ -148,9 +149,7 @@ def gloo_passes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, li
     """Every case in two real processes."""
     torch.manual_seed(0)
     cases = [make_case(*given) for given in itertools.product([(2, 5), (0, 3), (1, 1)], [(), (2, 3)], HOWS)]
-    folder = tmp_path_factory.mktemp("gloo")
-    torch.multiprocessing.spawn(joined_batches.gloo_process, (2, str(folder), cases), nprocs=2)
-    found = [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    found = together(2, joined_batches.gloo_process, cases, folder=tmp_path_factory.mktemp("gloo"))
     return list(zip(cases, map(list, zip(*found, strict=True)), strict=True))
 
 

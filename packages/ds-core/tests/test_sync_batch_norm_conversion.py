@@ -3,12 +3,8 @@
 import copy
 
 import torch
-from ds_core.engine.composition import Residual, Sequential
-from ds_core.engine.trace import record
+from ds_core import BatchNorm1d, Linear, Residual, Sequential, SyncBatchNorm, record
 from ds_core.layers.batch_norm import BatchNorm
-from ds_core.layers.batch_norm1d import BatchNorm1d
-from ds_core.layers.linear import Linear
-from ds_core.layers.sync_batch_norm import SyncBatchNorm
 
 
 class Holder(Sequential):

@@ -15,8 +15,8 @@ from activation_checks import (
     handwritten,
     tensors,
 )
-from ds_core.activations.tanh import Tanh, tanh, tanh_backward
-from ds_core.engine.trace import record
+from ds_core import Tanh, record
+from ds_core.activations.tanh import tanh, tanh_backward
 from ds_core.testing import check_layer, check_twin_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st

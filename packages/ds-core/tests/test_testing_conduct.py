@@ -4,8 +4,7 @@ import random
 
 import pytest
 import torch
-from ds_core import no_record
-from ds_core.engine.recompute import drawn
+from ds_core import drawn, no_record
 from ds_core.testing import CHECKS, CheckFailed, check_layer
 from planted_layers import Noise, Rows, Square, TwoByTwo, X
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential, accumulate, parameter
-from ds_core.engine.recompute import drawn
+from ds_core import Linear, Module, Sequential, accumulate, drawn, parameter
 from ds_core.testing import CheckFailed, check_layer
 from planted_layers import Noise, Square, X
 

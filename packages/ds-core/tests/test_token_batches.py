@@ -1,9 +1,9 @@
 import pytest
 import torch
+from ds_core import CrossEntropyLoss
+from ds_core.data import Prefetch
 from ds_core.data.batches import Batches
-from ds_core.data.prefetch import Prefetch
 from ds_core.distributed.batch_shard import share_of, weight_of
-from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import split_by_hash

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import ShapeError, TokenCrossEntropy, record
 from ds_core.testing import check_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,13 +6,10 @@ import signal
 
 import pytest
 import torch
-from ds_core import Linear, Module, Sequential
+from ds_core import Callback, EarlyStopping, Linear, Module, Sequential, Trainer
 from ds_core.data.batches import Batches
 from ds_core.errors import Interrupted, NonFiniteError
-from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.trainer import Trainer
 
 
 def test_a_step_is_that_of_pytorch(small):

@@ -6,10 +6,9 @@ import ds_core.training.checkpoint
 import ds_core.training.trainer
 import pytest
 import torch
-from ds_core.errors import CheckpointError, UserError, WriteError
-from ds_core.training.checkpoint import describe_checkpoint, save_checkpoint
-from ds_core.training.early_stopping import EarlyStopping
-from ds_core.training.trainer import Trainer
+from ds_core import CheckpointError, EarlyStopping, Trainer, UserError, save_checkpoint
+from ds_core.errors import WriteError
+from ds_core.training.checkpoint import describe_checkpoint
 from safetensors import SafetensorError
 
 

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.errors import ShapeError
-from ds_core.layers.unflatten import Unflatten
+from ds_core import ShapeError, Unflatten, record
 from ds_core.testing import check_layer, check_twin_grid, one_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st

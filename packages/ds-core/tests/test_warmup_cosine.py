@@ -4,9 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.sgd import SGD
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core import SGD, AdamW, WarmupCosineLR
 from hypothesis import given
 from hypothesis import strategies as st
 

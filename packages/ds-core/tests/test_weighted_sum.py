@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from ds_core.engine.trace import record
-from ds_core.layers.linear import Linear
-from ds_core.losses.cosine_embedding import CosineEmbeddingLoss
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.losses.l1 import L1Loss
-from ds_core.losses.margin_ranking import MarginRankingLoss
-from ds_core.losses.mse import MSELoss
-from ds_core.losses.smooth_l1 import SmoothL1Loss
-from ds_core.losses.weighted_sum import WeightedSum
+from ds_core import (
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    L1Loss,
+    Linear,
+    MarginRankingLoss,
+    MSELoss,
+    SmoothL1Loss,
+    WeightedSum,
+    record,
+)
 from ds_core.testing import check_loss
 from loss_engines import assert_compiles, handwritten
 

@@ -1,8 +1,7 @@
 """For the tests of activations: ours in both engines beside torch.nn's, in whatever dtype x has."""
 
 import torch
-from ds_core.engine.module import Module
-from ds_core.engine.trace import record
+from ds_core import Module, record
 from ds_core.testing import one_graph
 
 

@@ -21,8 +21,14 @@ from typing import NamedTuple
 import torch
 from ds_core import no_record
 from ds_core.plotting import new_figure, save_figure
-from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
-from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
+from ds_transformers import (
+    attention,
+    attention_backward,
+    plain_attention,
+    plain_attention_backward,
+    tiled_attention,
+    tiled_attention_backward,
+)
 from torch.nn.functional import scaled_dot_product_attention, softmax
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from ds_core import no_record
-from ds_core.activations.gelu import GELU
-from ds_core.layers.layer_norm import LayerNorm
+from ds_core import GELU, LayerNorm, no_record
 from ds_transformers import FeedForward, KeyValueCache, PreNormBlock, SelfAttention
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention

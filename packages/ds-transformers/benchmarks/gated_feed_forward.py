@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from ds_core import no_record, record
-from ds_core.activations.silu import SiLU
-from ds_transformers.blocks.gated_feed_forward import GatedFeedForward, swiglu, swiglu_backward
+from ds_core import SiLU, no_record, record
+from ds_transformers import GatedFeedForward
+from ds_transformers.blocks.gated_feed_forward import swiglu, swiglu_backward
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))

@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ds_core import TokenCrossEntropy, record
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core import AdamW, TokenCrossEntropy, clip_grad_norm_, record
 from ds_core.recipes.translation.corpus import read_corpus
 from ds_core.text.tokenizers import PAD
 from ds_transformers.translation.options import TranslateOptions

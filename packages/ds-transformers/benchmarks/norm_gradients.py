@@ -13,13 +13,9 @@ import math
 from typing import Any
 
 import torch
-from ds_core import Linear, Sequential, record
-from ds_core.activations.relu import ReLU
+from ds_core import CrossEntropyLoss, LayerNorm, Linear, ReLU, Sequential, record
 from ds_core.initializers import xavier_uniform_
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_transformers import FeedForward, PreNormBlock, SelfAttention
-from ds_transformers.blocks.encoder_layer import TransformerEncoderLayer
+from ds_transformers import FeedForward, PreNormBlock, SelfAttention, TransformerEncoderLayer
 
 BATCH, TIME, WIDTH, HEADS, HIDDEN, CLASSES = 4, 32, 128, 4, 512, 100
 

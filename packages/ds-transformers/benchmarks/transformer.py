@@ -10,11 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from ds_core import TokenCrossEntropy, record
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.speed.compiled import compile_pairs
-from ds_core.training.compile_step import compile_step
+from ds_core import AdamW, TokenCrossEntropy, clip_grad_norm_, compile_pairs, compile_step, record
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))

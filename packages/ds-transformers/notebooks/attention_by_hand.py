@@ -9,8 +9,7 @@
 import math
 
 import torch
-from ds_core import record
-from ds_core.optimizers.adam import Adam
+from ds_core import Adam, record
 from ds_transformers import LearnedPositions, MultiheadAttention, SelfAttention, attention, attention_backward
 from matplotlib import pyplot as plt
 

@@ -7,9 +7,7 @@
 
 # %%
 import torch
-from ds_core import Linear, ReLU, record
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.optimizers.adam import AdamW
+from ds_core import AdamW, LayerNorm, Linear, ReLU, record
 from ds_transformers import SelfAttention, Transformer, TransformerEncoderLayer
 from matplotlib import pyplot as plt
 

@@ -8,12 +8,16 @@
 import math
 
 import torch
-from ds_transformers import attention
-from ds_transformers.positions.alibi import AlibiPositions, alibi_slopes
-from ds_transformers.positions.patch_embedding import PatchEmbedding
-from ds_transformers.positions.rotary import RotaryPositions
-from ds_transformers.positions.sinusoidal import SinusoidalPositions, sinusoidal_encoding
-from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d
+from ds_transformers import (
+    AlibiPositions,
+    PatchEmbedding,
+    RotaryPositions,
+    SinusoidalPositions,
+    SinusoidalPositions2d,
+    alibi_slopes,
+    attention,
+    sinusoidal_encoding,
+)
 from matplotlib import pyplot as plt
 
 # %% [markdown]

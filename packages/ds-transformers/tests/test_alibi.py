@@ -1,10 +1,16 @@
 import pytest
 import torch
-from ds_core import record
-from ds_core.primitives import primitives_only
+from ds_core import primitives_only, record
 from ds_core.testing import one_graph
-from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
-from ds_transformers.positions.alibi import AlibiPositions, alibi_bias, alibi_slopes
+from ds_transformers import (
+    AlibiPositions,
+    alibi_bias,
+    alibi_slopes,
+    attention,
+    attention_backward,
+    tiled_attention,
+    tiled_attention_backward,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,7 +95,7 @@ def test_as_a_mask_of_attention(implementation, causal, one_row, queries):
     expected.backward(dout)
     mask = AlibiPositions(3).bias(1 if one_row else queries, 5, inputs[0])
     assert mask.shape == (1, 3, 1 if one_row else queries, 5)
-    options = {"mask": mask, "causal": causal} | ({"rows": 2} if implementation == "tiled" else {})
+    options = {"visible": mask, "causal": causal} | ({"rows": 2} if implementation == "tiled" else {})
     forward, backward = PAIRS[implementation]
     with torch.no_grad():
         output, kept = forward(*inputs, **options)

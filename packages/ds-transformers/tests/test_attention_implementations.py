@@ -5,8 +5,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
-from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
+from ds_transformers import (
+    attention,
+    attention_backward,
+    plain_attention,
+    plain_attention_backward,
+    tiled_attention,
+    tiled_attention_backward,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,8 +1,6 @@
 import pytest
 import torch
-from ds_core import Linear, Recompute, no_record, record
-from ds_core.activations.gelu import GELU
-from ds_core.layers.layer_norm import LayerNorm
+from ds_core import GELU, LayerNorm, Linear, Recompute, no_record, record
 from ds_core.testing import check_layer
 from ds_transformers import FeedForward, KeyValueCache, PreNormBlock, SelfAttention
 

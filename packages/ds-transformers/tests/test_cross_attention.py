@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 from attention_twins import GroupedAttention, TorchCrossAttention, causal_mask
-from ds_core import ShapeError, no_record, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, no_record, primitives_only, record
 from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers import CrossAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS

@@ -3,9 +3,7 @@ import math
 
 import pytest
 import torch
-from ds_core import Linear, Module, ShapeError, no_record, record
-from ds_core.layers.layer_norm import LayerNorm
-from ds_core.primitives import primitives_only
+from ds_core import LayerNorm, Linear, Module, ShapeError, no_record, primitives_only, record
 from ds_core.testing import check_layer, check_signature, check_twin, pairwise
 from ds_transformers import TransformerDecoder, TransformerDecoderLayer
 

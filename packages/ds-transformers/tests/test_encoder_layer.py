@@ -133,7 +133,7 @@ def test_twin_over_all_constructor_arguments():
         left_out=["activation"],  # its default is a function of PyTorch's there, and that function's name here
         thinned=True,
     )
-    assert compared == (128 if full_grids() else 8)
+    assert compared == (128 if full_grids() else 12)
 
 
 def test_twin_defaults_and_dropout_in_evaluation():

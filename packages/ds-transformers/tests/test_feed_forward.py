@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from ds_core import record
-from ds_core.activations.gelu import GELU
-from ds_core.activations.relu import ReLU
-from ds_core.errors import ShapeError
+from ds_core import GELU, ReLU, ShapeError, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import FeedForward
 from hypothesis import given, settings

@@ -4,24 +4,11 @@ import math
 
 import pytest
 import torch
-from ds_core import Recompute, record
-from ds_core.activations.gelu import GELU
-from ds_core.activations.prelu import PReLU
-from ds_core.activations.relu import ReLU
-from ds_core.activations.sigmoid import Sigmoid
-from ds_core.activations.silu import SiLU
-from ds_core.errors import ShapeError
-from ds_core.layers.identity import Identity
-from ds_core.primitives import primitives_only
+from ds_core import GELU, Identity, PReLU, Recompute, ReLU, ShapeError, Sigmoid, SiLU, primitives_only, record
 from ds_core.speed.elementwise import CHUNK
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
-from ds_transformers.blocks.gated_feed_forward import (
-    GatedFeedForward,
-    gated,
-    gated_backward,
-    swiglu,
-    swiglu_backward,
-)
+from ds_transformers import GatedFeedForward
+from ds_transformers.blocks.gated_feed_forward import gated, gated_backward, swiglu, swiglu_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 from attention_twins import causal_mask
-from ds_core import Module, Recompute, record
-from ds_core.primitives import primitives_only
+from ds_core import Module, Recompute, primitives_only, record
 from ds_core.testing import check_layer
 from ds_transformers.attentions.heads import repeat_heads
 from ds_transformers.attentions.implementations import (

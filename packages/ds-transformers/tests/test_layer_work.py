@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from ds_core import Recompute, record
-from ds_core.primitives import primitives_only
+from ds_core import Recompute, primitives_only, record
 from ds_core.testing import one_graph
 from ds_transformers import TransformerDecoderLayer, TransformerEncoderLayer
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.testing import check_layer, check_twin
 from ds_transformers import LearnedPositions, add_positions, add_positions_backward
 

@@ -3,10 +3,10 @@ import math
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
-from ds_transformers.positions.patch_embedding import PatchEmbedding, patch_embedding, patch_embedding_backward
+from ds_transformers import PatchEmbedding
+from ds_transformers.positions.patch_embedding import patch_embedding, patch_embedding_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,11 +4,9 @@ import math
 
 import pytest
 import torch
-from ds_core import Module, ShapeError
-from ds_core.primitives import primitives_only
+from ds_core import Module, ShapeError, primitives_only
 from ds_core.testing import check_layer
-from ds_transformers import attention, attention_backward
-from ds_transformers.attentions.plain_attention import plain_attention, plain_attention_backward
+from ds_transformers import attention, attention_backward, plain_attention, plain_attention_backward
 from torch.nn.functional import scaled_dot_product_attention
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from ds_core import ShapeError, no_record, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, no_record, primitives_only, record
 from ds_transformers import CrossAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS
 

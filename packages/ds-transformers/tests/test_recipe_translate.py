@@ -10,12 +10,12 @@ import sys
 
 import pytest
 import torch
-from ds_core import no_record
+from ds_core import NoamLR, WarmupCosineLR, no_record
+from ds_core.recipes.translation import corpus as corpus_module
 from ds_core.recipes.translation import run as translation_run
 from ds_core.recipes.translation.corpus import read_corpus
-from ds_core.schedules.noam import NoamLR
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
-from ds_core.text import example_pairs
+from ds_core.text.example_pairs import shipped_pairs
+from ds_core.text.pairs import Pairs
 from ds_core.text.token_batches import TokenBatches
 from ds_core.training.checkpoint import describe_checkpoint, read_weights
 from ds_transformers.translation.options import PRESETS, TranslateOptions
@@ -79,8 +79,11 @@ def test_it_learns(model_run):
 
 
 def test_the_shipped_sentences_are_the_default(run, tmp_path, monkeypatch):
-    few = {language: column[:300] for language, column in example_pairs._columns().items()}
-    monkeypatch.setattr(example_pairs, "_columns", lambda: few)
+    def few(*languages):
+        pairs = shipped_pairs(*languages)
+        return Pairs(pairs.source[:300], pairs.target[:300])
+
+    monkeypatch.setattr(corpus_module, "shipped_pairs", few)
     status, printed, _ = run(pairs=None, source_language="es", target_language="fr", max_tokens=1500, epochs=1)
     assert status == 0
     assert "learns the shipped sentences, es to fr" in printed

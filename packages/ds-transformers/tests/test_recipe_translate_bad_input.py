@@ -182,7 +182,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(ds, trained, complaint, trained_w
 
 
 def test_more_processes_than_a_batch_has_rows(sentences, tiny):
-    from ds_core.errors import UserError
+    from ds_core import UserError
     from ds_core.recipes.translation.corpus import read_corpus
     from ds_transformers.translation.options import TranslateOptions
 

@@ -4,12 +4,11 @@ import json
 
 import pytest
 from attention_twins import without_key_bias
-from ds_core.errors import UserError
+from ds_core import Trainer, UserError
 from ds_core.recipes.translation.translator import Translator
 from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.run_folder import CHECKPOINT_FILE
-from ds_core.training.trainer import Trainer
 from ds_transformers.translation.recipe import TranslateRun
 from tiny_translate import words, write_sentences
 

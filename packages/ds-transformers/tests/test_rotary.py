@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.testing import check_layer, one_graph
-from ds_transformers.positions.rotary import RotaryPositions, rotary, rotary_backward, rotary_table
+from ds_transformers import RotaryPositions, rotary, rotary_backward
+from ds_transformers.positions.rotary import rotary_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 from attention_twins import TorchSelfAttention
-from ds_core import Recompute, ShapeError, no_record, record
-from ds_core.primitives import primitives_only
+from ds_core import Recompute, ShapeError, no_record, primitives_only, record
 from ds_core.testing import check_layer, check_twin, one_graph
 from ds_transformers import KeyValueCache, SelfAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS

@@ -5,10 +5,8 @@ import torch
 from attention_twins import GroupedAttention
 from ds_core import no_record, record
 from ds_core.testing import check_layer, check_twin, one_graph
-from ds_transformers import KeyValueCache, SelfAttention
+from ds_transformers import AlibiPositions, KeyValueCache, RotaryPositions, SelfAttention
 from ds_transformers.attentions.implementations import IMPLEMENTATIONS
-from ds_transformers.positions.alibi import AlibiPositions
-from ds_transformers.positions.rotary import RotaryPositions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,8 +4,7 @@ import math
 import pytest
 import torch
 from attention_twins import without_key_bias
-from ds_core import AdamW, ShapeError, TokenCrossEntropy, no_record, record
-from ds_core.primitives import primitives_only
+from ds_core import AdamW, ShapeError, TokenCrossEntropy, no_record, primitives_only, record
 from ds_core.testing import check_layer, pairwise
 from ds_transformers import Seq2SeqConfig, Seq2SeqTransformer, beam_search, greedy, sinusoidal_encoding
 from torch.nn.functional import log_softmax

@@ -4,10 +4,9 @@ import pickle
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.testing import check_layer, one_graph
-from ds_transformers.positions.sinusoidal import SinusoidalPositions, sinusoidal_encoding
+from ds_transformers import SinusoidalPositions, sinusoidal_encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from ds_core import ShapeError, record
-from ds_core.primitives import primitives_only
+from ds_core import ShapeError, primitives_only, record
 from ds_core.testing import one_graph
-from ds_transformers.positions.sinusoidal_2d import SinusoidalPositions2d, sinusoidal_2d_encoding
+from ds_transformers import SinusoidalPositions2d
+from ds_transformers.positions.sinusoidal_2d import sinusoidal_2d_encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

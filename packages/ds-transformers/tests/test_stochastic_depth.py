@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from ds_core import Linear, Recompute, record
-from ds_core.errors import ShapeError
+from ds_core import Linear, Recompute, ShapeError, record
 from ds_core.testing import check_layer, check_twin, one_graph
-from ds_transformers.blocks.stochastic_depth import (
-    StochasticDepth,
-    depth_rates,
-    stochastic_depth,
-    stochastic_depth_backward,
-)
+from ds_transformers import StochasticDepth, depth_rates
+from ds_transformers.blocks.stochastic_depth import stochastic_depth, stochastic_depth_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

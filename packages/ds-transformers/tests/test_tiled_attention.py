@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from ds_core.primitives import primitives_only
+from ds_core import primitives_only
 from ds_core.testing import one_graph
 from ds_transformers import attention, attention_backward, tiled_attention, tiled_attention_backward
 from ds_transformers.attentions import tiles

@@ -1,12 +1,8 @@
 import pytest
 import torch
 from attention_twins import without_key_bias
-from ds_core import Linear, Module, no_record, record
-from ds_core.layers.embedding import Embedding
-from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.optimizers.adam import AdamW
-from ds_transformers import Transformer
-from ds_transformers.positions.sinusoidal import SinusoidalPositions
+from ds_core import AdamW, CrossEntropyLoss, Embedding, Linear, Module, no_record, record
+from ds_transformers import SinusoidalPositions, Transformer
 
 PADDING, END, COPY, REVERSE, FIRST = range(5)
 SYMBOLS, LONGEST = 8, 6

@@ -10,13 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
-from ds_core import record
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
+from ds_core import AdamW, clip_grad_norm_, compile_pairs, compile_step, record
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.speed.compiled import compile_pairs
-from ds_core.training.compile_step import compile_step
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table

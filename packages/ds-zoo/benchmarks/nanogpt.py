@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from ds_core.options import build_options
 from ds_core.training.process_settings import dedicate_process
-from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
+from ds_zoo.minigpt import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.options import PRESETS, MiniGPTOptions
 from ds_zoo.minigpt.run import MiniGPTRun, whole_loss
 from torch.multiprocessing import get_context

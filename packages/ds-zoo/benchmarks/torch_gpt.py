@@ -7,7 +7,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
+from ds_zoo import MiniGPT, MiniGPTConfig
 from torch import Tensor, nn
 
 

@@ -8,10 +8,7 @@
 import math
 
 import torch
-from ds_core import record
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.schedules.warmup_cosine import WarmupCosineLR
+from ds_core import AdamW, WarmupCosineLR, clip_grad_norm_, record
 from ds_zoo import CharacterTokenizer, MiniGPT, MiniGPTConfig, TokenCrossEntropy, generate, standard_library_text
 from ds_zoo.minigpt import RandomBlocks
 from matplotlib import pyplot as plt

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from ds_core import record
-from ds_core.primitives import primitives_only
+from ds_core import primitives_only, record
 from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 from ds_core import record
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, draw, generate
+from ds_zoo import MiniGPT, MiniGPTConfig, generate
+from ds_zoo.minigpt import draw
 
 
 def wild_model(block_size=8, **options):

@@ -3,15 +3,21 @@ import copy
 import pytest
 import torch
 import transformers
-from ds_core import Recompute, ShapeError, TraceError, no_record, record
+from ds_core import (
+    AdamW,
+    Recompute,
+    ShapeError,
+    TraceError,
+    clip_grad_norm_,
+    no_record,
+    primitives_only,
+    record,
+    whole_step,
+)
 from ds_core.activations.softmax import softmax
-from ds_core.optimizers.adam import AdamW
-from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.primitives import primitives_only
 from ds_core.testing import one_graph, report
-from ds_core.training.compile_step import whole_step
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 # vocab_size, block_size, num_layers, num_heads, embed_dim, and the shape (B, T) of the tokens
 SIZES = [

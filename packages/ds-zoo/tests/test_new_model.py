@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from ds_core import no_record
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 
 def test_initial_weights():

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from ds_core import record
-from ds_core.speed.plain import plain
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig, TokenCrossEntropy
+from ds_core import plain, record
+from ds_zoo import MiniGPT, MiniGPTConfig, TokenCrossEntropy
 
 NAMES = ("vocab_size", "block_size", "num_layers", "num_heads", "embed_dim")
 

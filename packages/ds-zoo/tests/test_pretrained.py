@@ -5,9 +5,9 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from ds_core import no_record
-from ds_core.errors import CheckpointError, WriteError
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
+from ds_core import CheckpointError, no_record
+from ds_core.errors import WriteError
+from ds_zoo import MiniGPT, MiniGPTConfig
 
 
 def their_model(**options):

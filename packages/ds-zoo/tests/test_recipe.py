@@ -12,7 +12,7 @@ import torch
 import transformers
 from ds_core.cli.main import main
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_zoo.minigpt import MiniGPT, MiniGPTConfig
+from ds_zoo import MiniGPT, MiniGPTConfig
 from ds_zoo.minigpt.options import PRESETS, MiniGPTOptions
 from ds_zoo.minigpt.run import whole_loss
 

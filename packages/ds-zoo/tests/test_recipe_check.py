@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from ds_core.errors import UserError
+from ds_core import Trainer, UserError
 from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.text.tokenizers import load_tokenizer
-from ds_core.training.trainer import Trainer
-from ds_zoo.minigpt import MiniGPT
+from ds_zoo import MiniGPT
 from ds_zoo.minigpt.run import MiniGPTRun
 from tiny_minigpt import words, write_text
 

@@ -1,7 +1,7 @@
 import hashlib
 
 import pytest
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_zoo import text_data
 
 

@@ -1,6 +1,6 @@
 """Small models that people know by name, every gradient of them written by hand."""
 
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import TokenCrossEntropy
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.characters import CharacterTokenizer
 from ds_core.text.tokenizers import load_tokenizer

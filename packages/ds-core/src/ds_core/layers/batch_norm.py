@@ -59,8 +59,8 @@ def plain_batch_norm_backward(
     return dx, dweight, dbias
 
 
-# All channels at once. Numbers of a channel are multiplied with each other before they are with x, which is passed over
-# as seldom as can be. Half precision is calculated in float32.
+# All channels at once. The factors of a channel are multiplied with each other first, so that x is read as few times
+# as possible. Half precision is calculated in float32.
 @fast_form(plain_batch_norm)
 @compilable
 def batch_norm(

@@ -32,7 +32,7 @@ def plain_bilinear_backward(
     return dx1, dx2, dweight, dbias
 
 
-# Sums of products are products of matrices, so that no tensor of N O I J numbers is made.
+# The sums are products of matrices, so that no tensor of N O I J numbers is made.
 @fast_form(plain_bilinear)
 def bilinear(x1: Tensor, x2: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x1 (N, I), x2 (N, J), weight (O, I, J), bias (O,) -> y (N, O)."""

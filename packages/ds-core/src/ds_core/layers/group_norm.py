@@ -43,8 +43,8 @@ def plain_group_norm_backward(
     return (r * (dxhat - mean1 - xhat * mean2)).reshape(x.shape), dweight, dbias
 
 
-# Sums over L are made once and serve all three gradients, and what is one number for each channel or group is
-# multiplied first, so that x is passed over as seldom as can be. Half precision is calculated in float32.
+# Sums over L are made once and serve all three gradients, and the factors of a channel or group are multiplied with
+# each other first, so that x is read as few times as possible. Half precision is calculated in float32.
 # Not @compilable: compiled, the sums over channels take six times as long as eager for inputs (N, C).
 @fast_form(plain_group_norm)
 def group_norm(

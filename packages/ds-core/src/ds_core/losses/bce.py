@@ -17,7 +17,7 @@ EPSILON = 1e-12
 
 def plain_bce(x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """x, target, weight -> losses, all of one shape."""
-    # At x = 0 and 1 autograd would divide 0 by 0. There it finds the slope of (2), because it meets a line.
+    # Autograd would divide 0 by 0 at x = 0 and 1. Near them it differentiates a line with the slope of (2) instead.
     steep = x * (1 - x) < EPSILON
     p = torch.where(steep, x.detach(), x)
     slope = (x.detach() - target.detach()) / EPSILON

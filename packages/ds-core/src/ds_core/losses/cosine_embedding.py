@@ -49,7 +49,7 @@ def plain_cosine_embedding_backward(dlosses: Tensor, cosine: Tensor, target: Ten
     return dlosses * (near.to(cosine.dtype) - (target == 1).to(cosine.dtype))
 
 
-# Factors of a pair are multiplied first, so that the vectors are passed over as seldom as can be.
+# The factors of a pair are multiplied with each other first, so that the vectors are read as few times as possible.
 @fast_form(plain_cosine)
 @compilable
 def cosine(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:

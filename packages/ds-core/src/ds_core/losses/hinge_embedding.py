@@ -25,7 +25,7 @@ def plain_hinge_embedding_backward(dlosses: Tensor, x: Tensor, target: Tensor, m
     return dlosses * ((target != -1).to(x.dtype) - near.to(x.dtype))
 
 
-# The same, with the result written where the caller wants it.
+# The same, written into memory that the caller may give.
 @fast_form(plain_hinge_embedding)
 @compilable
 def hinge_embedding(x: Tensor, target: Tensor, margin: float, out: Tensor | None = None) -> Tensor:

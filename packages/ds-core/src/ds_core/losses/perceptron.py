@@ -20,7 +20,7 @@ def plain_perceptron_loss_backward(dlosses: Tensor, x: Tensor, target: Tensor) -
     return -dlosses * target * wrong  # dx = -dL t [t x <= 0]                                               (2)
 
 
-# The same, with the result written where the caller wants it.
+# The same, written into memory that the caller may give.
 @fast_form(plain_perceptron_loss)
 @compilable
 def perceptron_loss(x: Tensor, target: Tensor, out: Tensor | None = None) -> Tensor:

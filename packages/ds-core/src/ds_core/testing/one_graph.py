@@ -32,7 +32,7 @@ def one_graph(
     """
     from torch._dynamo.utils import counters  # takes seconds to import, and most checks compile nothing
 
-    torch._dynamo.reset()  # the compiler counts how often one function was compiled, for all its closures, up to a limit
+    torch._dynamo.reset()  # all closures of one function share a count of compilations, which has a limit
     trace_einops_whole()
     compiled = torch.compile(step, fullgraph=True, backend=backend)
     found = 0

@@ -3,9 +3,7 @@
 from typing import Any
 
 import torch
-from ds_core import Linear, Module
-from ds_core.layers.dropout import Dropout
-from ds_core.layers.layer_norm import LayerNorm
+from ds_core import Dropout, LayerNorm, Linear, Module
 from ds_core.layers.residual_branch import add_branch, add_branch_backward, any_trainable, backward_if
 from torch import Tensor
 

@@ -3,15 +3,24 @@
 from typing import Any
 
 import torch
-from ds_core import Linear, Module, accumulate, linear, linear_backward, record
+from ds_core import (
+    Linear,
+    Module,
+    accumulate,
+    compilable,
+    fast_form,
+    linear,
+    linear_backward,
+    no_record,
+    record,
+    recording,
+    reuse,
+)
 from ds_core.activations.sigmoid import logistic, plain_sigmoid
 from ds_core.engine.composition import merge_gradients
-from ds_core.engine.trace import no_record, recording, reuse
 from ds_core.layers.dropout import draw_dropout_mask, dropout, dropout_backward
-from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
-from ds_core.speed.plain import fast_form
 from torch import Tensor
 
 from ds_transformers.blocks.activation import resolve_activation

@@ -4,10 +4,9 @@ import math
 from typing import Any
 
 import torch
-from ds_core import Module, ShapeError
+from ds_core import LayerNorm, Module, ShapeError
 from ds_core.engine.composition import trainable
 from ds_core.initializers import xavier_uniform_
-from ds_core.layers.layer_norm import LayerNorm
 from torch import Tensor
 
 from ds_transformers.blocks.decoder import TransformerDecoder

@@ -30,7 +30,7 @@ def alibi_bias(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """What is added to the scores, the `mask` of `attention`: (1, H, Tq, Tk), a quadratic number of numbers.
+    """What is added to the scores, `visible` of `attention`: (1, H, Tq, Tk), a quadratic number of numbers.
 
     The last query stands where the last key does, as with `causal`. Keys after the query lose as those before it do,
     so it serves without the causal mask too.

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from ds_core import Embedding, Module, ShapeError, accumulate, linear, linear_backward, no_record, parameter
+from ds_core import Dropout, Embedding, Module, ShapeError, accumulate, linear, linear_backward, no_record, parameter
 from ds_core.initializers import normal_
-from ds_core.layers.dropout import Dropout
 from torch import Tensor
 
 from ds_transformers.attentions.cache import ProjectedMemory
@@ -181,8 +180,8 @@ class Seq2SeqTransformer(Module):
         if source.dim() != 2:
             raise ShapeError(f"Seq2SeqTransformer: given source {tuple(source.shape)}, expected (B, S)")
         memory, padding = self._encode(source)
-        rows, room = source.shape[0] * width, source.shape[1] + 16
-        return DecodingState(self.transformer.decoder.new_caches(memory, rows, room), padding, width)
+        rows, max_length = source.shape[0] * width, source.shape[1] + 16
+        return DecodingState(self.transformer.decoder.new_caches(memory, rows, max_length), padding, width)
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """tokens (R,), the last of each row -> logits (R, V) of the next."""

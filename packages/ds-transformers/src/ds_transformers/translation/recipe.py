@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import TokenCrossEntropy
 from ds_core.recipes.translation.commands import translation_recipe
 from ds_core.recipes.translation.run import TranslationRun
 from ds_core.recipes.translation.translator import Translator

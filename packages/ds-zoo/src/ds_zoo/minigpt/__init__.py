@@ -1,6 +1,6 @@
 """MiniGPT: GPT-2's architecture with handwritten gradients, its loss, its text, its weights in and out."""
 
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import TokenCrossEntropy
 
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig

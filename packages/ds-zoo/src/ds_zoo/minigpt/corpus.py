@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.characters import CharacterTokenizer
 from ds_core.text.tokenizers import Tokenizer, load_tokenizer

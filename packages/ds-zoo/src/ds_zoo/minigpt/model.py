@@ -4,13 +4,20 @@ import math
 from pathlib import Path
 
 import torch
-from ds_core import Module, ShapeError, accumulate, linear, linear_backward, no_record
-from ds_core.activations.gelu import GELU
+from ds_core import (
+    GELU,
+    CheckpointError,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Module,
+    ShapeError,
+    accumulate,
+    linear,
+    linear_backward,
+    no_record,
+)
 from ds_core.engine.composition import backward_through
-from ds_core.errors import CheckpointError
-from ds_core.layers.dropout import Dropout
-from ds_core.layers.embedding import Embedding
-from ds_core.layers.layer_norm import LayerNorm
 from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
 from torch import Tensor
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ds_core.errors import UserError
+from ds_core import UserError
 from ds_core.options import option, preset_option, with_presets
 from ds_core.training.run_options import LARGEST_SEED, PrecisionOptions, RunOptions
 

@@ -13,8 +13,9 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from ds_core import CheckpointError
 from ds_core.atomic_files import write_atomically
-from ds_core.errors import CheckpointError, WriteError, one_line
+from ds_core.errors import WriteError, one_line
 from torch import Tensor
 
 from ds_zoo.minigpt.config import MiniGPTConfig, from_hugging_face, to_hugging_face

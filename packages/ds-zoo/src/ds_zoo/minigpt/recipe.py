@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import torch
-from ds_core.errors import CheckpointError, UserError
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
+from ds_core import CheckpointError, TokenCrossEntropy, UserError, load_weights
 from ds_core.options import build_options, from_json
-from ds_core.recipes.recipe import Command, Recipe
+from ds_core.recipes import Command, Recipe
 from ds_core.testing import Report, report
 from ds_core.text.tokenizers import Tokenizer, load_tokenizer
-from ds_core.training.checkpoint import load_weights
 from ds_core.training.devices import choose_device
 from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 from ds_core.training.run_options import DTYPES

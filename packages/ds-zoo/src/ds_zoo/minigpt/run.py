@@ -4,18 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from ds_core import no_record
+from ds_core import AdamW, Callback, KeepBest, TokenCrossEntropy, Trainer, no_record
 from ds_core.atomic_files import write_atomically
-from ds_core.losses.token_cross_entropy import TokenCrossEntropy
 from ds_core.metrics import Mean
-from ds_core.optimizers.adam import AdamW
 from ds_core.optimizers.parameter_groups import decay_groups
+from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
-from ds_core.recipes.run import Run
-from ds_core.training.callbacks import Callback
-from ds_core.training.keep_checkpoints import KeepBest
 from ds_core.training.same_data import SameData
-from ds_core.training.trainer import Trainer
 from torch import Tensor
 
 from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
