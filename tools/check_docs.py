@@ -132,7 +132,7 @@ def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Ite
 
 
 def _numbers_tested(test: Path) -> list[float] | None:
-    """The numbers written in `test_worked_example...`, or None where there is no such test."""
+    """The numbers written in `test_worked_example...`, or None if there is no such test."""
     if not test.exists():
         return None
     functions = [

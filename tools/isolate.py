@@ -169,9 +169,9 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _write_constraints(root: Path, scratch: Path, environment: Mapping[str, str]) -> None:
-    """The development versions; and, where torch's CPU build is at hand, no gigabytes of CUDA: fail rather than fetch.
+    """The development versions; and if torch's CPU build is at hand, no gigabytes of CUDA: fail rather than fetch.
 
-    For the command line: an option there makes uv forget the variable UV_CONSTRAINT.
+    It goes on the command line. An option there makes uv forget the variable UV_CONSTRAINT.
     """
     path = root / "tools/constraints.txt"
     lines = path.read_text() if path.exists() else ""

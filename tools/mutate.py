@@ -84,7 +84,7 @@ EQUIVALENT = {
     (
         "perceptron.py",
         "return torch.mul(wrong.mul_(target), -dlosses, out=out)  # dx = -dL t [t x <= 0]                         (2)",
-    ): ("1 / t = t where t is 1 or -1"),
+    ): ("1 / t = t if t is 1 or -1"),
 }
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from workspace import ROOT, location, packages, parse
 
-# package or folder -> exported name -> where its __init__ has it from: a module, and the name there
+# package or folder -> exported name -> what its __init__ imports it from: a module, and the name there
 Exports = dict[str, dict[str, tuple[str, str]]]
 
 IMPORTS_IN_TEXT = re.compile(r"^(?P<indent> *)(?:from|import) .*\n(?:(?P=indent)(?:from|import) .*\n)*", re.MULTILINE)

@@ -1,12 +1,11 @@
 """Writes the sentences that the recipe `translate` learns from: the same ones in English, German, French and Spanish.
 
-    hatch run example-pairs            writes sentences.tsv
-    hatch run example-pairs --check    fails where the file is not what this writes
+    hatch run example-pairs            writes ds_core/text/sentences.tsv
+    hatch run example-pairs --check    writes nothing; fails if the file is not what this would write
 
-Grammars (grammars.py, descriptions.py, numbers.py) draw sentences from a lexicon
-(lexicon.py, verbs.py), as many of
-each grammar as `GRAMMARS` says, from one seed. Left out is what has been said before in any of the languages, so that
-two rows share no sentence, and what is not of 3 to 16 words. Rows are sorted by a hash of the English sentence.
+Grammars (grammars.py, descriptions.py, numbers.py) draw sentences from a lexicon (lexicon.py, verbs.py), as many of
+each grammar as `GRAMMARS` says, from one seed. No two rows share a sentence in any language, and each sentence has 3 to
+16 words. Rows are sorted by a hash of the English sentence.
 """
 
 import argparse
@@ -96,7 +95,7 @@ def table(rows: list[Four]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the file is another")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file would change")
     options = parser.parse_args(arguments)
     text = table(sentences())
     if options.check:

@@ -11,9 +11,12 @@ from ds_core import (
     Dropout,
     LayerNorm,
     Linear,
+    Recompute,
+    Residual,
     Sequential,
     WarmupCosineLR,
     compile_step,
+    eager_step,
     whole_step,
 )
 from ds_core.speed.compiled import has_compiler
@@ -22,8 +25,8 @@ from torch._dynamo.utils import counters
 
 def build(dropout=0.0):
     torch.manual_seed(0)
-    layers = (Linear(5, 8), LayerNorm(8), GELU(approximate="tanh"), Dropout(dropout), Linear(8, 3))
-    model = Sequential(*layers).double()
+    middle = (Recompute(Residual(Linear(8, 8))), LayerNorm(8), GELU(approximate="tanh"), Dropout(dropout))
+    model = Sequential(Linear(5, 8), *middle, Linear(8, 3)).double()
     optimizer = AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
     return model, CrossEntropyLoss(), optimizer
 
@@ -53,6 +56,23 @@ def test_whole_step_is_the_step_written_out():
         torch.testing.assert_close(norm, expected_norm)
     for (name, given), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(given.detach(), other.detach(), msg=name)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_whole_step_is_the_eager_step_for_several_batches(clip_norm):
+    model, criterion, optimizer = build(dropout=0.5)
+    twin, _, other = copy.deepcopy((model, criterion, optimizer))
+    other = AdamW(twin.parameters(), lr=0.05, weight_decay=0.1)
+    step = whole_step(twin, criterion, other, clip_norm=clip_norm)
+    for index in range(3):
+        (pair,) = batches(index, count=1)
+        torch.manual_seed(index)
+        loss = eager_step(model, criterion, optimizer, *pair, clip_norm=clip_norm)
+        torch.manual_seed(index)
+        assert torch.equal(loss, step([pair])[0])
+        assert all(tensor.grad is None for tensor in model.parameters())
+    for tensor, same in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(tensor, same)
 
 
 def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):

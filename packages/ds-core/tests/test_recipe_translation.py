@@ -71,8 +71,12 @@ def test_another_model_learns_and_translates(trained, capsys):
     assert results["validation"]["perplexity"] < 3
     translate(trained, text="cat sees dog")
     assert capsys.readouterr().out == "CAT DOG SEES\n"
+    found = {}
     for weights in ("final", "best", "last"):
-        assert WordRun.load(trained, weights).translate(["bee likes emu"], beam_size=1) == ["BEE EMU LIKES"]
+        translator = WordRun.load(trained, weights)
+        assert translator.translate(["bee likes emu"], beam_size=1) == ["BEE EMU LIKES"]
+        found[weights] = translator.model.projection.weight
+    assert not torch.equal(found["final"], found["last"])  # it is the mean of the last two evaluations
 
 
 def test_a_model_without_attention_has_no_maps(trained, tmp_path):

@@ -78,13 +78,13 @@ def test_worked_example():
 @pytest.mark.parametrize(("batch_first", "dropout"), [(False, 0.0), (True, 0.3)])
 def test_gradients(batch_first, dropout, norm_first):
     layer = make(dropout, batch_first=batch_first, norm_first=norm_first, activation="gelu")
-    check_layer(layer, *make_inputs(batch_first), batch_dim=0 if batch_first else 1, samples=8)
+    check_layer(layer, *make_inputs(batch_first), batch_dim=0 if batch_first else 1, samples=4)
 
 
 @ORDERS
 def test_gradients_of_another_activation_without_biases(norm_first):
     layer = make(activation=SiLU(), bias=False, norm_first=norm_first, batch_first=True)
-    check_layer(layer, *make_inputs(True), samples=8)
+    check_layer(layer, *make_inputs(True), samples=4)
 
 
 @ORDERS
@@ -98,7 +98,7 @@ def test_gradients_under_masks(implementation, norm_first):
         "memory_key_padding_mask": PADDING["boolean"][:, :3],
         "tgt_is_causal": True,
     }
-    check_layer(layer, *make_inputs(True), kwargs=masks, batch_dim=[0, 0, None, None, 0, 0, None], samples=8)
+    check_layer(layer, *make_inputs(True), kwargs=masks, batch_dim=[0, 0, None, None, 0, 0, None], samples=4)
 
 
 @ORDERS
@@ -106,7 +106,7 @@ def test_gradients_without_a_batch(norm_first):
     layer = make(0.3, norm_first=norm_first, activation="gelu")
     inputs = [tensor[:, 0] for tensor in make_inputs()]
     padding = {"memory_key_padding_mask": torch.tensor([False, True, False])}
-    check_layer(layer, *inputs, kwargs=padding, batch_dim=None, samples=8)
+    check_layer(layer, *inputs, kwargs=padding, batch_dim=None, samples=4)
 
 
 def test_twin_over_all_constructor_arguments():

@@ -92,7 +92,7 @@ from ds_core.speed.compiled import compilable, compile_pairs
 from ds_core.speed.plain import fast_form, is_plain, plain
 from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from ds_core.training.compile_step import compile_step, whole_step
+from ds_core.training.compile_step import compile_step, eager_step, whole_step
 from ds_core.training.early_stopping import EarlyStopping
 from ds_core.training.evaluation import evaluate, predict
 from ds_core.training.gradient_norms import GradientNorms
@@ -218,6 +218,7 @@ __all__ = [
     "compile_pairs",
     "compile_step",
     "drawn",
+    "eager_step",
     "evaluate",
     "fast_form",
     "is_plain",

@@ -1,4 +1,4 @@
-"""A whole training step as one graph, from forward to the optimizer. Theory: docs/compile_step.md."""
+"""A training step: written out, for several micro-batches, and compiled as one graph. Theory: docs/compile_step.md."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,15 +6,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ds_core.engine.trace import record
 from ds_core.optimizers.clipping import clip_grad_norm_
 from ds_core.speed.compiled import has_compiler
+from ds_core.speed.traced_einops import trace_einops_whole
 from ds_core.training.gradients import Pair, backpropagate
 
 Step = Callable[[Sequence[Pair]], tuple[Tensor, Tensor | None]]
 
 
+def eager_step(
+    model: Any, criterion: Any, optimizer: Any, inputs: Any, target: Any, *, clip_norm: float | None = None
+) -> Tensor:
+    """One training step, line by line. `whole_step` is the same for several micro-batches. Returns the loss."""
+    with record():  # remember what backward will need
+        loss = criterion(model(inputs), target)
+        model.backward(criterion.backward())  # adds to the .grad of every parameter
+    if clip_norm is not None:
+        clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()  # changes every parameter
+    optimizer.zero_grad()
+    return loss
+
+
 class StepParts:
-    """A step in three parts: the gradients, their clipping, and what the optimizer makes of them."""
+    """`eager_step` in three parts: gradients, clipping, update."""
 
     def __init__(self, model: Any, criterion: Any, optimizer: Any, clip_norm: float | None = None) -> None:
         self.model = model
@@ -23,34 +39,35 @@ class StepParts:
         self.clip_norm = clip_norm
 
     def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        """Add to every `.grad`; see `backpropagate`. Returns the loss."""
+        """Forward, loss and backward of every micro-batch; see `backpropagate`. Returns the mean loss."""
         return backpropagate(self.model, self.criterion, batches, weights)
 
     def clip(self) -> Tensor | None:
-        """The gradient norm before clipping, or None where nothing is clipped."""
+        """Returns the gradient norm before clipping, or None if nothing is clipped."""
         return None if self.clip_norm is None else clip_grad_norm_(self.model.parameters(), self.clip_norm)
 
     def update(self) -> None:
-        """The optimizer's step; `.grad` is None afterwards."""
+        """The optimizer's step. Every `.grad` is None afterwards."""
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
 class CompiledParts(StepParts):
-    """Gradients and update as a graph each; between them gradients can be looked at, or averaged over processes.
+    """Gradients and update compiled as a graph each. Between them, processes can average their gradients.
 
-    One process is better off with `compile_step`. `.grad` has to be None before.
+    For one process `compile_step` is faster. Every `.grad` must be None before a step.
     """
 
     def __init__(self, model: Any, criterion: Any, optimizer: Any, clip_norm: float | None = None) -> None:
         super().__init__(model, criterion, optimizer, clip_norm)
         self._parameters = list(model.parameters())
         prepare_compile(optimizer)
+        trace_einops_whole()
         self._gradients = torch.compile(self._take_gradients, fullgraph=True)
         self._update = torch.compile(self._put_gradients, fullgraph=True)
 
     def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        # numbers that change would be compiled anew, those in a tensor are not
+        # other Python numbers would be compiled anew; numbers in a tensor may change
         given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         loss, gradients = self._gradients(batches, given)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
@@ -75,7 +92,10 @@ class CompiledParts(StepParts):
 
 
 def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
-    """The step as a plain function: micro-batches `[(inputs, target), ...]` -> (mean loss, gradient norm or None)."""
+    """`eager_step` for micro-batches: a function of `[(inputs, target), ...]` that returns (mean loss, norm or None).
+
+    The norm is that of the gradient before clipping.
+    """
     parts = StepParts(model, criterion, optimizer, clip_norm)
 
     def step(batches: Sequence[Pair]) -> tuple[Tensor, Tensor | None]:
@@ -88,28 +108,28 @@ def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float |
 
 
 def compile_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
-    """`whole_step` compiled with `torch.compile(fullgraph=True)`; without a C++ compiler, the eager step and a warning.
+    """`whole_step` compiled by `torch.compile(fullgraph=True)`; without a C++ compiler, a warning and `whole_step`.
 
-    Nothing that changes from step to step may be a Python number, which would be a constant of the
-    graph: every `group["lr"]` becomes a 0-dim tensor, which a schedule fills in place, and the optimizer makes its
-    state beforehand. The first call compiles: seconds for an MLP, a minute for a deep Transformer.
-    Needs `.grad` to be None before a step, as it is after one.
+    A Python number would be a constant of the graph. So every `group["lr"]` becomes a 0-dim tensor, which a schedule
+    fills in place, and the optimizer makes its state beforehand. The first call compiles: seconds for an MLP, a minute
+    for a deep Transformer. Every `.grad` must be None before a step, as it is after one.
     """
     step = whole_step(model, criterion, optimizer, clip_norm=clip_norm)
     if not has_compiler():
         return step
     prepare_compile(optimizer)
+    trace_einops_whole()
     return torch.compile(step, fullgraph=True)
 
 
 def compile_parts(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> StepParts:
-    """`CompiledParts`; without a C++ compiler, `StepParts` and a warning."""
+    """`CompiledParts`; without a C++ compiler, a warning and `StepParts`."""
     kind = CompiledParts if has_compiler() else StepParts
     return kind(model, criterion, optimizer, clip_norm)
 
 
 def prepare_compile(optimizer: Any) -> None:
-    """Let nothing in `optimizer` be a number that changes, and make its state; `.grad` is None afterwards."""
+    """Turn the learning rates of `optimizer` into tensors and make its state. Every `.grad` is None afterwards."""
     for group in optimizer.param_groups:
         if not isinstance(group["lr"], Tensor):
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
