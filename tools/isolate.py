@@ -135,7 +135,9 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
         print(f"{package.name}: bare: {_weighed(json.loads(said.splitlines()[-1]), package, members)}", flush=True)
         # The last is no dependency of the tests: it runs them on all cores.
         run(environment, *install, f"{package.name}[test] @ {wheel.as_uri()}", "pytest-xdist")
-        shutil.copytree(package.folder / "tests", home / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in ("tests", "docs"):  # some tests run the examples of pages
+            if (package.folder / folder).exists():
+                shutil.copytree(package.folder / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
         options = ["-q", "-n", "auto", "--dist", "worksteal", "--import-mode=importlib", f"--rootdir={home}"]
         with _testing:
             printed = run(environment, python, "-m", "pytest", *options, "tests", cwd=home)

@@ -20,7 +20,7 @@ def eager_step(
 ) -> Tensor:
     """One training step, line by line. `whole_step` is the same for several micro-batches. Returns the loss."""
     with record():  # remember what backward will need
-        loss = criterion(model(inputs), target)
+        loss: Tensor = criterion(model(inputs), target)
         model.backward(criterion.backward())  # adds to the .grad of every parameter
     if clip_norm is not None:
         clip_grad_norm_(model.parameters(), clip_norm)
