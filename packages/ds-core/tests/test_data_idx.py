@@ -111,10 +111,10 @@ def test_what_follows_is_not_unpacked(written):
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("places", [slice(-3, None), slice(-8, -4), slice(12, 16), slice(10, None), slice(3, None)])
-def test_a_damaged_gzip_file(written, places):
+@pytest.mark.parametrize("damage", [slice(-3, None), slice(-8, -4), slice(12, 16), slice(10, None), slice(3, None)])
+def test_a_damaged_gzip_file(written, damage):
     content = bytearray(gzip.compress(idx(np.arange(5000) % 251, 0x08), mtime=0))
-    content[places] = bytes(len(content[places])) if places.stop else b""
+    content[damage] = bytes(len(content[damage])) if damage.stop else b""
     with pytest.raises(UserError, match="is a damaged gzip file"):
         read_idx(written(bytes(content)))
 

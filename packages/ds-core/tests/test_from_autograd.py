@@ -16,7 +16,7 @@ def test_a_function_of_several_tensors():
     assert not first.requires_grad
     torch.testing.assert_close(dx, 2 * x * y)
     torch.testing.assert_close(dy, x**2 + y.exp())
-    assert repr(layer) == "Borrowed(<lambda>, gradients borrowed from autograd)"
+    assert repr(layer) == "AutogradLayer(<lambda>, gradients by autograd)"
 
 
 def test_trailing_gradients_may_be_left_out():

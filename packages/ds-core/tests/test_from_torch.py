@@ -1,4 +1,4 @@
-"""from_torch: a torch.nn module as a layer, its gradients borrowed from autograd."""
+"""from_torch: a torch.nn module as a layer, whose gradients are autograd's."""
 
 import copy
 
@@ -53,12 +53,12 @@ def test_non_persistent_buffers_are_not_saved():
     assert list(from_torch(module).state_dict()) == ["weight", "bias"]
 
 
-def test_it_says_that_it_borrows():
-    assert repr(from_torch(torch.nn.Linear(2, 2))) == "Borrowed(Linear, gradients borrowed from autograd)"
+def test_it_says_whose_gradients_they_are():
+    assert repr(from_torch(torch.nn.Linear(2, 2))) == "AutogradLayer(Linear, gradients by autograd)"
     with record() as trace:
         layer = from_torch(torch.nn.Linear(2, 2))
         layer(torch.ones(1, 2))
-        assert "borrowed from autograd" in trace.kept()[0].layer
+        assert "gradients by autograd" in trace.kept()[0].layer
         layer.backward(None)
 
 

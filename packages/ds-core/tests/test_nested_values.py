@@ -48,19 +48,19 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_both_walks_see_the_same_tensors(name: str) -> None:
-    value, places = VALUES[name]
+    value, paths = VALUES[name]
     found = list(tensors(value, "y"))
-    assert [place for place, _ in found] == places
+    assert [path for path, _ in found] == paths
     expected = [leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor)]
     assert [id(tensor) for _, tensor in found] == [id(leaf) for leaf in expected]
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_what_is_changed_is_what_is_named(name: str) -> None:
-    value, places = VALUES[name]
+    value, paths = VALUES[name]
     changed = transform(value, lambda tensor: 10 * tensor)
     assert type(changed) is (type(value) if name != "ordered" else dict)
-    assert [place for place, _ in tensors(changed, "y")] == places
+    assert [path for path, _ in tensors(changed, "y")] == paths
     for (_, new), (_, old) in zip(tensors(changed, "y"), tensors(value, "y"), strict=True):
         assert torch.equal(new, 10 * old)
 

@@ -13,7 +13,7 @@ from ds_core.engine.random_state import (
     torch_random_state,
     unchanged_random_state,
 )
-from ds_core.training.state_json import Packer, unpack
+from ds_core.training.state_json import StateEncoder, decode
 
 
 def draws():
@@ -28,8 +28,8 @@ def draws():
 
 
 def through_json(state):
-    packer = Packer()
-    return unpack(json.loads(json.dumps(packer.pack(state, "random"))), packer.tensors)
+    encoder = StateEncoder()
+    return decode(json.loads(json.dumps(encoder.encode(state, "random"))), encoder.tensors)
 
 
 def test_restored_after_a_round_trip_through_json():

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from ds_core.training.state_json import Packer, all_finite, tensor_names, unpack
+from ds_core.training.state_json import StateEncoder, all_finite, decode, tensor_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,37 +40,37 @@ def same(a, b):
 @settings(max_examples=150, deadline=None)
 @given(VALUES)
 def test_round_trip(value):
-    packer = Packer()
-    text = json.dumps(packer.pack(value, "x"), allow_nan=False)
-    assert same(value, unpack(json.loads(text), packer.tensors))
-    assert set(tensor_names(json.loads(text))) == set(packer.tensors)
+    encoder = StateEncoder()
+    text = json.dumps(encoder.encode(value, "x"), allow_nan=False)
+    assert same(value, decode(json.loads(text), encoder.tensors))
+    assert set(tensor_names(json.loads(text))) == set(encoder.tensors)
 
 
 def test_nan_and_infinity():
-    packed = json.loads(json.dumps(Packer().pack([math.nan, -math.inf], "x"), allow_nan=False))
-    restored = unpack(packed, {})
+    encoded = json.loads(json.dumps(StateEncoder().encode([math.nan, -math.inf], "x"), allow_nan=False))
+    restored = decode(encoded, {})
     assert math.isnan(restored[0])
     assert restored[1] == -math.inf
 
 
 def test_names_are_paths_and_one_memory_is_kept_once():
     weight = torch.randn(3, 2)
-    packer = Packer()
-    packed = packer.pack({"a": weight, "b": {"c": [weight.detach()]}, "d": weight[:1], "e": weight.t()}, "model")
-    assert list(packer.tensors) == ["model.a", "model.d", "model.e"]
-    restored = unpack(packed, packer.tensors)
+    encoder = StateEncoder()
+    encoded = encoder.encode({"a": weight, "b": {"c": [weight.detach()]}, "d": weight[:1], "e": weight.t()}, "model")
+    assert list(encoder.tensors) == ["model.a", "model.d", "model.e"]
+    restored = decode(encoded, encoder.tensors)
     assert restored["b"]["c"][0] is restored["a"]
 
 
 def test_empty_tensors_are_kept_apart():
-    packer = Packer()
-    packer.pack([torch.empty(0), torch.empty(0)], "x")
-    assert len(packer.tensors) == 2
+    encoder = StateEncoder()
+    encoder.encode([torch.empty(0), torch.empty(0)], "x")
+    assert len(encoder.tensors) == 2
 
 
 def test_what_cannot_be_saved_is_named():
     with pytest.raises(TypeError, match=r"x\.schedule\.1: a function cannot be saved"):
-        Packer().pack({"schedule": [1, lambda: 0]}, "x")
+        StateEncoder().encode({"schedule": [1, lambda: 0]}, "x")
 
 
 def test_all_finite():

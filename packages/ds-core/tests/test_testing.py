@@ -61,7 +61,7 @@ class Foreign:
 
 
 class Blocked(Module):
-    """y = x, and minus infinity in the first column, as scores of forbidden places are."""
+    """y = x, and minus infinity in the first column, as the scores of forbidden keys are."""
 
     def forward(self, x):
         self.save()

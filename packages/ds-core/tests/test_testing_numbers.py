@@ -141,7 +141,7 @@ class HidesInBackward(Noise):
 FAULTS = [
     (WrongSign, (X,), "autograd", "gradient of input x.*wrong sign"),
     (WrongFactor, (X,), "autograd", "handwritten = 0.5 x autograd: a wrong factor"),
-    (MissingTerm, (X,), "autograd", "gradient of input x.*6 of 6 places differ"),
+    (MissingTerm, (X,), "autograd", "gradient of input x.*6 of 6 entries differ"),
     (ForgottenBias, (X,), "autograd", "gradient of bias.*zero everywhere"),
     (DrawsAgain, (X,), "autograd", "gradient of input x"),
     (Detached, (X,), "finite differences", "gradient of input x.*finite difference.*wrong factor"),

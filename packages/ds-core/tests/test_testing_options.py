@@ -96,7 +96,7 @@ def test_a_wrong_coordinate_of_a_large_tensor_is_found_though_it_is_not_sampled(
 
         def forward(self, x):
             self.save(x)
-            # Autograd is led astray at one place just as backward is.
+            # Autograd is led astray once, just as backward is.
             blind = torch.cat([self.weight[:-1], 0.5 * self.weight[-1:] + 0.5 * self.weight[-1:].detach()])
             return x * blind
 
@@ -121,7 +121,7 @@ def test_a_failure_says_where():
                 dx[1, 2] += 0.25
             return dx
 
-    with pytest.raises(CheckFailed, match="1 of 6 places differ") as caught:
+    with pytest.raises(CheckFailed, match="1 of 6 entries differ") as caught:
         check_layer(OnePlace(), X)
     failure = caught.value
     assert (failure.check, failure.tensor, failure.where) == ("autograd", "gradient of input x", (1, 2))

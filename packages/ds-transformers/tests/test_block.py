@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_core import GELU, LayerNorm, Linear, Recompute, no_record, record
+from ds_core import GELU, LayerNorm, Linear, Recompute, Sequential, Tanh, no_record, record
 from ds_core.testing import check_layer
 from ds_transformers import FeedForward, KeyValueCache, PreNormBlock, SelfAttention
 
@@ -83,6 +83,12 @@ def test_worked_example():
     assert torch.equal(dx, 12 * dz)
     assert torch.equal(feed_forward.weight.grad, dz[0].t() @ (3 * x[0]))
     assert torch.equal(norm1.weight.grad, (2 * 4 * dz[0]).t() @ x[0])
+
+
+def test_parts_may_keep_their_output():
+    """As Tanh does for its backward: what a part returns is not written over."""
+    parts = [Sequential(Linear(3, 3), Tanh()) for _ in range(2)]
+    check_layer(PreNormBlock(*parts, norm1=LayerNorm(3), norm2=LayerNorm(3)), torch.randn(2, 4, 3))
 
 
 def test_blocks_in_a_row_with_a_cache_equal_the_whole():

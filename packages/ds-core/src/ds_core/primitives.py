@@ -50,7 +50,7 @@ PRIMITIVES: dict[str, Group] = {
     ),
     "sorting": _group("order, with no arithmetic", "sort topk searchsorted"),
     "indexing": _group(
-        "reads or writes numbers at given places; the adjoint of reading is adding",
+        "reads or writes numbers at given indices; the adjoint of reading is adding",
         """index index_put index_select index_add index_copy gather scatter scatter_add scatter_reduce
         nonzero bincount""",
     ),

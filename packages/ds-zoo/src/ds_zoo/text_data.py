@@ -43,14 +43,14 @@ def standard_library_text(max_bytes: int = 4_000_000) -> str:
     Raises:
         UserError: this Python comes without the source of its library.
     """
-    pieces, size = {}, 0
-    for name, piece in [*_language_reference().items(), *_modules().items()]:
-        if size + len(piece) <= max_bytes:
-            pieces[name] = piece
-            size += len(piece)
-    if not pieces:
+    parts, size = {}, 0
+    for name, part in [*_language_reference().items(), *_modules().items()]:
+        if size + len(part) <= max_bytes:
+            parts[name] = part
+            size += len(part)
+    if not parts:
         raise UserError("this Python comes without the source of its standard library: give a text with --text FILE")
-    return "\n\n".join(pieces[name] for name in sorted(pieces, key=_shuffled))
+    return "\n\n".join(parts[name] for name in sorted(parts, key=_shuffled))
 
 
 def _language_reference() -> dict[str, str]:
@@ -64,14 +64,14 @@ def _language_reference() -> dict[str, str]:
 
 def _modules() -> dict[str, str]:
     library = Path(sysconfig.get_paths()["stdlib"])
-    pieces = {}
+    parts = {}
     for path in library.rglob("*.py"):
         name = path.relative_to(library)
         if path.is_file() and _LEFT_OUT.isdisjoint(name.parts) and not name.name.startswith("_sysconfigdata"):
             data = path.read_bytes()
             if data.isascii() and data.strip():
-                pieces[name.as_posix()] = data.decode("ascii").replace("\r\n", "\n").strip()
-    return {name: pieces[name] for name in sorted(pieces, key=_shuffled)}
+                parts[name.as_posix()] = data.decode("ascii").replace("\r\n", "\n").strip()
+    return {name: parts[name] for name in sorted(parts, key=_shuffled)}
 
 
 def _shuffled(name: str) -> bytes:

@@ -138,9 +138,9 @@ def _delimiter(text: str) -> str:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    places: dict[str, int] = {}
+    first: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        if name in places:
+        if name in first:
             named = f"called {name!r}" if name else "without a name"
-            raise UserError(f"{path}: columns {places[name]} and {number} are both {named}, expected different names")
-        places[name] = number
+            raise UserError(f"{path}: columns {first[name]} and {number} are both {named}, expected different names")
+        first[name] = number

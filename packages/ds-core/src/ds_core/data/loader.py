@@ -155,7 +155,7 @@ class Loader:
         return parts[0], None
 
     def _bounds(self, index: int) -> tuple[int, int]:
-        """First and last + 1 of the places that batch `index` has in its epoch."""
+        """The rows of batch `index` in its epoch: the first one's position, and the last one's + 1."""
         if index < 0:
             raise IndexError(f"Loader: given index {index}, expected at least 0")
         start = index % self.steps_per_epoch * self._rows  # B (i mod S)                              (1)

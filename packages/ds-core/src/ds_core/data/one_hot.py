@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def one_hot(labels: Tensor, num_classes: int = -1, dtype: torch.dtype = torch.int64) -> Tensor:
-    """labels (...) of whole numbers -> (..., C): 1 in the place of the label, 0 elsewhere.
+    """labels (...) of whole numbers -> (..., C): 1 at the index of the label, 0 elsewhere.
 
     As `torch.nn.functional.one_hot`, which has no `dtype`.
 

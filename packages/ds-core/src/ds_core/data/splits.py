@@ -138,7 +138,7 @@ def _class_sizes(members: Sequence[int], sizes: Sequence[int]) -> list[list[int]
     room = [sizes[part] - sum(row[part] for row in counts) for part in parts]
     extra: list[set[int]] = [set() for _ in members]  # the parts where a class is rounded up
 
-    def place(code: int, tried: set[int]) -> bool:
+    def round_up(code: int, tried: set[int]) -> bool:
         for part in sorted(parts, key=lambda part: -remainders[code][part]):
             if part in tried or part in extra[code] or remainders[code][part] == 0:
                 continue
@@ -148,7 +148,7 @@ def _class_sizes(members: Sequence[int], sizes: Sequence[int]) -> list[list[int]
                 extra[code].add(part)
                 return True
             for other in range(len(members)):
-                if part in extra[other] and place(other, tried):
+                if part in extra[other] and round_up(other, tried):
                     extra[other].remove(part)
                     extra[code].add(part)
                     return True
@@ -156,6 +156,6 @@ def _class_sizes(members: Sequence[int], sizes: Sequence[int]) -> list[list[int]
 
     for code, row in enumerate(counts):
         for _ in range(members[code] - sum(row)):
-            placed = place(code, set())
-            assert placed, "a rounding exists"
+            found = round_up(code, set())
+            assert found, "a rounding exists"
     return [[n + (part in extra[code]) for part, n in enumerate(row)] for code, row in enumerate(counts)]

@@ -30,7 +30,7 @@ class Table:
         inputs: (N, F).
         target: (N,), int64 for classification.
         task: "classification" or "regression".
-        feature_names: F; a category's place is called "column=category".
+        feature_names: F; a category's input is called "column=category".
         target_name: the target's column.
         class_names: what the numbers of the target stand for; None for regression.
         categories: those of each categorical column, in the order of their codes.
@@ -99,28 +99,28 @@ def read_csv(
         )
     rows = read_rows(path, drop_faulty=drop_faulty, **options)
     if like is None:
-        aim = _place(rows, target)
-        left_out = {aim, *(_place(rows, column) for column in ignore)}
-        places = [place for place in range(len(rows.names)) if place not in left_out]
+        aim = _column_index(rows, target)
+        left_out = {aim, *(_column_index(rows, column) for column in ignore)}
+        indices = [index for index in range(len(rows.names)) if index not in left_out]
     else:
-        aim, encode, task = _place(rows, like.target_name), like.encode, like.task
-        places = [_place(rows, name) for name in like.columns]
-    if not places:
+        aim, encode, task = _column_index(rows, like.target_name), like.encode, like.task
+        indices = [_column_index(rows, name) for name in like.columns]
+    if not indices:
         raise UserError(f"{path} has no column but the target {rows.names[aim]!r}, expected inputs as well")
-    rows = _complete(rows, [*places, aim], missing, drop_faulty)
-    forced = set() if like is not None else {_place(rows, column) for column in categorical}
+    rows = _complete(rows, [*indices, aim], missing, drop_faulty)
+    forced = set() if like is not None else {_column_index(rows, column) for column in categorical}
     categories: dict[str, tuple[str, ...]] = {}
     feature_names, parts = [], []
     dtype = torch.get_default_dtype() if dtype is None else dtype
-    for place in places:
-        name = rows.names[place]
+    for index in indices:
+        name = rows.names[index]
         known = None if like is None else like.categories.get(name)
-        if known is None and (like is not None or not (place in forced or _is_text(rows, place))):
+        if known is None and (like is not None or not (index in forced or _is_text(rows, index))):
             feature_names.append(name)
-            parts.append(_numbers(rows, place, dtype).unsqueeze(1))
+            parts.append(_numbers(rows, index, dtype).unsqueeze(1))
             continue
-        categories[name] = known = _sorted(rows, place) if known is None else known
-        codes = _codes(rows, place, known)
+        categories[name] = known = _sorted(rows, index) if known is None else known
+        codes = _codes(rows, index, known)
         one = encode == "one_hot"
         feature_names += [f"{name}={category}" for category in known] if one else [name]
         parts.append(one_hot(codes, len(known), dtype) if one else codes.to(dtype).unsqueeze(1))
@@ -131,7 +131,7 @@ def read_csv(
         class_names = _sorted(rows, aim) if like is None or like.class_names is None else like.class_names
     answers = _numbers(rows, aim, dtype) if class_names is None else _codes(rows, aim, class_names)
     return Table(
-        columns=tuple(rows.names[place] for place in places),
+        columns=tuple(rows.names[index] for index in indices),
         inputs=torch.cat(parts, 1).to(device),
         target=answers.to(device),
         task=task,
@@ -144,8 +144,8 @@ def read_csv(
     )
 
 
-def _place(rows: TextRows, column: Column) -> int:
-    """A column's number, from 0."""
+def _column_index(rows: TextRows, column: Column) -> int:
+    """A column's index, from 0."""
     count = len(rows.names)
     if isinstance(column, str):
         if column not in rows.names:
@@ -157,11 +157,11 @@ def _place(rows: TextRows, column: Column) -> int:
     return column % count
 
 
-def _complete(rows: TextRows, places: Sequence[int], missing: Collection[str], drop_faulty: bool) -> TextRows:
-    """The rows that have a value in all of these places."""
+def _complete(rows: TextRows, columns: Sequence[int], missing: Collection[str], drop_faulty: bool) -> TextRows:
+    """The rows that have a value in all of these columns."""
     lines, values = [], []
     for line, row in zip(rows.lines, rows.values, strict=True):
-        empty = next((place for place in places if row[place] in missing), None)
+        empty = next((column for column in columns if row[column] in missing), None)
         if empty is None:
             lines.append(line)
             values.append(row)
@@ -177,55 +177,55 @@ def _complete(rows: TextRows, places: Sequence[int], missing: Collection[str], d
     return dataclasses.replace(rows, lines=lines, values=values, dropped=dropped)
 
 
-def _is_text(rows: TextRows, place: int) -> bool:
+def _is_text(rows: TextRows, column: int) -> bool:
     """Whether no value of the column is a number; a UserError if some are."""
-    numeric = is_number(rows.values[0][place])
+    numeric = is_number(rows.values[0][column])
     for line, row in zip(rows.lines, rows.values, strict=True):
-        if is_number(row[place]) != numeric:
+        if is_number(row[column]) != numeric:
             unlike = "is no number, as those before are" if numeric else "is a number, and those before are not"
             raise UserError(
-                f"{_where(rows, line, place)}: {row[place]!r} {unlike}; "
-                f"categorical=[{rows.names[place]!r}] reads all as categories, for a target task='classification'"
+                f"{_where(rows, line, column)}: {row[column]!r} {unlike}; "
+                f"categorical=[{rows.names[column]!r}] reads all as categories, for a target task='classification'"
             )
     return not numeric
 
 
-def _numbers(rows: TextRows, place: int, dtype: torch.dtype) -> Tensor:
+def _numbers(rows: TextRows, column: int, dtype: torch.dtype) -> Tensor:
     """(N,), all finite."""
     numbers = []
     for line, row in zip(rows.lines, rows.values, strict=True):
-        number = float(row[place]) if is_number(row[place]) else math.nan
+        number = float(row[column]) if is_number(row[column]) else math.nan
         if not math.isfinite(number):
-            raise UserError(f"{_where(rows, line, place)}: given {row[place]!r}, expected a finite number")
+            raise UserError(f"{_where(rows, line, column)}: given {row[column]!r}, expected a finite number")
         numbers.append(number)
     found = torch.tensor(numbers, dtype=torch.float64).to(dtype)
     beyond = found.isinf().nonzero()
     if len(beyond) > 0:
         first = int(beyond[0])
         raise UserError(
-            f"{_where(rows, rows.lines[first], place)}: given {rows.values[first][place]!r}, too large for {dtype}"
+            f"{_where(rows, rows.lines[first], column)}: given {rows.values[first][column]!r}, too large for {dtype}"
         )
     return found
 
 
-def _sorted(rows: TextRows, place: int) -> tuple[str, ...]:
+def _sorted(rows: TextRows, column: int) -> tuple[str, ...]:
     """The different values of a column: numbers by size, text by its letters."""
-    found = {row[place] for row in rows.values}
+    found = {row[column] for row in rows.values}
     if all(is_number(value) for value in found):
         return tuple(sorted(found, key=lambda value: (float(value), value)))
     return tuple(sorted(found))
 
 
-def _codes(rows: TextRows, place: int, known: Sequence[str]) -> Tensor:
-    """(N,) int64, each value's place in `known`."""
+def _codes(rows: TextRows, column: int, known: Sequence[str]) -> Tensor:
+    """(N,) int64, the index of each value in `known`."""
     code_of = {value: code for code, value in enumerate(known)}
     codes = []
     for line, row in zip(rows.lines, rows.values, strict=True):
-        if row[place] not in code_of:
-            raise UserError(f"{_where(rows, line, place)}: {row[place]!r} is none of the known {', '.join(known)}")
-        codes.append(code_of[row[place]])
+        if row[column] not in code_of:
+            raise UserError(f"{_where(rows, line, column)}: {row[column]!r} is none of the known {', '.join(known)}")
+        codes.append(code_of[row[column]])
     return torch.tensor(codes)
 
 
-def _where(rows: TextRows, line: int, place: int) -> str:
-    return f"{rows.path}, line {line}, column {place + 1}, {rows.names[place]!r}"
+def _where(rows: TextRows, line: int, column: int) -> str:
+    return f"{rows.path}, line {line}, column {column + 1}, {rows.names[column]!r}"

@@ -72,15 +72,15 @@ class Module:
                     "a parameter that starts frozen is assigned first and frozen then, by requires_grad_(False)"
                 )
         else:
-            for place, stranger in _strangers_in(value, name):
+            for path, stranger in _strangers_in(value, name):
                 raise TypeError(
-                    f"{type(self).__name__}.{place}: given a {type(stranger).__module__}.{type(stranger).__name__}, "
+                    f"{type(self).__name__}.{path}: given a {type(stranger).__module__}.{type(stranger).__name__}, "
                     "which has no backward; ds_core.interop.from_torch makes a layer of a torch.nn module"
                 )
         object.__setattr__(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
-        """The layers among its attributes, with their names; one in a list is named by its place, `blocks.0`."""
+        """The layers among its attributes, with their names; one in a list is named by its index, `blocks.0`."""
         for name, value in self.__dict__.items():
             if type(value) not in _NEVER_LAYERS:
                 yield from _layers_in(value, name)
@@ -120,16 +120,16 @@ class Module:
     def _named_tensors(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[Any]:
         seen: set[int] = set()
         for path, module in self.named_modules(prefix, remove_duplicate) if recurse else [(prefix, self)]:
-            for name, tensor in held(module, kind):
+            for name, tensor in own_tensors(module, kind):
                 if not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
                     yield (f"{path}.{name}" if path else name), tensor
 
-    def _held(self, kind: str) -> list[tuple[str, Tensor]]:
+    def _own_tensors(self, kind: str) -> list[tuple[str, Tensor]]:
         """This module's own parameters ("parameter"), buffers ("buffer"), or what `state_dict` saves ("state")."""
         if kind == "state":
-            saved = [pair for pair in self._held("buffer") if not pair[0].startswith("_")]
-            return self._held("parameter") + saved
+            saved = [pair for pair in self._own_tensors("buffer") if not pair[0].startswith("_")]
+            return self._own_tensors("parameter") + saved
         kinds: dict[str, str] = self.__dict__.get("_kinds", {})
         named = [(name, self.__dict__.get(name)) for name, own in kinds.items() if own == kind]
         return [(name, tensor) for name, tensor in named if isinstance(tensor, Tensor)]
@@ -252,7 +252,7 @@ class Module:
 
 
 def is_layer(value: Any) -> bool:
-    """Whether `value` has the methods of the protocol `Layer`; what merely has them by name as a class has not."""
+    """Whether `value` is a layer: an object with `forward`, `backward` and `parameters`. A class is not one."""
     if isinstance(value, (Module, Tensor, str, int, type)):
         return isinstance(value, Module)
     return all(callable(getattr(value, name, None)) for name in ("forward", "backward", "parameters"))
@@ -290,10 +290,10 @@ def walk(module: Any, path: str = "", seen: set[int] | None = None) -> list[tupl
     return found
 
 
-def held(layer: Any, kind: str) -> list[tuple[str, Tensor]]:
-    """The tensors of `kind` that this layer itself holds; a foreign layer without names for them gets numbers."""
+def own_tensors(layer: Any, kind: str) -> list[tuple[str, Tensor]]:
+    """The tensors of `kind` that are this layer's own, with names; numbers if a foreign layer has no names for them."""
     if isinstance(layer, Module):
-        return layer._held(kind)
+        return layer._own_tensors(kind)
     if kind == "buffer":
         return []
     named = getattr(layer, "named_parameters", None)

@@ -18,7 +18,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
-    """The same structure with `change(leaf)` in the place of each leaf."""
+    """The same structure with `change(leaf)` in place of each leaf."""
     items = items_of(value)
     if items is None:
         return change(value)
@@ -26,7 +26,7 @@ def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
-    """Each leaf of `value` with what stands in its place in `other`, where None (or the end) stands for all below it.
+    """Each leaf of `value` with what `other` has there. None in `other`, or its end, stands for all that is missing.
 
     Raises:
         TypeError: `other` is built differently.
@@ -61,7 +61,7 @@ class Slot:
 
 
 def take_tensors(value: Any) -> tuple[Any, list[Tensor]]:
-    """The structure with a `Slot` in the place of each tensor, and the tensors."""
+    """The structure with a `Slot` in place of each tensor, and the tensors."""
     tensors: list[Tensor] = []
 
     def take(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A torch.nn module or a function as our layer, its backward borrowed from autograd. Theory: docs/interop.md."""
+"""A torch.nn module or a function as our layer, whose backward is autograd. Theory: docs/interop.md."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.module import Module, held
+from ds_core.engine.module import Module, own_tensors
 from ds_core.engine.nested_values import leaves, map_leaves, none_if_zero, pair_leaves
 from ds_core.engine.parameter import accumulate
 from ds_core.engine.recompute import drawn, replaying, taping
@@ -14,26 +14,26 @@ from ds_core.engine.trace import describe, no_record, recording
 
 
 def from_torch(module: torch.nn.Module) -> Module:
-    """A layer that runs `module`; under `record()` its backward borrows autograd, and its repr says so.
+    """A layer that runs `module`. Under `record()` autograd does its backward, and its repr says so.
 
     Parameters, buffers, `state_dict` and training mode are those of `module`.
     """
-    return Borrowed(module)
+    return AutogradLayer(module)
 
 
 def from_autograd(function: Callable[..., Any]) -> Module:
-    """A layer that computes `function`, any differentiable function of tensors; its backward borrows autograd.
+    """A layer that computes `function`, any differentiable function of tensors. Autograd does its backward.
 
     For prototypes: wire freely, train, and write the backward later. `function` may be a `Module`
     without a backward of its own: its parameters are the layer's, under the same names.
 
     Raises:
-        TypeError: from `forward`, where `function` uses a parameter that is neither an input nor its own.
+        TypeError: from `forward`, if `function` uses a parameter that is neither an input nor its own.
     """
-    return Borrowed(function)
+    return AutogradLayer(function)
 
 
-class Borrowed(Module):
+class AutogradLayer(Module):
     """A torch.nn module or a function as a layer. Its backward is autograd's, the only one here that nobody wrote."""
 
     _function: Any
@@ -53,10 +53,10 @@ class Borrowed(Module):
     def named_children(self) -> Iterator[tuple[str, Any]]:
         return self._function.named_children() if isinstance(self._function, Module) else iter(())
 
-    def _held(self, kind: str) -> list[tuple[str, Tensor]]:
+    def _own_tensors(self, kind: str) -> list[tuple[str, Tensor]]:
         module = self._function
         if isinstance(module, Module):
-            return held(module, kind)
+            return own_tensors(module, kind)
         if not isinstance(module, torch.nn.Module):
             return []
         if kind == "state":
@@ -106,7 +106,7 @@ class Borrowed(Module):
 
     def extra_repr(self) -> str:
         name = getattr(self._function, "__name__", type(self._function).__name__)
-        return f"{name}, gradients borrowed from autograd"
+        return f"{name}, gradients by autograd"
 
 
 class _Graph:
@@ -135,7 +135,7 @@ class _Graph:
         return {id(t): g.clone() for t, g in zip(wanted, gradients, strict=True) if g is not None}
 
     def refuse_strangers(self, name: str) -> None:
-        """Raise where the graph ends in a tensor whose gradient nobody would fetch."""
+        """Raise if the graph ends in a tensor whose gradient nobody would fetch."""
         known = {id(tensor) for tensor in [*self.parameters, *self._leaves()]}
         nodes = [y.grad_fn for y in leaves(self.outputs) if isinstance(y, Tensor) and y.grad_fn is not None]
         seen = set(nodes)

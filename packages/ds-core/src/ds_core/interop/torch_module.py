@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.composition import backward_without_input
-from ds_core.engine.module import held, walk
+from ds_core.engine.module import own_tensors, walk
 from ds_core.engine.nested_values import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
 from ds_core.engine.trace import Entry, describe, no_record, record
-from ds_core.interop.tensor_slots import Place, find_tensors, hold, holding
+from ds_core.interop.tensor_slots import TensorSlot, find_tensors, swap_tensors, swapped_tensors
 
 
 def as_torch(layer: Any) -> torch.nn.Module:
@@ -33,9 +33,9 @@ def as_torch(layer: Any) -> torch.nn.Module:
 class _Call:
     """One forward: structures with slots where the tensors were, which only autograd holds."""
 
-    def __init__(self, layer: Any, places: list[list[Place]], args: Any, kwargs: Any) -> None:
+    def __init__(self, layer: Any, slots: list[list[TensorSlot]], args: Any, kwargs: Any) -> None:
         self.layer = layer
-        self.places = places
+        self.slots = slots
         self.args = args
         self.kwargs = kwargs
         self.outputs: Any = None
@@ -68,7 +68,7 @@ class _Bridge(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs = tensors[len(call.places) :]
+        inputs = tensors[len(call.slots) :]
         ctx.autocast = _autocast_of(tensors)
         with ctx.autocast(), record() as trace:
             outputs = call.layer.forward(*put_tensors(call.args, inputs), **put_tensors(call.kwargs, inputs))
@@ -78,7 +78,7 @@ class _Bridge(torch.autograd.Function):
         call.saved, saved = take_tensors([entry.saved for entry in entries])
         results = _apart(results, [*tensors, *saved])
         ctx.call = call
-        ctx.save_for_backward(*tensors[: len(call.places)], *saved)
+        ctx.save_for_backward(*tensors[: len(call.slots)], *saved)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[tensor for tensor in results if not tensor.is_floating_point()])
         return tuple(results)
@@ -86,7 +86,7 @@ class _Bridge(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         call: _Call = ctx.call
-        own = len(call.places)
+        own = len(call.slots)
         needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
         tensors = ctx.saved_tensors
         # stand-ins with the same memory and a .grad of their own: adding to the parameters' is autograd's business
@@ -96,7 +96,7 @@ class _Bridge(torch.autograd.Function):
         dys = map_leaves(lambda leaf: grads[leaf.index] if isinstance(leaf, Slot) else None, call.outputs)
         dys = [none_if_zero(dy) for dy in (dys if isinstance(dys, tuple) else (dys,))]
         returned = None
-        with ctx.autocast(), holding(call.places, stand_ins), record(entries):
+        with ctx.autocast(), swapped_tensors(call.slots, stand_ins), record(entries):
             if any(needed[own:]):
                 returned = call.layer.backward(*dys)
             else:
@@ -139,25 +139,25 @@ class TorchModule(torch.nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self._layer = layer
-        self._places: dict[str, list[list[Place]]] = {"parameter": [], "buffer": []}
+        self._slots: dict[str, list[list[TensorSlot]]] = {"parameter": [], "buffer": []}
         self._first_names: dict[str, list[str]] = {"parameter": [], "buffer": []}
-        found: dict[int, list[Place]] = {}
+        found: dict[int, list[TensorSlot]] = {}
         find_tensors(layer, found, set())
         for kind in ("parameter", "buffer"):
             adopted: dict[int, Tensor] = {}
             for path, part in walk(layer):
-                for name, tensor in held(part, kind):
+                for name, tensor in own_tensors(part, kind):
                     full_name = f"{path}.{name}" if path else name
                     if id(tensor) not in adopted:
                         if id(tensor) not in found:
                             raise TypeError(f"as_torch: {describe(part)} holds {name} in no attribute, list or dict")
                         adopted[id(tensor)] = _as_parameter(tensor) if kind == "parameter" else tensor
-                        self._places[kind].append(found[id(tensor)])
+                        self._slots[kind].append(found[id(tensor)])
                         self._first_names[kind].append(full_name)
                     self._register(full_name, adopted[id(tensor)], kind)
-        _hold_own(self)
+        _give_own(self)
         self.training = getattr(layer, "training", True)
-        self.register_load_state_dict_post_hook(_hold_own)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_give_own)  # type: ignore[no-untyped-call]
 
     def _register(self, full_name: str, tensor: Tensor, kind: str) -> None:
         module: torch.nn.Module = self
@@ -172,18 +172,18 @@ class TorchModule(torch.nn.Module):
             module.register_buffer(name, tensor, persistent=not name.startswith("_"))
 
     def own(self, kind: str) -> list[Tensor]:
-        """The tensors in `_places`, as this module holds them now: conversions and parametrizations change them."""
+        """The tensors in `_slots`, as this module holds them now: conversions and parametrizations change them."""
         names = [name.rpartition(".") for name in self._first_names[kind]]
         return [getattr(self.get_submodule(path), name) for path, _, name in names]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         parameters, buffers = self.own("parameter"), self.own("buffer")
-        (slots, named_slots), inputs = take_tensors((args, kwargs))
-        with holding(self._places["parameter"] + self._places["buffer"], parameters + buffers):
+        (positional, named), inputs = take_tensors((args, kwargs))
+        with swapped_tensors(self._slots["parameter"] + self._slots["buffer"], parameters + buffers):
             if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in parameters + inputs):
                 with no_record():
                     return self._layer.forward(*args, **kwargs)
-            call = _Call(self._layer, self._places["parameter"], slots, named_slots)
+            call = _Call(self._layer, self._slots["parameter"], positional, named)
             results = _Bridge.apply(call, *parameters, *inputs)  # type: ignore[no-untyped-call]
         return put_tensors(call.outputs, results)
 
@@ -195,17 +195,17 @@ class TorchModule(torch.nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "TorchModule":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        _hold_own(self)
+        _give_own(self)
         return self
 
     def __repr__(self) -> str:
         return f"as_torch({self._layer!r})"
 
 
-def _hold_own(module: Any, _: Any = None) -> None:
-    """Let the layer of a `TorchModule` have, for good, the tensors that the module has now."""
-    for kind, places in module._places.items():
-        hold(places, [tensor if tensor.is_leaf else tensor.detach() for tensor in module.own(kind)])
+def _give_own(module: Any, _: Any = None) -> None:
+    """Give the layer of a `TorchModule`, for good, the tensors that the module has now."""
+    for kind, slots in module._slots.items():
+        swap_tensors(slots, [tensor if tensor.is_leaf else tensor.detach() for tensor in module.own(kind)])
 
 
 def _as_parameter(tensor: Tensor) -> torch.nn.Parameter:

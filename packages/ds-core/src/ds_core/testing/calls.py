@@ -26,7 +26,7 @@ class Call(NamedTuple):
         return [(k, v) for k, v in self.arguments.items() if k not in self.constants and floating_tensors(v, k)]
 
     def leaves(self) -> list[tuple[str, Tensor]]:
-        """The tensors with a gradient, by place: `x`, `state[0]`."""
+        """The tensors with a gradient, by name: `x`, `state[0]`."""
         return [leaf for name, value in self.differentiable() for leaf in floating_tensors(value, name)]
 
     def change(self, change: Callable[[str, Tensor], Tensor]) -> "Call":

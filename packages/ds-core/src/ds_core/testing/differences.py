@@ -11,7 +11,7 @@ from ds_core.testing.calls import Call, align_outputs
 from ds_core.testing.failure import CheckFailed, compare, relative_difference
 from ds_core.testing.layer_under_test import LayerUnderTest
 
-# Truncation grows as h^2 and rounding as 1/h: in float64 both are near 1e-10 here. Where a third derivative is
+# Truncation grows as h^2 and rounding as 1/h: in float64 both are near 1e-10 here. If a third derivative is
 # large, or a kink within reach, the smaller step decides.
 _STEPS = (1e-5, 1e-6)
 RTOL, ATOL = 1e-5, 1e-7
@@ -42,8 +42,8 @@ def finite_differences(
     for title, leaf in subject.leaves(call).items():
         given = handwritten.get(title)
         given = torch.zeros_like(leaf) if given is None else given
-        places = torch.ones_like(leaf, dtype=torch.bool).nonzero()
-        chosen = places[torch.randperm(len(places), generator=generator)[:samples].to(places.device)].tolist()
+        indices = torch.ones_like(leaf, dtype=torch.bool).nonzero()
+        chosen = indices[torch.randperm(len(indices), generator=generator)[:samples].to(indices.device)].tolist()
         signs = torch.randint(0, 2, leaf.shape, generator=generator).to(leaf) * 2 - 1
         found = None
         for step in _STEPS:
@@ -64,10 +64,10 @@ def _compared(
 ) -> Difference:
     sides = ("handwritten", "finite difference")
     found = given.clone()
-    for place in chosen:
+    for index in chosen:
         direction = torch.zeros_like(given)
-        direction[tuple(place)] = 1
-        found[tuple(place)] = slope(direction)
+        direction[tuple(index)] = 1
+        found[tuple(index)] = slope(direction)
     along, expected = (given * signs).sum(), slope(signs)
     # A sum over the whole tensor carries the rounding of all its terms: allow for its length, not for its value.
     length = float(given.norm())

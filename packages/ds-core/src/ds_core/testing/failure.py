@@ -121,7 +121,7 @@ def _resemblance(given: Tensor, expected: Tensor, sides: tuple[str, str]) -> str
     """What the wrong tensor looks like, where that is plain: the commonest slips of a hand derivation."""
     first, second = given.to(torch.float64), expected.to(torch.float64)
     if not bool(first.isfinite().all()):
-        return f"\n  {sides[0]} is not finite in {int((~first.isfinite()).sum())} of {first.numel()} places"
+        return f"\n  {sides[0]} is not finite in {int((~first.isfinite()).sum())} of {first.numel()} entries"
     if not bool((first != 0).any()):
         return f"\n  {sides[0]} is zero everywhere: was the gradient returned, or accumulated, at all?"
     if _near(first, -second):
@@ -132,7 +132,7 @@ def _resemblance(given: Tensor, expected: Tensor, sides: tuple[str, str]) -> str
     if _near(first, factor * second):
         return f"\n  {sides[0]} = {factor:.6g} x {sides[1]}: a wrong factor"
     wrong = int(((first - second).abs() > 1e-6 * second.abs().max()).sum())
-    return f"\n  {wrong} of {first.numel()} places differ"
+    return f"\n  {wrong} of {first.numel()} entries differ"
 
 
 def _near(first: Tensor, second: Tensor) -> bool:

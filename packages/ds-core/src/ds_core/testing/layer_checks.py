@@ -80,8 +80,8 @@ class LayerChecks:
         """Where both engines give NaN they agree, and nothing has been shown."""
         for name, tensor in (self.base.outputs | self.base.gradients).items():
             if tensor is not None and bool(tensor.isnan().any() if name.startswith("y") else ~tensor.isfinite().all()):
-                places = int((~tensor.isfinite()).sum())
-                self.subject.fail("finite", f"{name} is not finite in {places} of {tensor.numel()} places", name)
+                count = int((~tensor.isfinite()).sum())
+                self.subject.fail("finite", f"{name} is not finite in {count} of {tensor.numel()} entries", name)
 
     def repeatable(self) -> None:
         again = self.handwritten("repeatable", [self.call], [self.gradients])
@@ -225,9 +225,9 @@ class LayerChecks:
         """Gradients with None somewhere or the last ones left out, and the same with zeros there."""
         full = self.gradients
         zeros = transform(full, torch.zeros_like)
-        places = range(len(list(tensors(full, ""))))
-        if len(places) > 1:
-            yield from ((replace_tensor(full, k, None), replace_tensor(full, k, torch.zeros_like)) for k in places)
+        indices = range(len(list(tensors(full, ""))))
+        if len(indices) > 1:
+            yield from ((replace_tensor(full, k, None), replace_tensor(full, k, torch.zeros_like)) for k in indices)
         for k in range(1, len(full)):
             yield full[:k], (*full[:k], *zeros[k:])
             yield (*full[:k], None, *full[k + 1 :]), (*full[:k], zeros[k], *full[k + 1 :])

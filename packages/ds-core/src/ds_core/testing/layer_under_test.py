@@ -209,24 +209,24 @@ class LayerUnderTest:
                 aligned = list(align(value, gradient, name))
             except ValueError as error:
                 raise CheckFailed(self.name, "structure", f"backward: {error}") from error
-            found |= {f"gradient of input {place}{suffix}": given for place, _, given in aligned}
+            found |= {f"gradient of input {path}{suffix}": given for path, _, given in aligned}
         return found
 
     def _check_parameter_gradients(self, others: list[tuple[str, Tensor]]) -> None:
         """Frozen parameters have none, and nobody else holds the memory of the others."""
-        held = {tensor.untyped_storage().data_ptr(): name for name, tensor in reversed(others)}
+        owners = {tensor.untyped_storage().data_ptr(): name for name, tensor in reversed(others)}
         for name, tensor in self.parameters.items():
             if tensor.grad is not None and not tensor.requires_grad:
                 self.fail("frozen", f"{name} requires no gradient, yet its .grad was written", f"gradient of {name}")
             if tensor.grad is None or tensor.grad.numel() == 0 or "ownership" in self.skip:
                 continue
-            place = tensor.grad.untyped_storage().data_ptr()
-            if place in held:
+            memory = tensor.grad.untyped_storage().data_ptr()
+            if memory in owners:
                 message = (
-                    f"gradient of {name} shares memory with {held[place]}, which accumulate() may write into later"
+                    f"gradient of {name} shares memory with {owners[memory]}, which accumulate() may write into later"
                 )
                 self.fail("ownership", f"{message}: clone() it before accumulate()", f"gradient of {name}")
-            held[place] = f"gradient of {name}"
+            owners[memory] = f"gradient of {name}"
 
 
 class _Watch:

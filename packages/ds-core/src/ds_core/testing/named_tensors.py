@@ -11,17 +11,17 @@ from ds_core.engine.nested_values import field_names, items_of, map_leaves
 
 
 def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in `value` with its place: `y`, `y[1][0]`, `y.boxes`."""
+    """Every tensor in `value` with its name: `y`, `y[1][0]`, `y.boxes`."""
     if isinstance(value, Tensor):
         yield name, value
     else:
-        for place, item in _items(value):
-            yield from tensors(item, name + place)
+        for key, item in _items(value):
+            yield from tensors(item, name + key)
 
 
 def floating_tensors(value: Any, name: str) -> list[tuple[str, Tensor]]:
     """The tensors of `value` that can have a gradient."""
-    return [(place, tensor) for place, tensor in tensors(value, name) if tensor.is_floating_point()]
+    return [(path, tensor) for path, tensor in tensors(value, name) if tensor.is_floating_point()]
 
 
 def transform(value: Any, change: Callable[[Tensor], Any]) -> Any:
@@ -30,7 +30,7 @@ def transform(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def replace_tensor(value: Any, index: int, change: Callable[[Tensor], Any] | None) -> Any:
-    """The same structure with `change` (or None) in the place of one tensor, counted from 0."""
+    """The same structure with `change` (or None) in place of tensor number `index`, counted from 0."""
     count = itertools.count()
 
     def replaced(tensor: Tensor) -> Any:
@@ -42,10 +42,10 @@ def replace_tensor(value: Any, index: int, change: Callable[[Tensor], Any] | Non
 
 
 def align(value: Any, gradient: Any, name: str) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """Each floating tensor of `value` beside the tensor of `gradient` at its place; None, anywhere, means zeros.
+    """Each floating tensor of `value` beside its gradient; None, anywhere in `gradient`, means zeros.
 
     Raises:
-        ValueError: where `gradient` is not built as `value` is, or a gradient has another shape or dtype.
+        ValueError: if `gradient` is not built as `value` is, or a gradient has another shape or dtype.
     """
     if isinstance(value, Tensor):
         if not value.is_floating_point():
@@ -61,12 +61,12 @@ def align(value: Any, gradient: Any, name: str) -> Iterator[tuple[str, Tensor, T
         yield name, value, gradient
     elif floating_tensors(value, name):
         items = _items(value)
-        places = [place for place, _ in items]
-        given = dict.fromkeys(places) if gradient is None else dict(_items(gradient))
-        if not set(given) <= set(places) or (isinstance(value, (tuple, list)) and len(given) != len(places)):
+        keys = [key for key, _ in items]
+        given = dict.fromkeys(keys) if gradient is None else dict(_items(gradient))
+        if not set(given) <= set(keys) or (isinstance(value, (tuple, list)) and len(given) != len(keys)):
             raise ValueError(f"gradient of {name}: expected the structure {outline(value)}, given {outline(gradient)}")
-        for place, item in items:
-            yield from align(item, given.get(place), name + place)
+        for key, item in items:
+            yield from align(item, given.get(key), name + key)
 
 
 def outline(value: Any) -> str:
@@ -79,21 +79,21 @@ def outline(value: Any) -> str:
 
 
 def scattered(tensor: Tensor) -> Tensor:
-    """The same numbers in a memory layout that no `view` can flatten: dimensions reversed, every second place."""
+    """The same numbers in a memory layout that no `view` can flatten: dimensions reversed, every second number."""
     backwards = tuple(reversed(range(tensor.dim())))
-    room = torch.zeros(*(tensor.permute(backwards).shape), 2, dtype=tensor.dtype, device=tensor.device)
-    place = room[..., 1].permute(backwards)
-    place.copy_(tensor)
-    return place
+    memory = torch.zeros(*(tensor.permute(backwards).shape), 2, dtype=tensor.dtype, device=tensor.device)
+    view = memory[..., 1].permute(backwards)
+    view.copy_(tensor)
+    return view
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
-    """What a container holds, each with its place in it."""
+    """What a container holds, each with its index, key or field as it is written."""
     items = items_of(value) or []
     if isinstance(value, dict):
-        places = [f"[{key!r}]" for key in value]
+        keys = [f"[{key!r}]" for key in value]
     elif isinstance(value, (tuple, list)):
-        places = [f"[{index}]" for index in range(len(items))]
+        keys = [f"[{index}]" for index in range(len(items))]
     else:
-        places = [f".{name}" for name in field_names(value)] if items else []
-    return list(zip(places, items, strict=True))
+        keys = [f".{name}" for name in field_names(value)] if items else []
+    return list(zip(keys, items, strict=True))

@@ -97,12 +97,12 @@ def report(
         slopes = {difference.name: difference for difference in found}
     groups = _groups(model)
     rows = []
-    for place, leaf in subject.leaves(call).items():
+    for title, leaf in subject.leaves(call).items():
         given, expected = (
-            torch.zeros_like(leaf) if g is None else g for g in (handwritten.get(place), autograd[place])
+            torch.zeros_like(leaf) if g is None else g for g in (handwritten.get(title), autograd[title])
         )
-        difference, slope = relative_difference(given, expected, rtol, atol), slopes.get(place)
-        module, tensor = _place(place, groups, criterion is not None)
+        difference, slope = relative_difference(given, expected, rtol, atol), slopes.get(title)
+        module, tensor = _module_and_tensor(title, groups, criterion is not None)
         rows.append(
             Row(
                 module,
@@ -141,9 +141,9 @@ def _groups(model: Any) -> dict[str, str]:
     return {name: f"{name or 'model'}: {describe(module)}" for name, module in named}
 
 
-def _place(place: str, groups: dict[str, str], with_criterion: bool) -> tuple[str, str]:
+def _module_and_tensor(title: str, groups: dict[str, str], with_criterion: bool) -> tuple[str, str]:
     """Heading and name of a row."""
-    name = place.removeprefix("gradient of ")
+    name = title.removeprefix("gradient of ")
     if name.startswith("input "):
         return "inputs", name.removeprefix("input ")
     module, _, tensor = name.removeprefix("model." if with_criterion else "").rpartition(".")
@@ -151,7 +151,7 @@ def _place(place: str, groups: dict[str, str], with_criterion: bool) -> tuple[st
 
 
 def _line(row: Row, width: int) -> str:
-    place = f"    {row.tensor} {list(row.shape)}"
+    tensor = f"    {row.tensor} {list(row.shape)}"
     slope = f"{row.finite_difference:13.1e}" if row.finite_difference is not None else " " * 13
     verdict = "ok" if row.ok else "FAIL"
-    return f"{place:{width}} {row.handwritten:12.4g} {row.autograd:12.4g} {row.difference:11.1e} {slope} {verdict}"
+    return f"{tensor:{width}} {row.handwritten:12.4g} {row.autograd:12.4g} {row.difference:11.1e} {slope} {verdict}"

@@ -189,14 +189,14 @@ def _check_state(ours: LayerUnderTest, theirs: LayerUnderTest, generator: torch.
 
 def _shaken(state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     """Other numbers in the same state: positive ones stay positive (running variances), tied ones equal."""
-    places = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in state.items()}
+    memory = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in state.items()}
     shaken: dict[Any, Tensor] = {}
     for name, tensor in state.items():
-        if places[name] not in shaken:
+        if memory[name] not in shaken:
             factors = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
             other = tensor * (0.5 + factors) + 0.1 * factors if tensor.is_floating_point() else tensor
-            shaken[places[name]] = other.clone()
-    return {name: shaken[place] for name, place in places.items()}
+            shaken[memory[name]] = other.clone()
+    return {name: shaken[key] for name, key in memory.items()}
 
 
 def _same(subject: str, check: str, given: Evaluation, expected: Evaluation, rtol: float, atol: float) -> None:

@@ -22,7 +22,7 @@ from ds_core.__about__ import __version__
 from ds_core.atomic_files import write_atomically
 from ds_core.engine.random_state import random_state, restore_random_state, seed_for_rank
 from ds_core.errors import CheckpointError, one_line
-from ds_core.training.state_json import Packer, tensor_names, unpack
+from ds_core.training.state_json import StateEncoder, decode, tensor_names
 
 FORMAT = "ds-checkpoint"
 VERSION = 1
@@ -62,20 +62,20 @@ def save_checkpoint(
         WriteError: disk full, folder missing or not writable; the previous checkpoint is still there.
     """
     parts = _parts(optimizer=optimizer, schedule=schedule, criterion=criterion)
-    packer = Packer()
+    encoder = StateEncoder()
     first, *others = [random_state()] if random is None else random
     content = {
-        "model": packer.pack(model.state_dict(), "model"),
-        **{name: packer.pack(part.state_dict(), name) for name, part in parts.items()},
-        "random": packer.pack(first, "random"),
-        **({"random_others": packer.pack(others, "random_others")} if others else {}),
-        "extra": packer.pack(dict(extra or {}), "extra"),
+        "model": encoder.encode(model.state_dict(), "model"),
+        **{name: encoder.encode(part.state_dict(), name) for name, part in parts.items()},
+        "random": encoder.encode(first, "random"),
+        **({"random_others": encoder.encode(others, "random_others")} if others else {}),
+        "extra": encoder.encode(dict(extra or {}), "extra"),
         "classes": {name: type(part).__name__ for name, part in parts.items()},
         "step": step,
         "threads": torch.get_num_threads(),
         "versions": {"ds-core": __version__, "torch": torch.__version__},
     }
-    tensors = _separate(packer.tensors)
+    tensors = _separate(encoder.tensors)
     state = json.dumps({**content, "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()}})
     metadata = {
         "format": FORMAT,
@@ -114,7 +114,7 @@ def load_checkpoint(
     """
     state, tensors = _read(Path(path))
     parts = _parts(optimizer=optimizer, schedule=schedule, criterion=criterion)
-    _check_weights(path, unpack(state["model"], tensors), model, dtypes=True)
+    _check_weights(path, decode(state["model"], tensors), model, dtypes=True)
     for name, part in parts.items():
         saved = state["classes"].get(name)
         if saved != type(part).__name__:
@@ -122,16 +122,16 @@ def load_checkpoint(
     before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
     for name, part in parts.items():
         try:
-            part.load_state_dict(unpack(state[name], tensors))
+            part.load_state_dict(decode(state[name], tensors))
         except (ValueError, KeyError, RuntimeError) as error:
             for other in parts:
                 if other == name:
                     break
                 parts[other].load_state_dict(before[other])
             raise CheckpointError(f"{path} is of another {name}: {one_line(error)}") from error
-    model.load_state_dict(unpack(state["model"], tensors))
+    model.load_state_dict(decode(state["model"], tensors))
     every = [state["random"], *state.get("random_others", [])]
-    notes = restore_random_state(unpack(every[rank if rank < len(every) else 0], tensors))
+    notes = restore_random_state(decode(every[rank if rank < len(every) else 0], tensors))
     if rank >= len(every):
         seed_for_rank(rank, state["step"])
     if world_size != len(every):
@@ -147,7 +147,7 @@ def load_checkpoint(
             f"written with torch {state['versions']['torch']}, this is {torch.__version__}: the run goes on, "
             "but need not equal an unbroken one bit for bit"
         )
-    return Checkpoint(state["step"], unpack(state["extra"], tensors), notes)
+    return Checkpoint(state["step"], decode(state["extra"], tensors), notes)
 
 
 def load_weights(path: str | Path, model: Any) -> int:
@@ -157,7 +157,7 @@ def load_weights(path: str | Path, model: Any) -> int:
         CheckpointError: the file is missing, damaged, foreign or newer, or of another model.
     """
     state, tensors = _read(Path(path), "model")
-    weights = unpack(state["model"], tensors)
+    weights = decode(state["model"], tensors)
     _check_weights(path, weights, model, dtypes=False)
     model.load_state_dict(weights)
     return int(state["step"])
@@ -178,7 +178,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError):
         pass  # which `_read` meets too, and says what it is
     state, tensors = _read(path, "model")
-    weights: dict[str, Tensor] = unpack(state["model"], tensors)
+    weights: dict[str, Tensor] = decode(state["model"], tensors)
     return weights
 
 
@@ -189,7 +189,7 @@ def describe_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: the file is missing, damaged, foreign or newer.
     """
     state, tensors = _read(Path(path), "extra")
-    return Checkpoint(state["step"], unpack(state["extra"], tensors))
+    return Checkpoint(state["step"], decode(state["extra"], tensors))
 
 
 def _parts(**parts: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""State (dicts and lists of numbers, strings and tensors) as JSON plus named tensors, and back."""
+"""The JSON of a checkpoint: nested state as JSON and named tensors, and back. Theory: docs/checkpoint.md."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,27 +12,28 @@ _TENSOR, _TUPLE, _PAIRS, _FLOAT = "$tensor", "$tuple", "$pairs", "$float"
 _MARKS = {_TENSOR, _TUPLE, _PAIRS, _FLOAT}
 
 
-class Packer:
-    """Collects the tensors of nested state under dotted names; one memory is kept once (tied weights)."""
+class StateEncoder:
+    """Turns nested state into JSON and collects its tensors under dotted names. Tied weights are kept once."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[Any, ...], str] = {}
 
-    def pack(self, value: Any, name: str) -> Any:
-        """`value` as JSON, its tensors as `{"$tensor": name}`.
+    def encode(self, value: Any, name: str) -> Any:
+        """`value` as JSON. Its tensors become `{"$tensor": name}` and go into `tensors`.
 
         Raises:
-            TypeError: something that is neither (a function, an object), with the name it would have.
+            TypeError: something in it is no state (a function, an object); the message says under which name.
         """
         if isinstance(value, Tensor):
             return {_TENSOR: self._keep(value.detach(), name)}
         if isinstance(value, Mapping):
             if all(isinstance(key, str) for key in value) and not _MARKS & set(value):
-                return {key: self.pack(item, f"{name}.{key}") for key, item in value.items()}
-            return {_PAIRS: [[self.pack(key, name), self.pack(item, f"{name}.{key}")] for key, item in value.items()]}
+                return {key: self.encode(item, f"{name}.{key}") for key, item in value.items()}
+            pairs = [[self.encode(key, name), self.encode(item, f"{name}.{key}")] for key, item in value.items()]
+            return {_PAIRS: pairs}
         if isinstance(value, (list, tuple)):
-            items = [self.pack(item, f"{name}.{index}") for index, item in enumerate(value)]
+            items = [self.encode(item, f"{name}.{index}") for index, item in enumerate(value)]
             return items if isinstance(value, list) else {_TUPLE: items}
         if isinstance(value, float) and not math.isfinite(value):
             return {_FLOAT: str(value)}
@@ -58,29 +59,29 @@ class Packer:
         return name
 
 
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Undo `Packer.pack`.
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `StateEncoder.encode`.
 
     Raises:
-        KeyError: a tensor is not there.
+        KeyError: a tensor is missing.
     """
     if isinstance(value, list):
-        return [unpack(item, tensors) for item in value]
+        return [decode(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if _TENSOR in value:
         return tensors[value[_TENSOR]]
     if _TUPLE in value:
-        return tuple(unpack(item, tensors) for item in value[_TUPLE])
+        return tuple(decode(item, tensors) for item in value[_TUPLE])
     if _PAIRS in value:
-        return {unpack(key, tensors): unpack(item, tensors) for key, item in value[_PAIRS]}
+        return {decode(key, tensors): decode(item, tensors) for key, item in value[_PAIRS]}
     if _FLOAT in value:
         return float(value[_FLOAT])
-    return {key: unpack(item, tensors) for key, item in value.items()}
+    return {key: decode(item, tensors) for key, item in value.items()}
 
 
 def tensor_names(value: Any) -> Iterator[str]:
-    """The names of the tensors that `unpack(value, tensors)` takes."""
+    """The names of the tensors that `decode(value, tensors)` takes."""
     if isinstance(value, dict):
         if _TENSOR in value:
             yield value[_TENSOR]
