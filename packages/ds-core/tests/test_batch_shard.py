@@ -75,7 +75,7 @@ def test_a_loader_that_is_cut_already():
     own = loader(rank=1, world_size=2)
     for batches in (own, Prefetch(own)):
         assert share_of(batches, 1, 2) is batches
-        assert weight_of(batches, 0) == own.weight(0) == pytest.approx(2 * 2 / 3)
+        assert weight_of(batches, 0) == own.weight(0) == pytest.approx(2 * 1 / 3)
     with pytest.raises(ValueError, match="Loader is made for rank 1 of 2 processes, this is rank 1 of 3"):
         share_of(Prefetch(own), 1, 3)
     with pytest.raises(ValueError, match="Loader is made for rank 1 of 2 processes, this is rank 0 of 2"):

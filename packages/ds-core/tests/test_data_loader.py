@@ -102,7 +102,7 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(count, batch_size, worl
 
 def test_equal_parts_weigh_the_same():
     assert Loader(numbered(12), 6, rank=1, world_size=3).weight(0) == 1.0
-    last = Loader(numbered(11), 6, rank=1, world_size=2)  # 5 rows: 2 and 3
+    last = Loader(numbered(11), 6, rank=0, world_size=2)  # 5 rows: 3 and 2
     assert last.share(1) == 3
     assert last.weight(1) == pytest.approx(1.2)
 

@@ -34,7 +34,7 @@ def model(last=Linear):
 def test_a_right_model():
     found = report(model(), X)
     assert found.ok
-    assert [row.tensor for row in found.rows] == ["x", "weight", "bias", "weight", "bias"]
+    assert [row.tensor for row in found.rows] == ["input", "weight", "bias", "weight", "bias"]
     assert [row.module.split(":")[0] for row in found.rows] == ["inputs", "0", "0", "1.layer", "1.layer"]
     assert all(row.difference < 1e-12 and row.finite_difference < 1e-6 and row.handwritten > 0 for row in found.rows)
     text = str(found)

@@ -131,7 +131,7 @@ LINEAR_FAULTS = [
     (WrongOutput, "twin, train", "output y.*ours.*PyTorch's"),
     (TwoOutputs, "twin, train", r"outputs: ours \['y\[0\]', 'y\[1\]'\]"),
     (WrongBiasGradient, "twin, train", "gradient of bias.*ours = -PyTorch's: a wrong sign"),
-    (WrongInEvaluation, "twin, eval", "gradient of input x.*ours = 2 x PyTorch's"),
+    (WrongInEvaluation, "twin, eval", "gradient of input input.*ours = 2 x PyTorch's"),
 ]
 
 

@@ -117,7 +117,7 @@ def test_weights_make_the_mean_over_all_target_tokens():
     whole = mean(torch.cat(own))
     weights = [part.weight(0) for part in parts]
     assert sum(weights) == pytest.approx(2)
-    assert weights[0] != pytest.approx(2 * 2 / 5)  # what rows would weigh
+    assert weights[0] != pytest.approx(2 * 3 / 5)  # what rows would weigh
     count = [int((out != 0).sum()) for out in own]
     assert weights == [pytest.approx(2 * each / sum(count)) for each in count]
     assert sum(w * mean(out) for w, out in zip(weights, own, strict=True)) / 2 == pytest.approx(whole)

@@ -1,4 +1,4 @@
-"""Where training data comes from: batch number `index` is a pure function of a seed and `index`."""
+"""Where training data comes from: batch `index` is a pure function of a seed and `index`. Theory: docs/data.md."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,3 +17,13 @@ class Batches(Protocol):
         Draw from a generator of its own, seeded by (seed, index), never from the shared one.
         """
         ...
+
+
+def rows_of_process(count: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Which of the n = `count` rows of a batch process `rank` takes: the first one's index, and the last one's + 1.
+
+    The parts of the W = `world_size` processes follow each other. The first n mod W of them are a row longer.
+    """
+    short, longer = divmod(count, world_size)
+    begin = rank * short + min(rank, longer)  # r floor(n / W) + min(r, n mod W)                          (2)
+    return begin, begin + short + (rank < longer)

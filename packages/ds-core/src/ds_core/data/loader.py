@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ds_core.data.batches import rows_of_process
 from ds_core.data.generators import keyed_generator
 from ds_core.data.samples import Rows, as_rows
 
@@ -21,13 +22,13 @@ class Loader:
     Batch number `index` is a function of the seed and `index` alone: epoch `index // steps_per_epoch` has an order of
     its own, drawn from a generator with the key (seed, epoch).
 
-    Of several processes each is given its `rank` and takes a contiguous part of the same batch, so that their parts
-    one after the other are the batch that one process would see. Parts differ by at most one row; `weight(index)`
-    is what a process's mean loss counts.
+    If there are several processes, each takes its rows of the same batch (`rows_of_process`): their parts put together
+    are the batch that one process would see. Parts differ by at most one row, and `weight(index)` is the factor of a
+    process's mean loss in the mean over processes.
 
     Args:
         dataset: a `TensorDataset` or a tuple of its tensors, whatever has its `rows`, or a data set of single samples
-            (see `Stacked`). The last part of a row is the target, what is before it the inputs, a tuple where there
+            (see `Stacked`). The last part of a row is the target. What is before it are the inputs, a tuple if there
             are several.
         batch_size: rows of a batch, of all processes together; None: all rows in their own order, not copied.
         shuffle: a new order in each epoch; otherwise the data set's own.
@@ -111,9 +112,9 @@ class Loader:
         return end - start
 
     def weight(self, index: int) -> float:
-        """What its mean over rows counts in the mean over processes, for that to be the mean over all rows.
+        """The factor of this process's mean in the mean over processes, which is then the mean over all rows.
 
-        1.0 where all have the same number of rows.
+        1.0 if all have the same number of rows.
         """
         return self.world_size * self.share(index) / self.rows(index)  # w_r = W n_r / n                   (3)
 
@@ -164,9 +165,8 @@ class Loader:
     def _own(self, index: int) -> tuple[int, int]:
         """Those of them that are this process's."""
         start, end = self._bounds(index)
-        first = start + (end - start) * self.rank // self.world_size  # n r / W, rounded down                 (2)
-        last = start + (end - start) * (self.rank + 1) // self.world_size
-        return first, last
+        first, last = rows_of_process(end - start, self.rank, self.world_size)
+        return start + first, start + last
 
     def _order_of(self, epoch: int) -> Tensor:
         kept = self._order

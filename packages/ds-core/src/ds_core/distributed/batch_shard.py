@@ -1,27 +1,27 @@
-"""Each process's share of the rows of every batch. Theory: docs/distributed.md."""
+"""The rows of every batch that belong to one process. Theory: docs/distributed.md."""
 
 from typing import Any
 
 from torch import Tensor
 
-from ds_core.data.batches import Batches
+from ds_core.data.batches import Batches, rows_of_process
 from ds_core.engine.nested_values import items_of, leaves, rebuild
 
 # n = rows of a batch, W = world_size, r = rank
 
 
 class BatchShard:
-    """The share of one process of batches that each process draws whole: a `Batches`.
+    """One process's rows of batches that each process draws whole: a `Batches`.
 
-    Rows are cut into W neighbouring pieces, the first n mod W of them a row longer; where n < W the last are empty.
-    Every tensor with n rows and every list of n things is cut, whatever it is nested in; the rest stays.
+    `rows_of_process` says which rows they are. If a batch has fewer rows than there are processes, the last ones get
+    none. Every tensor of n rows and every list of n items is cut, whatever it is nested in. The rest stays as it is.
 
     Args:
         batches: the same on all processes.
         rank, world_size: the number of this process, and how many there are.
 
     Raises:
-        ValueError: by `batch`, where the inputs begin with no tensor of n rows, or a tensor has another number of them.
+        ValueError: by `batch`, if the inputs do not begin with a tensor of rows, or another tensor has more or fewer.
     """
 
     def __init__(self, batches: Batches, rank: int, world_size: int) -> None:
@@ -36,15 +36,13 @@ class BatchShard:
         if not isinstance(first, Tensor) or first.dim() == 0:
             raise ValueError(f"{self._name()}: the inputs begin with {_described(first)}, expected a tensor of rows")
         rows = first.shape[0]
-        short, longer = divmod(rows, self.world_size)
-        begin = self.rank * short + min(self.rank, longer)
-        end = begin + short + (self.rank < longer)
+        begin, end = rows_of_process(rows, self.rank, self.world_size)
         weight = self.world_size * (end - begin) / rows if rows else 1.0  # w_r = W n_r / n                   (1)
         self._weights = {index: weight, **dict(list(self._weights.items())[:63])}
         return self._cut(pair[0], rows, begin, end), self._cut(pair[1], rows, begin, end)
 
     def weight(self, index: int) -> float:
-        """What the mean over this share counts in the mean over processes: W n_r / n, 0 where it is empty."""
+        """The factor of this process's mean in the mean over processes: W n_r / n, 0 if it has no rows."""
         if index not in self._weights:
             self.batch(index)
         return self._weights[index]
@@ -65,11 +63,11 @@ class BatchShard:
         return value if items is None else rebuild(value, [self._cut(item, rows, begin, end) for item in items])
 
     def _name(self) -> str:
-        return f"the share of a batch of {type(self.batches).__name__}"
+        return f"the shard of a batch of {type(self.batches).__name__}"
 
 
 def share_of(batches: Batches, rank: int, world_size: int) -> Batches:
-    """`batches` if they are made for several processes (a `Loader` with `rank=` and `world_size=`), else `BatchShard`.
+    """`batches` if they are cut already (a `Loader` with `rank=` and `world_size=`), otherwise a `BatchShard` of them.
 
     Raises:
         ValueError: they are made for another number of processes, or for another of them.
@@ -87,13 +85,13 @@ def share_of(batches: Batches, rank: int, world_size: int) -> Batches:
 
 
 def weight_of(batches: Batches, index: int) -> float:
-    """What this process's mean over batch `index` counts in a mean over processes; 1.0 where nothing says it."""
+    """The factor of this process's mean over batch `index` in the mean over processes; 1.0 if the batches have none."""
     weight = getattr(_source(batches), "weight", None)
     return 1.0 if weight is None else float(weight(index))
 
 
 def _source(batches: Any) -> Any:
-    """What draws the batches, if need be inside a `Prefetch`."""
+    """The object that draws the batches, which may be inside a `Prefetch`."""
     while not hasattr(batches, "world_size") and hasattr(batches, "batches"):
         batches = batches.batches
     return batches

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
@@ -33,7 +33,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     with torch.no_grad():
-        matrix = torch.empty((rows, columns), dtype=widened(tensor).dtype, device=tensor.device)
+        matrix = torch.empty((rows, columns), dtype=wide_dtype(tensor), device=tensor.device)
         matrix.normal_(generator=generator)
         q, r = torch.linalg.qr(matrix.t() if rows < columns else matrix)  # A = Q R
         q = q * r.diagonal().sign()  # Q sign(diag R)                                                    (13)

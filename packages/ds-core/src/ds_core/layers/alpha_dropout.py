@@ -10,7 +10,7 @@ from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import reuse
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype
 
 # What SELU tends to far below zero is -ALPHA: its factor 1.0507... times its 1.6732...
 ALPHA = 1.0507009873554805 * 1.6732632423543772
@@ -68,7 +68,7 @@ def draw_alpha_dropout_mask(x: Tensor, p: float) -> Tensor:
 
     def draw() -> Tensor:
         # as in dropout.py: a floor of uniform draws, in float32 for half precision
-        mask = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
+        mask = torch.empty(x.shape, dtype=wide_dtype(x), device=x.device)
         return mask.uniform_(1 - p, 2 - p).floor_().to(x.dtype)
 
     return drawn(draw)

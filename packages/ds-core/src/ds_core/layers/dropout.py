@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype
 
 
 def dropout(x: Tensor, dropout_mask: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def draw_dropout_mask(x: Tensor, p: float) -> Tensor:
 def _new_mask(x: Tensor, p: float) -> Tensor:
     # floor(u) of u uniform in [1 - p, 2 - p) is 0 with probability p and else 1, and faster than bernoulli_.
     # A bfloat16 u would be too coarse to meet p.
-    mask = torch.empty(x.shape, dtype=widened(x).dtype, device=x.device)
+    mask = torch.empty(x.shape, dtype=wide_dtype(x), device=x.device)
     return mask.uniform_(1 - p, 2 - p).floor_().mul_(1 / (1 - p)).to(x.dtype)
 
 

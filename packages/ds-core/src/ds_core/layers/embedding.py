@@ -12,7 +12,7 @@ from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
 from ds_core.initializers.distributions import normal_
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype
 
 # V = num_embeddings, D = embedding_dim, N = all indices together
 
@@ -60,7 +60,7 @@ def embedding_backward(dy: Tensor, indices: Tensor, weight: Tensor, scale: Tenso
     drows = dy.reshape(indices.numel(), weight.shape[1])  # (N, D)
     if scale is not None:
         drows = drows * scale
-    dweight = torch.zeros(weight.shape, dtype=widened(weight).dtype, device=weight.device)
+    dweight = torch.zeros(weight.shape, dtype=wide_dtype(weight), device=weight.device)
     # dW_v = sum_{n: i_n = v} s_n dy_n                                                                       (1)
     dweight.index_add_(0, indices.reshape(indices.numel()), drows.to(dweight.dtype))
     return dweight.to(weight.dtype)
@@ -75,7 +75,7 @@ def row_scale(indices: Tensor, weight: Tensor, padding_idx: int | None, by_frequ
     if padding_idx is None and not by_frequency:
         return None
     flat = indices.reshape(indices.numel())
-    scale = torch.ones(flat.shape, dtype=widened(weight).dtype, device=weight.device)
+    scale = torch.ones(flat.shape, dtype=wide_dtype(weight), device=weight.device)
     if by_frequency:
         counts = torch.zeros(weight.shape[0], dtype=scale.dtype, device=weight.device).index_add_(0, flat, scale)
         scale = counts.index_select(0, flat).reciprocal_()  # s_n = 1 / |{m: i_m = i_n}|                         (2)

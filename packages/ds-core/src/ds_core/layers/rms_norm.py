@@ -16,7 +16,7 @@ from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened, without_autocast
+from ds_core.speed.precision import wide_dtype, widened, without_autocast
 
 # N = all leading dimensions together, D = all normalised dimensions together
 
@@ -24,7 +24,7 @@ from ds_core.speed.precision import widened, without_autocast
 def plain_rms_norm(x: Tensor, weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
     """x (N, D), weight (D,) -> y (N, D), rrms (N, 1)."""
     mean_square = (x * x).mean(1, keepdim=True)
-    rrms = 1 / torch.sqrt(mean_square + (default_eps(x.dtype) if eps is None else eps))
+    rrms = 1 / torch.sqrt(mean_square + (default_eps(x) if eps is None else eps))
     y = x * rrms
     return y if weight is None else y * weight, rrms
 
@@ -38,9 +38,9 @@ def plain_rms_norm_backward(dy: Tensor, x: Tensor, rrms: Tensor, weight: Tensor 
     return dx, dweight
 
 
-def default_eps(dtype: torch.dtype) -> float:
-    """The distance from 1 to the next number of the dtype calculated in: float64, or float32 for all others."""
-    return torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+def default_eps(x: Tensor) -> float:
+    """The distance from 1 to the next number of the dtype that is calculated in."""
+    return torch.finfo(wide_dtype(x)).eps
 
 
 # Each pass makes one tensor of the size of x. rrms is one number for each row, so it is multiplied after sums over
@@ -51,7 +51,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float | None) -> tuple[Tenso
     """x (N, D), weight (D,) -> y (N, D), rrms (N, 1); eps None: `default_eps`."""
     wide = widened(x)
     squares = wide * wide
-    rrms = (squares.mean(1, keepdim=True) + (default_eps(x.dtype) if eps is None else eps)).rsqrt()
+    rrms = (squares.mean(1, keepdim=True) + (default_eps(x) if eps is None else eps)).rsqrt()
     y = torch.mul(wide, rrms, out=reuse(squares))
     if weight is not None:
         y = torch.mul(y, widened(weight), out=reuse(y))

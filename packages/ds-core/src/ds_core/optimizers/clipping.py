@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ds_core.speed.plain import fast_form
+from ds_core.speed.precision import widened
 
 
 def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """||g||_p of all gradients as one long vector g; half precision has too few digits for a sum."""
-    wide = [gradient.float() if gradient.element_size() < 4 else gradient for gradient in gradients]
+    wide = [widened(gradient) for gradient in gradients]
     g = torch.cat([part.reshape(-1).to(wide[0].device) for part in wide]) if wide else torch.tensor([0.0])
     if math.isinf(p):
         return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
@@ -32,7 +33,7 @@ def plain_scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> 
 @fast_form(plain_total_norm)
 def total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """The p-norm of all numbers of all gradients together, a tensor of no dimensions on the first one's device."""
-    vectors = [vector.float() if vector.element_size() < 4 else vector for vector in _vectors(gradients)]
+    vectors = [widened(vector) for vector in _vectors(gradients)]
     if not vectors:
         return torch.tensor(0.0)
     if math.isinf(p):

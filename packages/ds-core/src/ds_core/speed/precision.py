@@ -1,4 +1,7 @@
-"""Half-precision numbers are stored, not calculated with: their sums and exponentials are taken in float32."""
+"""The dtype that is calculated in: float32 for half precision, which is only stored, and otherwise the tensor's own.
+
+Sums that go on over many batches or files (metrics, scaling, averages of weights) are taken in float64, by `.double()`.
+"""
 
 import functools
 from collections.abc import Callable

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ds_core.data.batches import rows_of_process
 from ds_core.data.generators import keyed_generator
 
 # N = pairs, B = rows of a batch, Ts = its longest source, Tt = its longest target plus one for begin or end
@@ -176,9 +177,8 @@ class TokenBatches:
         return order[start:end]
 
     def _own(self, rows: Tensor) -> Tensor:
-        """The part of them that this process takes: from n r / W on, rounded down."""
-        count = len(rows)
-        return rows[count * self.rank // self.world_size : count * (self.rank + 1) // self.world_size]
+        begin, end = rows_of_process(len(rows), self.rank, self.world_size)
+        return rows[begin:end]
 
     def _order_of(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The pairs of an epoch by length, and the order of its batches."""
