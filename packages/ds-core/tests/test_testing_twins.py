@@ -1,9 +1,11 @@
 """check_twin, check_twin_grid and check_loss: right ones pass, planted faults are found and named."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from ds_core import Linear, Module, no_record
-from ds_core.testing import CheckFailed, check_loss, check_signature, check_twin, check_twin_grid
+from ds_core import SGD, Embedding, Linear, Module, StepLR, no_record
+from ds_core.testing import CheckFailed, check_loss, check_signature, check_signatures, check_twin, check_twin_grid
 from planted_layers import X
 
 GRID = {"in_features": [3], "out_features": [1, 4], "bias": [True, False]}
@@ -180,8 +182,12 @@ def picky(self, in_features, out_features, bias=True, device=None, dtype=None):
     Linear.__init__(self, in_features, out_features, bias)
 
 
-def wrong_without_bias(self, x):
-    y = Linear.forward(self, x)
+def any_arguments(self, *args, **kwargs):
+    Linear.__init__(self, *args, **kwargs)
+
+
+def wrong_without_bias(self, input):
+    y = Linear.forward(self, input)
     return y if self.bias is not None else -y
 
 
@@ -191,8 +197,10 @@ GRID_FAULTS = [
     (
         named("Linear", forward=lambda self, x, scale=1: None),
         "arguments",
-        r"forward takes \(x, scale=1\), the twin \(x\)",
+        r"forward takes \(x, scale=1\), the twin \(input\)",
     ),
+    (named("Linear", forward=lambda self, x: None), "arguments", r"forward takes \(x\), the twin \(input\)"),
+    (named("Linear", __init__=any_arguments), "arguments", r"takes \(\*args, \*\*kwargs\), the twin \(in_features,"),
     (named("Linear", __init__=other_draws), "initialisation", "weight.*out_features=1"),
     (named("Linear", __init__=picky), "arguments", "a bias, please.*accepted"),
     (named("Linear", forward=wrong_without_bias), "twin, train", "output y.*wrong sign"),
@@ -232,10 +240,44 @@ def test_arguments_about_machinery_may_be_left_out():
         def __init__(self):
             self.mask = None
 
-        def forward(self, x):
-            return x
+        def forward(self, input):
+            return input
 
     check_signature(ReLU, torch.nn.ReLU)
+
+
+def package(*classes):
+    return SimpleNamespace(
+        __name__="package", __all__=[cls.__name__ for cls in classes], **{c.__name__: c for c in classes}
+    )
+
+
+def test_all_twins_of_a_package_are_found_and_compared():
+    assert check_signatures(package(Linear, Centre, SGD, StepLR)) == ["Linear", "SGD", "StepLR"]
+    with pytest.raises(CheckFailed, match=r"Linear\n.*forward takes \(x\)"):
+        check_signatures(package(SGD, named("Linear", forward=lambda self, x: None)))
+
+
+def test_exceptions_are_needed():
+    assert check_signatures(package(Linear, Embedding), {"Linear": "no twin", "Embedding.sparse": "dense here"}) == [
+        "Embedding"
+    ]
+    with pytest.raises(CheckFailed, match=r"not needed: Linear\.bias, Conv2d"):
+        check_signatures(package(Linear), {"Linear.bias": "", "Conv2d": ""})
+
+
+def test_what_follows_an_argument_that_is_left_out_may_be_keyword_only():
+    class ReLU6(Module):
+        def __init__(self, *, inplace=False): ...
+
+        def forward(self, input): ...
+
+    check_signature(ReLU6, torch.nn.ReLU6)
+    keyword_only = named(
+        "Linear", __init__=lambda self, in_features, out_features, *, bias=True, device=None, dtype=None: None
+    )
+    with pytest.raises(CheckFailed, match=r"out_features, \*, bias"):
+        check_signature(keyword_only, torch.nn.Linear)
 
 
 class MSELoss(Module):

@@ -12,9 +12,9 @@ from ds_core.speed.precision import widened
 
 
 def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
-    """||g||_p of all gradients as one long vector g; half precision has too few digits for a sum."""
-    wide = [widened(gradient) for gradient in gradients]
-    g = torch.cat([part.reshape(-1).to(wide[0].device) for part in wide]) if wide else torch.tensor([0.0])
+    """||g||_p of all gradients as one long vector g."""
+    parts = [gradient.reshape(-1).to(gradients[0].device) for gradient in gradients]
+    g = torch.cat(parts) if parts else torch.tensor([0.0])
     if math.isinf(p):
         return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
     return torch.sum(torch.abs(g) ** p) ** (1 / p)  # (1)

@@ -11,7 +11,8 @@ from ds_core.testing.one_graph import one_graph
 from ds_core.testing.optimizer import check_optimizer, check_plain_optimizer
 from ds_core.testing.plain import check_plain
 from ds_core.testing.report import Report, report
-from ds_core.testing.twin import check_signature, check_twin, check_twin_grid
+from ds_core.testing.signature import check_signature, check_signatures
+from ds_core.testing.twin import check_twin, check_twin_grid
 
 if TYPE_CHECKING:
     from ds_core.testing.recipe import RECIPE_PARTS, check_recipe
@@ -28,6 +29,7 @@ __all__ = [
     "check_plain_optimizer",
     "check_recipe",
     "check_signature",
+    "check_signatures",
     "check_twin",
     "check_twin_grid",
     "full_grids",

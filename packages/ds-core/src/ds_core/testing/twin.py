@@ -11,9 +11,8 @@ from ds_core.testing.calls import make_call, random_gradients
 from ds_core.testing.failure import CheckFailed, compare
 from ds_core.testing.grids import combinations, pairwise
 from ds_core.testing.layer_under_test import Evaluation, LayerUnderTest
+from ds_core.testing.signature import check_signature
 
-# Arguments about PyTorch's own machinery, which a twin may leave out.
-MACHINERY = frozenset({"inplace", "foreach", "fused", "capturable", "differentiable", "size_average", "reduce"})
 _SIDES = ("ours", "PyTorch's")
 
 
@@ -133,28 +132,6 @@ def check_twin_grid(
     return len(compared)
 
 
-def check_signature(ours: type, theirs: type, left_out: Collection[str] = ()) -> None:
-    """Same class name; same constructor and forward arguments, in order, with the same defaults.
-
-    Ours may leave out arguments about PyTorch's machinery, and those named in `left_out`, and
-    add keyword-only ones (`generator`).
-
-    Raises:
-        CheckFailed: showing both signatures.
-    """
-    if ours.__name__ != theirs.__name__:
-        raise CheckFailed(ours.__name__, "arguments", f"the twin's name is {theirs.__name__}")
-    for method in ("__init__", "forward"):
-        if not hasattr(theirs, method):
-            continue
-        absent = MACHINERY | set(left_out)
-        given, wanted = _positional(ours, method, absent), _positional(theirs, method, absent)
-        if given != wanted:
-            raise CheckFailed(
-                ours.__name__, "arguments", f"{method} takes {_written(given)}, the twin {_written(wanted)}"
-            )
-
-
 def _title(name: str, chosen: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in chosen.items())})"
 
@@ -210,19 +187,3 @@ def _same(subject: str, check: str, given: Evaluation, expected: Evaluation, rto
         compare(subject, check, name, given.gradients.get(name), expected.gradients.get(name), rtol, atol, _SIDES)
     for name, tensor in expected.buffers.items():
         compare(subject, check, f"buffer {name} after", given.buffers.get(name), tensor, rtol, atol, _SIDES)
-
-
-def _positional(cls: type, method: str, absent: Collection[str]) -> list[tuple[str, Any]]:
-    """Names and defaults; what this house calls x, torch.nn calls input."""
-    parameters = list(inspect.signature(getattr(cls, method)).parameters.values())[1:]
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [
-        ("x" if parameter.name == "input" and method == "forward" else parameter.name, parameter.default)
-        for parameter in parameters
-        if parameter.kind in kinds and parameter.name not in absent and not parameter.name.startswith("_")
-    ]
-
-
-def _written(arguments: Sequence[tuple[str, Any]]) -> str:
-    empty = inspect.Parameter.empty
-    return "(" + ", ".join(name if default is empty else f"{name}={default!r}" for name, default in arguments) + ")"
