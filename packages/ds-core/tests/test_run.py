@@ -108,7 +108,8 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_order_and_what_is_left(tmp_path, capsys):
+def test_the_order_and_what_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("HATCH_ENV_ACTIVE", raising=False)
     run = train(tmp_path / "a b")
     assert run.calls == [*ORDER, "write_folder", "describe", "before_training", "report", "plot"]
     assert set(content(run.folder)) == {
