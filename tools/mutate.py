@@ -70,7 +70,7 @@ EQUIVALENT = {
     ("sync_batch_norm.py", "dy = torch.zeros_like(x)  # for the others wait for this process's sums"): (
         "minus zero is zero"
     ),
-    ("embedding.py", "dweight = torch.zeros(weight.shape, dtype=widened(weight).dtype, device=weight.device)"): (
+    ("embedding.py", "dweight = torch.zeros(weight.shape, dtype=wide_dtype(weight), device=weight.device)"): (
         "minus zero is zero"
     ),
     ("embedding.py", "layer = cls(0, embeddings.shape[1], None, max_norm, norm_type, scale_grad_by_freq)"): (

@@ -22,7 +22,7 @@ def test_catches(plant, tmp_path, capsys):
         "sibling-in-test": ({"tests/test_b.py": "def test_b():\n    import good\n"}, "No module named 'good'"),
         "sibling-in-module": ({"src/sibling_in_module/b.py": "import good\n"}, "No module named 'good'"),
         "checkout": (
-            {"docs/a.md": "", "tests/test_b.py": "def test_b():\n    open('docs/a.md')\n"},
+            {"notebooks/a.md": "", "tests/test_b.py": "def test_b():\n    open('notebooks/a.md')\n"},
             "FileNotFoundError",
         ),
         "untested": ({"tests/test_a.py": ""}, "no tests ran"),
