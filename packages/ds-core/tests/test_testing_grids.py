@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ds_core import Linear
+from ds_core import Linear, record
 from ds_core.testing import CheckFailed, check_twin_grid, full_grids, one_graph, pairwise
 from ds_core.testing.grids import FULL_GRIDS, combinations
 from hypothesis import given, settings
@@ -62,6 +62,26 @@ def test_the_environment_asks_for_all(monkeypatch, value, full):
     assert (pairwise(grid) == combinations(grid)) == full
 
 
+def test_a_thinned_grid_builds_all_and_compares_some(monkeypatch):
+    grid = {"in_features": [3, -1], "out_features": [1, 2], "bias": [True, False], "dtype": [None, torch.float64]}
+    built = []
+
+    class Counted(Linear):
+        def __init__(self, *args, **kwargs):
+            built.append(kwargs)
+            super().__init__(*args, **kwargs)
+
+    def compared(**options):
+        built.clear()
+        return check_twin_grid(Counted, torch.nn.Linear, grid, [torch.randn(2, 3)], check_arguments=False, **options)
+
+    assert compared() == 8
+    assert compared(thinned=True) == len(pairwise({**grid, "in_features": [3]})) == 5
+    assert len(built) == 16 + 5
+    monkeypatch.setenv(FULL_GRIDS, "1")
+    assert compared(thinned=True) == 8
+
+
 def test_a_fault_of_two_values_together_is_found_in_a_thinned_grid():
     class Wrong(Linear):
         def __init__(self, in_features, out_features, bias, dtype):
@@ -74,6 +94,20 @@ def test_a_fault_of_two_values_together_is_found_in_a_thinned_grid():
     grid = {"in_features": [3], "out_features": [1, 2], "bias": [True, False], "dtype": [None, torch.float64]}
     with pytest.raises(CheckFailed, match="out_features=2, bias=False"):
         check_twin_grid(Wrong, torch.nn.Linear, grid, [torch.randn(2, 3)], check_arguments=False, thinned=True)
+
+
+def test_one_graph_serves_all_sizes_and_all_that_is_a_tensor():
+    layer = Linear(3, 2)
+
+    def step(x, scale):
+        layer.zero_grad()
+        with record():
+            return layer.backward(layer(x) * scale)
+
+    compiled = one_graph(step, dynamic=True)
+    for rows, scale in ((2, 1.0), (5, 3.0)):
+        x = torch.randn(rows, 3)
+        torch.testing.assert_close(compiled(x, torch.tensor(scale)), step(x, torch.tensor(scale)))
 
 
 def test_a_function_that_is_compiled_again_is_found():
