@@ -91,7 +91,7 @@ def _twins(package: ModuleType) -> Iterator[tuple[type, type]]:
             yield ours, theirs
 
 
-def _signatures(ours: type, theirs: type) -> list[tuple[str, inspect.Signature, inspect.Signature]]:
+def _signatures(ours: type[Any], theirs: type[Any]) -> list[tuple[str, inspect.Signature, inspect.Signature]]:
     """Of the constructor, and of forward where the twin has one; without `self`."""
     found = [("__init__", inspect.signature(ours), inspect.signature(theirs))]
     if hasattr(theirs, "forward"):
