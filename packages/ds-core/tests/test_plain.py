@@ -10,7 +10,7 @@ import plain_cases_losses
 import plain_cases_optimizers
 import pytest
 import torch
-from ds_core import fast_form, is_plain, plain
+from ds_core import fast_form, is_plain, plain, plain_form
 from ds_core.speed.plain import plain_pairs
 from ds_core.testing import CheckFailed, check_plain
 
@@ -79,6 +79,7 @@ def test_results_that_are_not_needed_are_none(registry):
         assert split(1, 2) == (2, 4)
         assert split(1, 2, needs=(False, True)) == (None, 4)
         assert split(1, y=2, needs=(True, False), out=torch.empty(1)) == (2, None)
+    assert plain_form(split)(1, 2, needs=(False, True)) == (None, 4)
 
 
 def test_arguments_that_the_plain_form_lacks_are_refused(registry):

@@ -4,8 +4,8 @@ import json
 import resource
 
 import pytest
-import safetensors.torch
 import torch
+from ds_core.testing.recipe import damaged_checkpoints
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
 
@@ -103,27 +103,12 @@ def test_shipped_sentences_that_are_not(more, message, run, tmp_path, complaint)
     assert not (tmp_path / "out").exists()
 
 
-def damaged(whole):
-    newer = bytearray(whole)
-    header = newer.index(b'"version":"1"')
-    newer[header : header + 13] = b'"version":"7"'
-    data = 8 + int.from_bytes(whole[:8], "little")
-    return {
-        "truncated": whole[: len(whole) // 2],
-        "empty": b"",
-        "corrupt": whole[:data] + bytes(byte ^ 255 for byte in whole[data:]),
-        "noise": b"\x17" * 1000,
-        "newer": bytes(newer),
-        "foreign": safetensors.torch.save({"weight": torch.zeros(3)}),
-    }
-
-
 @pytest.mark.parametrize("kind", ["truncated", "empty", "corrupt", "noise", "newer", "foreign"])
 def test_damaged_checkpoints(kind, ds, trained, complaint):
     for name, weights in ((CHECKPOINT_FILE, "last"), ("best.safetensors", "best"), ("final.safetensors", "final")):
         path = trained / name
         whole = path.read_bytes()
-        content = damaged(whole)[kind]
+        content = damaged_checkpoints(whole)[kind]
         path.write_bytes(content)
         if weights == "last":
             assert name in complaint(ds("train", "translate", "--out", trained, "--resume", "--epochs", 41))

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import safetensors.torch
 import torch
+from ds_core.testing.recipe import damaged_checkpoints
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
 
@@ -28,25 +28,10 @@ def test_text_that_is_not_there(run, text, complaint):
     assert "cannot read the text" in complaint(run())
 
 
-def damaged(whole):
-    newer = bytearray(whole)
-    header = newer.index(b'"version":"1"')
-    newer[header : header + 13] = b'"version":"7"'
-    data = 8 + int.from_bytes(whole[:8], "little")
-    return {
-        "truncated": whole[: len(whole) // 2],
-        "empty": b"",
-        "corrupt": whole[:data] + bytes(byte ^ 255 for byte in whole[data:]),
-        "noise": b"\x17" * 1000,
-        "newer": bytes(newer),
-        "foreign": safetensors.torch.save({"weight": torch.zeros(3)}),
-    }
-
-
 @pytest.mark.parametrize("kind", ["truncated", "empty", "corrupt", "noise", "newer", "foreign"])
 def test_damaged_checkpoints(kind, ds, trained, complaint):
     path = trained / CHECKPOINT_FILE
-    content = damaged(path.read_bytes())[kind]
+    content = damaged_checkpoints(path.read_bytes())[kind]
     path.write_bytes(content)
     assert CHECKPOINT_FILE in complaint(ds("train", "minigpt", "--out", trained, "--resume", "--steps", 6))
     assert CHECKPOINT_FILE in complaint(ds("generate", trained, "--weights", "last"))

@@ -89,7 +89,7 @@ from ds_core.schedules.sequential_lr import ChainedScheduler, SequentialLR
 from ds_core.schedules.step_lr import ConstantLR, ExponentialLR, MultiStepLR, StepLR
 from ds_core.schedules.warmup_cosine import WarmupCosineLR
 from ds_core.speed.compiled import compilable, compile_pairs
-from ds_core.speed.plain import fast_form, is_plain, plain
+from ds_core.speed.plain import fast_form, is_plain, plain, plain_form
 from ds_core.training.callbacks import Callback
 from ds_core.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ds_core.training.compile_step import compile_step, eager_step, whole_step
@@ -229,6 +229,7 @@ __all__ = [
     "no_record",
     "parameter",
     "plain",
+    "plain_form",
     "plot_schedule",
     "predict",
     "primitives_only",

@@ -1,11 +1,11 @@
 """One step of a recurrent network: h' = tanh(x W_ih^T + b_ih + h W_hh^T + b_hh). Theory: docs/rnn_cell.md."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
-from ds_core import Module, ShapeError, accumulate, fast_form, parameter
+from ds_core import Module, ShapeError, accumulate, fast_form, parameter, plain_form
 from ds_core.activations.relu import relu, relu_backward
 from ds_core.activations.tanh import tanh, tanh_backward
 from torch import Tensor
@@ -101,14 +101,9 @@ def rnn_cell_backward(
     return dx, dh, dweight_ih, dweight_hh, dbias
 
 
-def _loops_backward(*tensors: Any, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
-    results = plain_rnn_cell_backward(*tensors)
-    return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
-
-
 IMPLEMENTATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[Tensor | None, ...]]]] = {
     "vectorized": (rnn_cell, rnn_cell_backward),
-    "loops": (plain_rnn_cell, _loops_backward),
+    "loops": (plain_rnn_cell, plain_form(rnn_cell_backward)),
 }
 
 

@@ -54,9 +54,7 @@ def fast_form(plain_function: Callable[..., Any]) -> Callable[[F], F]:
             raise TypeError(f"{plain_function.__name__} does not take {', '.join(unknown)} of {function.__name__}")
 
         @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not _Switch.on:
-                return function(*args, **kwargs)
+        def run_plain(*args: Any, **kwargs: Any) -> Any:
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             results = plain_function(**{name: given.arguments[name] for name in known})
@@ -65,10 +63,20 @@ def fast_form(plain_function: Callable[..., Any]) -> Callable[[F], F]:
                 return results
             return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
 
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return run_plain(*args, **kwargs) if _Switch.on else function(*args, **kwargs)
+
+        call.plain_form = run_plain  # type: ignore[attr-defined]
         _pairs.append(PlainPair(plain_function, call))
         return cast(F, call)
 
     return link
+
+
+def plain_form(function: F) -> F:
+    """The plain function that a fast one is linked to, with the fast one's arguments, `needs` and `out` included."""
+    return cast(F, function.plain_form)  # type: ignore[attr-defined]
 
 
 @contextmanager

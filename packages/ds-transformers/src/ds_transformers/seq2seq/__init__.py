@@ -1,1 +1,1 @@
-"""From sequence to sequence: searching for the likeliest output, and averaging checkpoints."""
+"""From sequence to sequence: the Transformer for text, from tokens to logits."""

@@ -1,4 +1,4 @@
-"""What can happen to a run: each function arranges one mishap in the process that calls it."""
+"""What can happen to a run, or to its files. Most functions arrange one mishap in the process that calls them."""
 
 import json
 import os
@@ -8,7 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save
+
 from ds_core.training.history import JsonLines, Record
+
+
+def damaged_checkpoints(whole: bytes) -> dict[str, bytes]:
+    """What may have become of a checkpoint's bytes: none of it can be read as this checkpoint."""
+    data = 8 + int.from_bytes(whole[:8], "little")
+    return {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "corrupt": whole[:data] + bytes(byte ^ 255 for byte in whole[data:]),
+        "noise": b"\x17" * 1000,
+        "newer": whole.replace(b'"version":"1"', b'"version":"7"', 1),
+        "foreign": save({"weight": torch.zeros(3)}),
+    }
 
 
 def note_writes(path: Path) -> None:

@@ -4,12 +4,18 @@ import json
 import os
 import shlex
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ds_core.testing.recipe.mishaps import kill_amid_line, kill_amid_write, limit_files, signal_after_step
+from ds_core.testing.recipe.mishaps import (
+    damaged_checkpoints,
+    kill_amid_line,
+    kill_amid_write,
+    limit_files,
+    signal_after_step,
+)
 from ds_core.testing.recipe.outcome import logged
 from ds_core.testing.recipe.sessions import Ended
 from ds_core.testing.recipe.under_test import RecipeUnderTest, Words, content, known_files, split
@@ -110,10 +116,10 @@ def check_refused(recipe: RecipeUnderTest, shorter: Words, changed: Refusals, ot
 def check_damaged(recipe: RecipeUnderTest) -> None:
     """A damaged file is named when the run is to be resumed, and left as it is."""
     out = recipe.copy()
-    for name, damages in ((CHECKPOINT_FILE, _damaged_checkpoints), (RECIPE_FILE, _damaged_json)):
+    for name, damages in ((CHECKPOINT_FILE, damaged_checkpoints), (RECIPE_FILE, _damaged_json)):
         whole = (out / name).read_bytes()
-        for damage in damages(whole):
-            (out / name).write_bytes(damage)
+        for damaged in damages(whole).values():
+            (out / name).write_bytes(damaged)
             _expect_refused(recipe, out, "", name)
         (out / name).write_bytes(whole)
     (out / LOG_FILE).write_text('{"time": 1}\n')
@@ -210,17 +216,5 @@ def _expect_refused(recipe: RecipeUnderTest, out: Path, words: str, message: str
         recipe.fail(f"--resume {words} is refused, but has changed the folder")
 
 
-def _damaged_checkpoints(whole: bytes) -> Iterable[bytes]:
-    data = 8 + int.from_bytes(whole[:8], "little")
-    yield whole[: len(whole) // 2]
-    yield b""
-    yield whole[:data] + bytes(byte ^ 255 for byte in whole[data:])
-    yield b"\x17" * 1000
-    yield whole.replace(b'"version":"1"', b'"version":"7"', 1)
-
-
-def _damaged_json(whole: bytes) -> Iterable[bytes]:
-    yield whole[:-9]
-    yield b""
-    yield b"\xff\xfe"
-    yield b"[]"
+def _damaged_json(whole: bytes) -> dict[str, bytes]:
+    return {"truncated": whole[:-9], "empty": b"", "not UTF-8": b"\xff\xfe", "a list": b"[]"}
