@@ -9,6 +9,8 @@ r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d
   `test_worked_example` of the tests of that file. Whether the test asserts it or merely mentions it is left
   to the reader.
 - Every fast function has its plain one (tools/plain_pairs.py).
+- Every link from one file of the repository to another leads somewhere, and docs/README.md, if there is one, to every
+  page.
 """
 
 import ast
@@ -16,7 +18,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import plain_pairs
@@ -28,6 +30,7 @@ TAG = re.compile(r"\\tag\{(\d+)\}")
 LINE_END = re.compile(r"\((\d{1,2})\)\s*\$*\s*$", re.MULTILINE)
 HEADING = re.compile(r"^#+ .*worked.*example.*$", re.MULTILINE | re.IGNORECASE)
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 WORKED = "test_worked_example"
 # Their pages need no worked example that is held number by number. The first two hand gradients on and have no formula
 # of their own; the tests of the last assert the results of its examples, not each step on the way.
@@ -44,8 +47,13 @@ def check(root: Path) -> Iterator[str]:
         for path in package.files("src"):
             yield from _source(root, package, path, cited)
             yield from _plain_pairs(root, package, path)
-        for page in sorted((package.folder / "docs").rglob("*.md")):
+        pages = sorted((package.folder / "docs").rglob("*.md"))
+        for page in pages:
             yield from _page(root, page, cited.get(page, set()))
+        yield from _index(root, package.folder / "docs" / "README.md", pages)
+        for page in [*package.folder.glob("*.md"), *pages]:
+            yield from _links(root, page)
+    yield from _links(root, root / "README.md")
 
 
 def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]]) -> Iterator[str]:
@@ -83,6 +91,23 @@ def _page(root: Path, page: Path, cited: set[int]) -> Iterator[str]:
     mentioned = {int(number) for number, _ in CITED.findall(text)}
     for number in sorted(set(tags) - mentioned - cited):
         yield f"{location(root, page)}: equation ({number}) is cited nowhere"
+
+
+def _index(root: Path, index: Path, pages: Sequence[Path]) -> Iterator[str]:
+    if not index.exists():  # a package of a few pages has its README to list them
+        return
+    linked = {(index.parent / link).resolve() for link in LINK.findall(index.read_text("utf-8"))}
+    for page in pages:
+        if page != index and page.resolve() not in linked:
+            yield f"{location(root, index)}: has no link to {page.relative_to(index.parent)}"
+
+
+def _links(root: Path, page: Path) -> Iterator[str]:
+    if page.exists():
+        for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
+            for link in LINK.findall(line):
+                if not (page.parent / link).exists():
+                    yield f"{location(root, page, number)}: links to {link}, which is not there"
 
 
 def _has_mathematics(tree: ast.Module) -> bool:

@@ -65,6 +65,26 @@ def test_catches(plant, changes, fault):
     assert any(fault in found for found in faults(plant, **changes))
 
 
+@pytest.mark.parametrize("link", ["twice.md", "../src/ds_core/twice.py", "twice.md#backward", "#here", "https://a.b/c"])
+def test_lets_through_links_that_lead_somewhere(plant, link):
+    page = PAGE + f"\n[This]({link}) is there.\n"
+    assert list(check_docs.check(plant({**FILES, "ds-core/docs/twice.md": page}))) == []
+
+
+def test_catches_a_dead_link(plant):
+    page = PAGE + "\nSee [half](half.md#here) of it.\n"
+    (found,) = check_docs.check(plant({**FILES, "ds-core/docs/twice.md": page}))
+    assert found == "packages/ds-core/docs/twice.md:13: links to half.md, which is not there"
+    (found,) = check_docs.check(plant({**FILES, "ds-core/README.md": "[src](src/ds_core/half.py)\n"}))
+    assert found == "packages/ds-core/README.md:1: links to src/ds_core/half.py, which is not there"
+
+
+def test_catches_a_page_that_the_index_leaves_out(plant):
+    (found,) = check_docs.check(plant({**FILES, "ds-core/docs/README.md": "# Pages\n"}))
+    assert found == "packages/ds-core/docs/README.md: has no link to twice.md"
+    assert list(check_docs.check(plant({**FILES, "ds-core/docs/README.md": "- [Twice](twice.md)\n"}))) == []
+
+
 def test_catches_a_missing_page(plant):
     (found,) = check_docs.check(plant({"ds-core/src/ds_core/twice.py": CODE.replace("Theory: docs/twice.md.", "")}))
     assert found == "packages/ds-core/src/ds_core/twice.py: its page packages/ds-core/docs/twice.md is not there"

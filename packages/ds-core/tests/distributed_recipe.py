@@ -18,7 +18,8 @@ from ds_core.cli.main import main
 from ds_core.distributed.processes import current
 from ds_core.options import option
 from ds_core.recipes import Recipe
-from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
+from ds_core.training.run_folder import open_run_folder, store_options
+from ds_core.training.run_options import RunOptions
 
 
 @dataclass

@@ -31,7 +31,7 @@ def layer_norm_cases() -> tuple[list[Any], list[Any]]:
     backward: list[Any] = []
     for x in ROWS:
         weight, bias, dy = draws(x.shape[1]), draws(x.shape[1]) - 1, draws(*x.shape) + 0.5
-        forward += [(x, weight, bias, 1e-5), (x, weight, None, 1e-5), (x, None, None, 3.0)]
+        forward += [(x, weight, bias, 1e-5), (x, weight, None, 1e-5), (x, None, bias, 1e-5), (x, None, None, 3.0)]
         mean = x.mean(1, keepdim=True)
         scale = rstd((x - mean).square().mean(1, keepdim=True), 1e-5)
         for needs in all_needs(3):
@@ -67,6 +67,7 @@ def batch_norm_cases() -> tuple[list[Any], list[Any]]:
         mean, var = 0.3 * draws(channels), draws(channels).square() + 0.1
         for given in ((), (mean, var)):
             forward += [(x, *some, 1e-5, *given) for some in ((weight, bias), (weight, None), (None, None))]
+        forward += [(x, weight, bias, 1e-5, *one) for one in ((mean, None), (None, var))]
         if x.shape[0] > 0:
             mean = x.mean(others)
             var = (x - x.mean(others, keepdim=True)).square().mean(others)

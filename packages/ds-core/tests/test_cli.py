@@ -15,7 +15,8 @@ from ds_core import Linear, Module, Trainer, UserError, __version__, is_plain
 from ds_core.cli.main import main
 from ds_core.options import option
 from ds_core.recipes import Command, Recipe
-from ds_core.training.run_folder import RunOptions, open_run_folder, store_options
+from ds_core.training.run_folder import open_run_folder, store_options
+from ds_core.training.run_options import RunOptions
 
 
 class Squares(Module):

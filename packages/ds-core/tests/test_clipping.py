@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -163,3 +164,10 @@ def test_clip_value_like_torch():
 def test_a_gradient_of_no_numbers_has_no_norm(norm_type):
     assert float(get_total_norm([torch.zeros(0)], norm_type)) == 0
     assert float(get_total_norm([torch.zeros(0, dtype=torch.float64), torch.tensor([-3.0])], norm_type)) == 3
+
+
+@pytest.mark.parametrize("switch", [nullcontext, plain])
+def test_half_precision_is_summed_in_float32(switch):
+    gradient = torch.full((1000,), 300.0, dtype=torch.float16)  # the sum of squares is beyond float16
+    with switch():
+        assert get_total_norm([gradient]).item() == pytest.approx(300 * 1000**0.5)

@@ -2,7 +2,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, primitives_only, record
+from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, ShapeError, primitives_only, record
 from ds_core.engine.composition import backward_without_input, merge_gradients
 from ds_core.testing import check_layer
 
@@ -259,3 +259,14 @@ def test_backward_without_input_takes_the_entries_of_a_frozen_layer():
 def test_layers_cannot_take_the_names_of_methods(name):
     with pytest.raises(KeyError, match="cannot be named"):
         Sequential({name: Linear(2, 2)})
+
+
+def test_a_residual_layer_of_another_shape_is_refused():
+    for outputs in (1, 3):
+        with pytest.raises(ShapeError, match=rf"gives \(3, {outputs}\) from an input \(3, 2\), expected the same"):
+            Residual(Linear(2, outputs))(torch.randn(3, 2))
+
+
+def test_append_to_a_slice_replaces_nothing():
+    first, second, third, new = (Linear(2, 2) for _ in range(4))
+    assert list(Sequential(first, second, third)[1:].append(new)) == [second, third, new]

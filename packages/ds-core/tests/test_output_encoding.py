@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ds_core.cli.main import main
 from ds_core.options import option
-from ds_core.training.run_folder import RunOptions, open_run_folder
+from ds_core.training.run_folder import open_run_folder
+from ds_core.training.run_options import RunOptions
 
 
 @dataclass

@@ -1,5 +1,8 @@
 """Layers and losses that run on their plain forms, against autograd, finite differences and their twins."""
 
+import copy
+from contextlib import nullcontext
+
 import pytest
 import torch
 from ds_core import (
@@ -19,6 +22,7 @@ from ds_core import (
     NLLLoss,
     RMSNorm,
     plain,
+    record,
 )
 from ds_core.testing import check_layer, check_loss, check_twin
 
@@ -69,3 +73,24 @@ def test_a_loss_on_its_plain_form_is_right(name):
     twin = getattr(torch.nn, loss.__name__)(**options)
     with plain():
         check_loss(loss(**options), *inputs, twin=twin, target_gradient=inputs[-1].is_floating_point())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_in_half_precision_runs_on_its_plain_form(name, dtype):
+    layer, _, inputs, _ = LAYERS[name]
+    layer = copy.deepcopy(layer).to(dtype)
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
+    outputs = []
+    for switch in (plain, nullcontext):
+        torch.manual_seed(0)
+        one = copy.deepcopy(layer)
+        with switch(), record():
+            y = one(*inputs)
+            dx = one.backward(torch.ones_like(y))
+        gradients = dx if isinstance(dx, tuple) else (dx,)
+        outputs.append([t for t in (y, *gradients, *one.buffers()) if t is not None])
+    for ours, fast in zip(*outputs, strict=True):
+        assert ours.dtype == fast.dtype
+        assert ours.isfinite().all()
+        assert (ours.float() - fast.float()).abs().max() < 0.1

@@ -15,7 +15,8 @@ from ds_core.options import (
     to_json,
     with_presets,
 )
-from ds_core.training.run_folder import RunOptions, open_run_folder, read_run_folder, resumed_options
+from ds_core.training.run_folder import open_run_folder, read_run_folder, resumed_options
+from ds_core.training.run_options import RunOptions
 
 PRESETS = {
     "large": {"num_layers": 12, "lr": 1e-4, "bias": True, "widths": (8, 8)},

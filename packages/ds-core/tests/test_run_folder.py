@@ -10,12 +10,12 @@ from ds_core import UserError
 from ds_core.errors import WriteError
 from ds_core.options import option
 from ds_core.training.run_folder import (
-    RunOptions,
     open_run_folder,
     read_run_folder,
     resumed_options,
     store_options,
 )
+from ds_core.training.run_options import RunOptions
 from ds_core.training.versions import installed_versions
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from ds_core import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
 # S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 def plain_window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
     """x (..., S, ...) -> y (..., O, ...), on `dim`."""
-    x = x.transpose(dim, -1)
+    x = x.to(wide_dtype(x)).transpose(dim, -1)
     y = torch.zeros(*x.shape[:-1], count, dtype=x.dtype, device=x.device)
     for o in range(count):
         for k in range(kernel):
@@ -24,7 +24,7 @@ def plain_window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int,
 
 def plain_window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
     """dy (..., O, ...) -> dx (..., S, ...), on `dim`."""
-    dy = dy.transpose(dim, -1)
+    dy = dy.to(wide_dtype(dy)).transpose(dim, -1)
     dx = torch.zeros(*dy.shape[:-1], size, dtype=dy.dtype, device=dy.device)
     for o in range(dy.shape[-1]):
         for k in range(kernel):

@@ -18,7 +18,8 @@ from ds_core.options import Parser, add_options, build_options
 from ds_core.recipes.recipe import Recipe, find_recipe, installed_commands, installed_recipes
 from ds_core.speed.plain import is_plain, plain
 from ds_core.training.process_settings import dedicate_process
-from ds_core.training.run_folder import RECIPE_FILE, RunOptions, read_run_folder, resumed_options
+from ds_core.training.run_folder import RECIPE_FILE, read_run_folder, resumed_options
+from ds_core.training.run_options import RunOptions
 
 USAGE = """\
 usage: ds COMMAND ...

@@ -1,5 +1,6 @@
 """Layers made of layers, each with a backward of its own. Theory: docs/composition.md."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.trace import no_record
+from ds_core.errors import ShapeError
 
 
 class Sequential(Module):
@@ -36,7 +38,8 @@ class Sequential(Module):
         return list(self)[index]
 
     def append(self, layer: Any) -> "Sequential":
-        setattr(self, str(len(self)), layer)
+        names = {name for name, _ in self.named_children()}
+        setattr(self, next(name for name in map(str, itertools.count(len(names))) if name not in names), layer)
         return self
 
     def forward(self, input: Any) -> Any:
@@ -55,8 +58,13 @@ class Residual(Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.layer.forward(x)
-        return y
+        branch: Tensor = self.layer.forward(x)
+        if branch.shape != x.shape:
+            raise ShapeError(
+                f"{self!r}: the layer gives {tuple(branch.shape)} from an input {tuple(x.shape)}, "
+                "expected the same shape"
+            )
+        return x + branch
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         if not input_gradient:
@@ -131,7 +139,7 @@ def backward_through(layers: Sequence[Any], *dys: Any, input_gradient: bool = Tr
 def merge_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     """The gradient of a value that was used twice: first + second, in a new tensor. None means zeros.
 
-    If one is None the result is the other one itself, which is not to be changed.
+    If one is None, the result is the other one itself: do not write to it.
     """
     if first is None or second is None:
         return second if first is None else first
@@ -146,9 +154,18 @@ def backward_without_input(layer: Any, *dys: Any) -> None:
         layer.backward(*[None] * len(dys))
 
 
-def trainable(layer: Any) -> bool:
-    """Whether it has a parameter that is not frozen."""
-    return any(tensor.requires_grad for tensor in layer.parameters())
+def backward_if(needed: bool, layer: Any, dy: Tensor | None) -> Tensor | None:
+    """Go back through one layer; if its input's gradient is not needed, for its parameters alone."""
+    if needed:
+        dx: Tensor | None = layer.backward(dy)
+        return dx
+    backward_without_input(layer, dy)
+    return None
+
+
+def trainable(*layers: Any) -> bool:
+    """Whether one of the layers has a parameter that is not frozen."""
+    return any(tensor.requires_grad for layer in layers for tensor in layer.parameters())
 
 
 def _first_trainable(layers: Sequence[Any]) -> int:

@@ -69,7 +69,7 @@ class Module:
             if kind == "buffer" and value.requires_grad:
                 raise TypeError(
                     f"{type(self).__name__}.{name} is a buffer: it was first given a tensor that requires no gradient; "
-                    "a parameter that starts frozen is assigned first and frozen then, by requires_grad_(False)"
+                    "assign a parameter first, then freeze it with requires_grad_(False)"
                 )
         else:
             for path, stranger in _strangers_in(value, name):

@@ -22,11 +22,16 @@ def plain_batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mean: Tensor | None, var: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), all others (C,) -> y of the shape of x, and mean, var, rstd (C,), one channel after the other."""
-    y, means, variances, rstds = torch.zeros_like(x), *(x.new_zeros(x.shape[1]) for _ in range(3))
+    y = torch.zeros_like(x)
+    means, variances, rstds = (x.new_zeros(x.shape[1]) for _ in range(3))
+    share = inverse_values_per_channel(x)  # 1 / M
     for c in range(x.shape[1]):
         x_c = x[:, c]
-        mean_c = x_c.sum() * inverse_values_per_channel(x) if mean is None else mean[c]
-        var_c = ((x_c - mean_c) * (x_c - mean_c)).sum() * inverse_values_per_channel(x) if var is None else var[c]
+        if mean is None or var is None:
+            mean_c = x_c.sum() * share
+            var_c = ((x_c - mean_c) * (x_c - mean_c)).sum() * share
+        else:
+            mean_c, var_c = mean[c], var[c]
         rstd_c = 1 / torch.sqrt(var_c + eps)
         y_c = (x_c - mean_c) * rstd_c  # xhat_nc
         y_c = y_c if weight is None else y_c * weight[c]
@@ -73,7 +78,8 @@ def batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), weight, bias (C,) -> y of the shape of x, and mean, var, rstd (C,) that it was normalised by.
 
-    `mean` and `var` (C,) if they are given; otherwise those of the batch, its variance divided by M.
+    It is normalised by `mean` and `var` (C,) if both are given, otherwise by those of the batch, its variance divided
+    by M.
     """
     wide = widened(x)
     if mean is None or var is None:
@@ -291,7 +297,7 @@ class BatchNorm(Module):
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
                     # running <- running + m (new - running)                                                 (6)
-                    running.copy_(torch.lerp(widened(running), new, momentum))
+                    running.copy_(torch.lerp(widened(running), widened(new), momentum))
 
     def extra_repr(self) -> str:
         return (

@@ -58,6 +58,8 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
         y = torch.addcmul(widened(bias), y, widened(weight), out=reuse(y))
     elif weight is not None:
         y = torch.mul(y, widened(weight), out=reuse(y))
+    elif bias is not None:
+        y = torch.add(y, widened(bias), out=reuse(y))
     return y.to(x.dtype), mean, rstd
 
 

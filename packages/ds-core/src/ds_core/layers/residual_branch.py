@@ -1,4 +1,4 @@
-"""A branch added to its own input, y = x + f(x): two lines that every block has. Theory: docs/residual_branch.md."""
+"""The sum that ends every branch, y = x + f(x), and its backward. Theory: docs/residual_branch.md."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ds_core.engine.composition import backward_through, backward_without_input, merge_gradients, trainable
+from ds_core.engine.composition import backward_through, merge_gradients
 from ds_core.engine.trace import reuse
 from ds_core.speed.plain import fast_form
 
@@ -48,17 +48,3 @@ def add_branch_backward(dy: Tensor | None, layers: Sequence[Any], input_gradient
     """
     dbranch: Tensor | None = backward_through(layers, dy, input_gradient=input_gradient)
     return add_skip(dy, dbranch) if input_gradient else None
-
-
-def backward_if(needed: bool, layer: Any, dy: Tensor | None) -> Tensor | None:
-    """Go back through one layer; if its input's gradient is not needed, for its parameters alone."""
-    if needed:
-        dx: Tensor | None = layer.backward(dy)
-        return dx
-    backward_without_input(layer, dy)
-    return None
-
-
-def any_trainable(*layers: Any) -> bool:
-    """Whether one of the layers has a parameter that is not frozen."""
-    return any(map(trainable, layers))

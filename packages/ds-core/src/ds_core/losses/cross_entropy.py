@@ -28,8 +28,8 @@ from ds_core.speed.plain import fast_form
 def plain_cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (N, C, ...), weight (C,), the others (N, ...) -> losses, target_weight (N, ...), exps, sums (N, 1, ...)."""
-    dim, e = class_dim(x), label_smoothing
+    """x (N, C, ...), weight (C,), others (N, ...) -> losses, target_weight (N, ...), exps as x, sums (N, 1, ...)."""
+    dim, a = class_dim(x), label_smoothing
     class_weight = x.new_ones(x.shape[dim]) if weight is None else weight.to(x.dtype)
     target_weight = torch.where(ignored, 0.0, class_weight[classes])  # w_t
     z = x - x.detach().amax(dim, keepdim=True)  # so that no exponential overflows; the loss stays the same
@@ -37,9 +37,9 @@ def plain_cross_entropy(
     sums = exps.sum(dim, keepdim=True)  # S = sum_c exp(z_c), and the probabilities are exp(z_c) / S        (1)
     surprise = torch.log(sums) - z  # log(S) - z_c
     losses = target_weight * surprise.gather(dim, classes.unsqueeze(dim)).squeeze(dim)  # w_t (log(S) - z_t)  (2)
-    if e > 0:
-        # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
-        losses = (1 - e) * losses + e / x.shape[dim] * (per_class(class_weight, x) * surprise).sum(dim)
+    if a > 0:
+        # L = (1 - a) w_t (log(S) - z_t) + a / C sum_c w_c (log(S) - z_c)                                     (4)
+        losses = (1 - a) * losses + a / x.shape[dim] * (per_class(class_weight, x) * surprise).sum(dim)
     return torch.where(ignored, 0.0, losses), target_weight, exps, sums
 
 
@@ -54,17 +54,17 @@ def plain_cross_entropy_backward(
     label_smoothing: float,
 ) -> Tensor:
     """dlosses (N, ...) or one for all () -> dx (N, C, ...)."""
-    dim, e = class_dim(exps), label_smoothing
+    dim, a = class_dim(exps), label_smoothing
     p = exps / sums
     is_target = torch.zeros_like(exps).scatter(dim, classes.unsqueeze(dim), 1.0)  # [c = t]
     # If all targets are ignored, dlosses is 1 / 0, and infinity times a weight of 0 is not 0.
     dlosses = torch.where(ignored, 0.0, dlosses).unsqueeze(dim)
     dx = dlosses * target_weight.unsqueeze(dim) * (p - is_target)  # dx_c = dL w_t (exp(z_c) / S - [c = t])   (3)
-    if e == 0:
+    if a == 0:
         return dx
     class_weight = per_class(exps.new_ones(exps.shape[dim]) if weight is None else weight, exps)
-    # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
-    return (1 - e) * dx + dlosses * e / exps.shape[dim] * (p * class_weight.sum() - class_weight)
+    # dx_c = dL ((1 - a) w_t (exp(z_c) / S - [c = t]) + a / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
+    return (1 - a) * dx + dlosses * a / exps.shape[dim] * (p * class_weight.sum() - class_weight)
 
 
 # One buffer of the size of x holds z, then exp(z), then the gradient; all else is one number for each position.
@@ -73,7 +73,7 @@ def plain_cross_entropy_backward(
 def cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (N, C, ...), classes, ignored (N, ...), weight (C,) -> losses, target_weight (N, ...), exps, sums (N, 1, ...).
+    """x (N, C, ...), weight (C,), others (N, ...) -> losses, target_weight (N, ...), exps as x, sums (N, 1, ...).
 
     `classes` holds 0 where `ignored`. `target_weight` is the weight of each target, 0 where ignored; the mean divides
     by the sum of these.
@@ -88,7 +88,7 @@ def cross_entropy(
     target_weight = target_weights(classes, ignored, weight, picked.dtype)
     losses = target_weight * (logs - picked)  # L = w_t (log(S) - z_t)                                       (2)
     if smooth is not None:
-        # L = (1 - e) w_t (log(S) - z_t) + e / C sum_c w_c (log(S) - z_c)                                     (4)
+        # L = (1 - a) w_t (log(S) - z_t) + a / C sum_c w_c (log(S) - z_c)                                     (4)
         smoothing_weight = label_smoothing / shifted.shape[dim]
         smooth_losses = logs * _total_weight(shifted, weight) - smooth
         losses = losses * (1 - label_smoothing) + smooth_losses * smoothing_weight
@@ -116,7 +116,7 @@ def cross_entropy_backward(
         return exps.mul_(scaled_weight / sums).scatter_add_(dim, index, -scaled_weight)
     smoothing_weight = (dlosses * (label_smoothing / exps.shape[dim])).expand(ignored.shape)
     smoothing_weight = smoothing_weight.masked_fill(ignored, 0).unsqueeze(dim)
-    # dx_c = dL ((1 - e) w_t (exp(z_c) / S - [c = t]) + e / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
+    # dx_c = dL ((1 - a) w_t (exp(z_c) / S - [c = t]) + a / C (exp(z_c) / S sum_k w_k - w_c))                 (5)
     of_probabilities = (scaled_weight + smoothing_weight * _total_weight(exps, weight)) / sums
     dx = exps.mul_(of_probabilities).scatter_add_(dim, index, -scaled_weight)
     if weight is None:
@@ -145,7 +145,7 @@ class CrossEntropyLoss(Module):
             is weighted by them.
         ignore_index: positions with this target count for nothing.
         reduction: "mean", "sum", or "none" for the loss at each position.
-        label_smoothing: e, 0 ... 1: the share of the uniform distribution in each target
+        label_smoothing: a, 0 ... 1: the share of the uniform distribution in each target
             (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2015, section 7).
 
     Raises:

@@ -15,9 +15,9 @@ def plain_probability_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x, target (N, C, ...), weight (C,) -> losses (N, ...), exps (N, C, ...), sums (N, 1, ...)."""
-    dim, e = class_dim(x), label_smoothing
+    dim, a = class_dim(x), label_smoothing
     class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
-    q = class_weight * ((1 - e) * target + e / x.shape[dim])  # q_c = w_c ((1 - e) t_c + e / C)              (1)
+    q = class_weight * ((1 - a) * target + a / x.shape[dim])  # q_c = w_c ((1 - a) t_c + a / C)              (1)
     z = x - x.detach().amax(dim, keepdim=True)  # so that no exponential overflows; the loss stays the same
     exps = torch.exp(z)
     sums = exps.sum(dim, keepdim=True)  # S
@@ -29,9 +29,9 @@ def plain_probability_cross_entropy_backward(
     dlosses: Tensor, exps: Tensor, sums: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
     """dlosses (), the same everywhere -> dx (N, C, ...)."""
-    dim, e = class_dim(exps), label_smoothing
+    dim, a = class_dim(exps), label_smoothing
     class_weight = exps.new_ones(()) if weight is None else per_class(weight, exps)
-    q = class_weight * ((1 - e) * target + e / exps.shape[dim])
+    q = class_weight * ((1 - a) * target + a / exps.shape[dim])
     # dx_c = dL (exp(z_c) / S sum_k q_k - q_c)                                                                (3)
     return dlosses * (exps / sums * q.sum(dim, keepdim=True) - q)
 
@@ -42,7 +42,7 @@ def plain_probability_target_backward(
     """dlosses (), the same everywhere -> dtarget (N, C, ...)."""
     class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
     z = x - x.amax(class_dim(x), keepdim=True)
-    # dt_c = dL (1 - e) w_c (log(S) - z_c)                                                                    (4)
+    # dt_c = dL (1 - a) w_c (log(S) - z_c)                                                                    (4)
     return dlosses * (1 - label_smoothing) * class_weight * (torch.log(sums) - z)
 
 
@@ -100,12 +100,12 @@ def probability_target_backward(
 ) -> Tensor:
     """dlosses (), the same everywhere -> dtarget (N, C, ...)."""
     dtarget = (sums.log() - shift(x)).mul_(dlosses * (1 - label_smoothing))
-    # dt_c = dL (1 - e) w_c (log(S) - z_c)                                                                    (4)
+    # dt_c = dL (1 - a) w_c (log(S) - z_c)                                                                    (4)
     return dtarget if weight is None else dtarget.mul_(per_class(weight, dtarget))
 
 
 def _weighted(target: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """q_c = w_c ((1 - e) t_c + e / C), e = label_smoothing."""  # (1)
+    """q_c = w_c ((1 - a) t_c + a / C), a = label_smoothing."""  # (1)
     q = widened(target)
     if label_smoothing > 0:
         q = q * (1 - label_smoothing) + label_smoothing / target.shape[class_dim(target)]

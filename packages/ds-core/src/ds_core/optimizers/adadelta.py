@@ -52,7 +52,7 @@ class Adadelta(FlatOptimizer):
         rho: decay of both means from step to step, from 0 to 1.
         eps: added to both means; its root is where the size of the steps starts from.
         weight_decay: lambda, added as lambda * parameter to the gradient.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

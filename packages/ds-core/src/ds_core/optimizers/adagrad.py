@@ -57,7 +57,7 @@ class Adagrad(FlatOptimizer):
         weight_decay: lambda, added as lambda * parameter to the gradient.
         initial_accumulator_value: what the sum of squares starts from.
         eps: added to the root of the sum.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

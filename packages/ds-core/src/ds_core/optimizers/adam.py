@@ -65,7 +65,7 @@ class Adam(FlatOptimizer):
         eps: added to the root of the second mean.
         weight_decay: lambda, added as lambda * parameter to the gradient.
         amsgrad: divide by the largest second mean so far (Reddi et al., "On the Convergence of Adam and Beyond", 2018).
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         decoupled_weight_decay: shrink parameters by lr * weight_decay instead, as AdamW does.
         flat: update small parameters together (docs/flat_buffers.md).
 

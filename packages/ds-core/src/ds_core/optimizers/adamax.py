@@ -56,7 +56,7 @@ class Adamax(FlatOptimizer):
         betas: decay from step to step of the mean and of the maximum, from 0 up to below 1.
         eps: added to the size of each gradient.
         weight_decay: lambda, added as lambda * parameter to the gradient.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 
 def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """||g||_p of all gradients as one long vector g."""
-    parts = [gradient.reshape(-1).to(gradients[0].device) for gradient in gradients]
+    parts = [gradient.to(gradients[0].device, wide_dtype(gradient)).reshape(-1) for gradient in gradients]
     g = torch.cat(parts) if parts else torch.tensor([0.0])
     if math.isinf(p):
         return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
@@ -21,7 +21,7 @@ def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
 
 
 def plain_scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
-    """All gradients, of this norm, by one factor, so that their norm is at most `max_norm`; in place."""
+    """Multiply all gradients, whose norm is `norm`, by one factor, in place, so that it is at most `max_norm`."""
     c = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # (2)
     for gradient in gradients:
         gradient *= c.to(gradient.device)
@@ -51,7 +51,7 @@ def total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
 
 @fast_form(plain_scale_)
 def scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
-    """Multiply all gradients, of this norm, by min(1, max_norm / norm), in place."""
+    """Multiply all gradients, whose norm is `norm`, by min(1, max_norm / norm), in place."""
     # a tensor, so that a GPU's norm is not waited for and a compiled step is not compiled twice
     factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
     if factor.device.type == "cpu" and not torch.compiler.is_compiling() and factor == 1:

@@ -44,7 +44,7 @@ class Lion(FlatOptimizer):
         betas: how much the mean counts beside the gradient in the sign, and decay of the mean from step to step;
             from 0 up to below 1.
         weight_decay: lambda, decoupled: parameters shrink by lr * weight_decay a step.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

@@ -48,7 +48,7 @@ def orthogonalized(matrix: Tensor, coefficients: Sequence[float], steps: int, ep
 
 
 def muon_factor(adjust_lr_fn: str | None, rows: int, columns: int) -> float:
-    """By how much the step of a matrix is longer than the learning rate says."""
+    """The factor by which a matrix's step is lengthened."""
     if adjust_lr_fn == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))  # f = sqrt(max(R, C)) / 5                           (8)
     return math.sqrt(max(1.0, rows / max(1, columns)))  # f = sqrt(max(1, R / C))                       (7)

@@ -89,7 +89,7 @@ class NAdam(FlatOptimizer):
         weight_decay: lambda, added as lambda * parameter to the gradient.
         momentum_decay: psi, how fast the momentum grows from beta1 / 2 to beta1.
         decoupled_weight_decay: shrink parameters by lr * weight_decay instead, as AdamW does.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

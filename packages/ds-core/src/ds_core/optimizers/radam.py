@@ -79,7 +79,7 @@ class RAdam(FlatOptimizer):
         eps: added to the root of the second mean.
         weight_decay: lambda, added as lambda * parameter to the gradient.
         decoupled_weight_decay: shrink parameters by lr * weight_decay instead, as AdamW does.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

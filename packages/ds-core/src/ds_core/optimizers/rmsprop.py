@@ -75,7 +75,7 @@ class RMSprop(FlatOptimizer):
         weight_decay: lambda, added as lambda * parameter to the gradient.
         momentum: mu, how much of the sum of quotients is left after a step; 0 for no sum.
         centered: divide by the standard deviation instead of the root mean square.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

@@ -57,7 +57,7 @@ class SGD(FlatOptimizer):
         dampening: tau; each gradient but the first enters the sum times 1 - tau.
         weight_decay: lambda, added as lambda * parameter to the gradient.
         nesterov: look one step of momentum ahead.
-        maximize: go uphill.
+        maximize: ascend instead of descend.
         flat: update small parameters together (docs/flat_buffers.md).
 
     Raises:

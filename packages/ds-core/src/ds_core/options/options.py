@@ -78,16 +78,16 @@ def specs(options: type) -> list[Spec]:
         meta = field.metadata
         found.append(
             Spec(
-                field.name,
-                kind,
-                optional,
-                sequence,
-                default,
-                meta.get("help", ""),
-                meta.get("choices") or literals,
-                meta.get("minimum"),
-                meta.get("maximum"),
-                meta.get("may_change", False),
+                name=field.name,
+                kind=kind,
+                optional=optional,
+                sequence=sequence,
+                default=default,
+                help=meta.get("help", ""),
+                choices=meta.get("choices") or literals,
+                minimum=meta.get("minimum"),
+                maximum=meta.get("maximum"),
+                may_change=meta.get("may_change", False),
             )
         )
     return found
@@ -141,14 +141,14 @@ def build_options(options: type[O], values: Mapping[str, Any]) -> O:
 
 def to_json(options: Any) -> dict[str, Any]:
     """The values as JSON holds them; paths become absolute, so that they hold from any folder."""
-    return {spec.name: plain(getattr(options, spec.name)) for spec in specs(type(options))}
+    return {spec.name: json_value(getattr(options, spec.name)) for spec in specs(type(options))}
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """One value as JSON holds it, in which form two spellings of it are equal: paths absolute, tuples lists."""
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [json_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(options: type, values: Mapping[str, Any]) -> dict[str, Any]:

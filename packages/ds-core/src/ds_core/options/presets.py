@@ -33,8 +33,8 @@ def with_presets(presets: Presets, follow: Follow | None = None) -> Callable[[ty
         Options(preset="large", lr=1e-3)        # 12 blocks
 
     The fields' own defaults are the preset "default", and the help lists the value of every preset. The values are
-    merged before the dataclass sees them, so that each field always has a value of its type. A subclass that is a
-    dataclass of its own is decorated too.
+    merged before the dataclass sees them, so that each field always has a value of its type. Values are given by
+    name. A subclass that is itself a dataclass must be decorated again, or its presets do nothing.
 
     Args:
         presets: by name, the values that differ from the defaults.
@@ -51,7 +51,9 @@ def with_presets(presets: Presets, follow: Follow | None = None) -> Callable[[ty
         build: Callable[..., None] = options.__init__
 
         @functools.wraps(build)
-        def merge(self: O, **given: Any) -> None:
+        def merge(self: O, *unnamed: Any, **given: Any) -> None:
+            if unnamed:
+                raise TypeError(f"{options.__name__}: given {unnamed[0]!r} without a name, expected NAME=VALUE")
             name = given.get("preset", "default")
             if name != "default" and name not in presets:
                 raise UserError(f"--preset: given {name!r}, expected one of {', '.join(['default', *presets])}")

@@ -64,7 +64,7 @@ def make_schedule(
         name: "cosine" rises to the optimizer's learning rate and falls to `min_lr`; "noam" is the schedule of the
             first Transformer; "constant" has no warm-up.
         steps: optimizer steps of the run.
-        warmup_steps: over which the rate rises; of "cosine" a fifth of the run at most.
+        warmup_steps: over which the rate rises.
         min_lr: where "cosine" ends.
         factor, embed_dim: of "noam", what its formula is multiplied by and the model's width.
 
@@ -72,7 +72,7 @@ def make_schedule(
         ValueError: another name, or "noam" without the model's width.
     """
     if name == "cosine":
-        return WarmupCosineLR(optimizer, min(warmup_steps, steps // 5), steps, min_lr)
+        return WarmupCosineLR(optimizer, warmup_steps, steps, min_lr)
     if name == "noam" and embed_dim is not None:
         return NoamLR(optimizer, embed_dim, warmup_steps, factor=factor)
     if name == "constant":

@@ -61,9 +61,9 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
 
         recipe = Recipe("line", "learns a line", LineOptions, LineRun.train)
 
-    The others have a default. All are called in the order in which they stand here, and each finds what the ones before
-    it have made. If several processes train together (torchrun), each of them calls the methods up to `make_trainer`;
-    those after it write and print, and only the first process calls them.
+    The others have a default. The class declares all of them in the order in which they are called, and each finds what
+    the ones before it have made. If several processes train together (torchrun), each of them calls the methods up to
+    `make_trainer`; those after it write and print, and only the first process calls them.
 
     Attributes:
         name: of the recipe (a class attribute, as `files`).
@@ -148,12 +148,12 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
         A `SameData` among the callbacks refuses to resume with other data, a `KeepBest` keeps the best weights.
         """
 
+    def write_folder(self) -> None:
+        """Write what is needed to use the model beside its weights, such as a tokenizer."""
+
     @abstractmethod
     def describe(self) -> str:
         """What is trained on what, in one sentence; device, dtype and threads are added to it."""
-
-    def write_folder(self) -> None:
-        """Write what is needed to use the model beside its weights, such as a tokenizer."""
 
     def before_training(self) -> None:
         """Show something of the untrained model. A resumed run does not call it."""

@@ -35,11 +35,11 @@ _pairs: list[PlainPair] = []
 def fast_form(plain_function: Callable[..., Any]) -> Callable[[F], F]:
     """Link a fast function to its plain one, which runs in its place inside `with plain():`.
 
-        def plain_relu(x):
-            return torch.where(x > 0, x, 0)
+        def plain_silu(x):
+            return x * sigmoid(x)
 
-        @fast_form(plain_relu)
-        def relu(x): ...
+        @fast_form(plain_silu)
+        def silu(x): ...
 
     Both take the same arguments under the same names and return the same. Two arguments the plain function need not
     have: `out`, which it may ignore, and `needs`, flags for the results. It computes all results, and those that are
@@ -76,7 +76,9 @@ def fast_form(plain_function: Callable[..., Any]) -> Callable[[F], F]:
 
 def plain_form(function: F) -> F:
     """The plain function that a fast one is linked to, with the fast one's arguments, `needs` and `out` included."""
-    return cast(F, function.plain_form)  # type: ignore[attr-defined]
+    if not hasattr(function, "plain_form"):
+        raise TypeError(f"{function!r} has no plain form: no `fast_form` links it to one")
+    return cast(F, function.plain_form)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class CompiledParts(StepParts):
         self._update = torch.compile(self._put_gradients, fullgraph=True)
 
     def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        # other Python numbers would be compiled anew; numbers in a tensor may change
+        # a changed Python number means compiling again; a tensor's values may change
         given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         loss, gradients = self._gradients(batches, given)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
@@ -110,9 +110,9 @@ def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float |
 def compile_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
     """`whole_step` compiled by `torch.compile(fullgraph=True)`; without a C++ compiler, a warning and `whole_step`.
 
-    A Python number would be a constant of the graph. So every `group["lr"]` becomes a 0-dim tensor, which a schedule
-    fills in place, and the optimizer makes its state beforehand. The first call compiles: seconds for an MLP, a minute
-    for a deep Transformer. Every `.grad` must be None before a step, as it is after one.
+    The compiler would bake a Python number into the graph. So every `group["lr"]` becomes a 0-dim tensor, which a
+    schedule fills in place, and the optimizer makes its state beforehand. The first call compiles: seconds for an MLP,
+    a minute for a deep Transformer. Every `.grad` must be None before a step, as it is after one.
     """
     step = whole_step(model, criterion, optimizer, clip_norm=clip_norm)
     if not has_compiler():

@@ -1,4 +1,4 @@
-"""Stop when the evaluations no longer become better, and go back to the best weights."""
+"""Stop when evaluations stop improving, and go back to the best weights."""
 
 from collections.abc import Mapping
 from typing import Any

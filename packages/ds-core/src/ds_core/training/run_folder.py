@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 from ds_core.atomic_files import is_leftover, remove_leftovers, write_atomically
 from ds_core.distributed.processes import current
 from ds_core.errors import UserError, did_you_mean, one_line
-from ds_core.options import build_options, from_json, plain, specs, to_json
-from ds_core.training.run_options import RunOptions as RunOptions  # documented as this module's
+from ds_core.options import build_options, from_json, json_value, specs, to_json
+from ds_core.training.run_options import RunOptions
 from ds_core.training.versions import installed_versions
 
 RECIPE_FILE = "recipe.json"
@@ -138,7 +138,7 @@ def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, An
     changed = {
         name: (values[name], value)
         for name, value in given.items()
-        if name in values and not known[name].may_change and plain(values[name]) != plain(value)
+        if name in values and not known[name].may_change and json_value(values[name]) != json_value(value)
     }
     _refuse(changed, (name for name in known if known[name].may_change), folder)
     return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
@@ -174,7 +174,7 @@ def _check_resumed(recipe: str, options: RunOptions, record: RunRecord) -> None:
     changed = {
         name: (value, getattr(options, name))
         for name, value in stored.items()
-        if name in known and not known[name].may_change and plain(value) != plain(getattr(options, name))
+        if name in known and not known[name].may_change and json_value(value) != json_value(getattr(options, name))
     }
     _refuse(changed, (name for name in known if known[name].may_change), options.out)
 
@@ -183,7 +183,7 @@ def _refuse(changed: Mapping[str, tuple[Any, Any]], may_change: Iterable[str], f
     if changed:
         others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in _NOT_STORED)
         listed = "; ".join(
-            f"--{name.replace('_', '-')}: given {plain(now)}, the run began with {plain(before)}"
+            f"--{name.replace('_', '-')}: given {json_value(now)}, the run began with {json_value(before)}"
             for name, (before, now) in changed.items()
         )
         hint = f" (a resumed run may change {others})" if others else ""

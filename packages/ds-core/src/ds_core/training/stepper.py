@@ -68,7 +68,7 @@ class Stepper:
             self._parts = compile_parts(self.model, self.criterion, self.optimizer, clip_norm=self.clip_norm)
 
     def forget(self) -> None:
-        """To be called when a checkpoint has been loaded: what was compiled knew other tensors."""
+        """To be called when a checkpoint has been loaded: the compiled graph refers to the old tensors."""
         self._compiled = None
         self._parts = StepParts(self.model, self.criterion, self.optimizer, self.clip_norm)
 
@@ -107,7 +107,7 @@ class Stepper:
         """Where step `index`, for which `take` raised `StepError`, first is not finite: it is repeated eagerly.
 
         A compiled step has spoiled the weights, so the steps since the last checkpoint are repeated too. Several
-        processes each repeat their share; the first that finds something has the word.
+        processes each repeat their share; the first process that finds something reports it.
         """
         self.optimizer.zero_grad()
         if self._compiled is None or all_finite(self.model.parameters()) or checkpoint is None:

@@ -33,7 +33,7 @@ class Trainer:
         model: a `Module`; its backward takes what `criterion.backward()` returns.
         criterion: called with (output, target), a scalar mean loss.
         optimizer: any `Optimizer`.
-        schedule: anything with `step()` and `state_dict()`; stepped after every step, or else called as a callback.
+        schedule: anything with `step()` and `state_dict()`; stepped after every step, or called as a callback.
         clip_norm: the gradient norm above which gradients are scaled down to it.
         accumulate: micro-batches per step; step k takes the batches from k * accumulate on.
         compile: run each step as one compiled graph; every `group["lr"]` becomes a tensor.
@@ -116,7 +116,7 @@ class Trainer:
             NonFiniteError: the loss or the gradient norm is infinite or NaN. The last good checkpoint is kept.
             Interrupted: at Ctrl-C or SIGTERM, after the step and its checkpoint; a second one stops at once.
             WriteError: disk full or folder not writable. The last checkpoint is kept.
-            UserError: the folder holds a run that was not resumed, or a log that is none of ours; or the run is
+            UserError: the folder holds a run that was not resumed, or a log that we did not write; or the run is
                 beyond `steps` already.
         """
         batches = self.parallel.share(batches)
@@ -195,7 +195,7 @@ class Trainer:
 
         Raises:
             CheckpointError: it is damaged, newer or of another run; or `path` does not exist.
-            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or its log is none of ours.
+            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or we did not write its log.
         """
         source = self._files.checkpoint if path is None else Path(path)
         own = self._files.is_own(source)

@@ -90,7 +90,7 @@ def plain_tiled_attention_backward(
 
 
 # The fast pair takes many queries of several heads together. All tiles write their scores to the same memory, which
-# stays in cache, and products begin from what is subtracted from them, or hold it, (5).
+# stays in cache, and subtractions are folded into products, (5).
 
 
 @fast_form(plain_tiled_attention)

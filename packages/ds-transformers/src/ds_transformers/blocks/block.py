@@ -3,7 +3,8 @@
 from typing import Any
 
 from ds_core import Dropout, Module
-from ds_core.layers.residual_branch import add_branch_backward, any_trainable
+from ds_core.engine.composition import trainable
+from ds_core.layers.residual_branch import add_branch_backward
 from torch import Tensor
 
 from ds_transformers.blocks.stochastic_depth import StochasticDepth
@@ -58,7 +59,7 @@ class PreNormBlock(Module):
         return y + (branch if self.stochastic_depth2 is None else self.stochastic_depth2.forward(branch))
 
     def backward(self, dz: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
-        below = input_gradient or any_trainable(self.attention, self.norm1)  # whether dy is needed
+        below = input_gradient or trainable(self.attention, self.norm1)  # whether dy is needed
         feed_forward = _present([self.norm2, self.feed_forward, self.dropout2, self.stochastic_depth2])
         attention = _present([self.norm1, self.attention, self.dropout1, self.stochastic_depth1])
         dy = add_branch_backward(dz, feed_forward, below)  # dy = dz + norm2'(y)^T feed_forward'^T dz           (1)

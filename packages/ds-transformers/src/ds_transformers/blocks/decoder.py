@@ -3,8 +3,7 @@
 from typing import Any
 
 from ds_core import Module, ShapeError
-from ds_core.engine.composition import merge_gradients
-from ds_core.layers.residual_branch import any_trainable, backward_if
+from ds_core.engine.composition import backward_if, merge_gradients, trainable
 from torch import Tensor
 
 from ds_transformers.attentions.masks import resolve_causal
@@ -87,7 +86,7 @@ class TransformerDecoder(Module):
         (calls,) = self.saved()
 
         def needed(index: int) -> bool:  # whether anything before this call is there to take a gradient
-            return input_gradient or (of_memory and index > 0) or any_trainable(*calls[:index])
+            return input_gradient or (of_memory and index > 0) or trainable(*calls[:index])
 
         dx = dy if self.norm is None else backward_if(needed(len(calls)), self.norm, dy)
         dmemory: Tensor | None = None

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from ds_core import Dropout, LayerNorm, Linear, Module
+from ds_core.engine.composition import backward_if, trainable
 from ds_core.layers.residual_branch import (
     add_branch,
     add_branch_backward,
     add_skip,
-    any_trainable,
-    backward_if,
 )
 from torch import Tensor
 
@@ -165,20 +164,20 @@ class TransformerDecoderLayer(Module):
         of_memory = input_gradient if memory_gradient is None else memory_gradient
         own, cross = [self.self_attn, self.dropout1], [self.multihead_attn, self.dropout2]
         feed_forward = [self.linear1, self.activation, self.dropout, self.linear2, self.dropout3]
-        below1 = input_gradient or any_trainable(*own)  # whether a gradient is needed below norm1, ...
+        below1 = input_gradient or trainable(*own)  # whether a gradient is needed below norm1, ...
         if self.norm_first:
-            below2 = below1 or any_trainable(self.norm1)
-            below3 = below2 or of_memory or any_trainable(self.norm2, *cross)
+            below2 = below1 or trainable(self.norm1)
+            below3 = below2 or of_memory or trainable(self.norm2, *cross)
             dx2 = add_branch_backward(dz, [self.norm3, *feed_forward], below3)  # dx2 = dz + (g norm3)'^T dz       (1)
-            dnormed, dmemory = self._memory_backward(dx2, below2 or any_trainable(self.norm2), of_memory)
+            dnormed, dmemory = self._memory_backward(dx2, below2 or trainable(self.norm2), of_memory)
             dbranch = backward_if(below2, self.norm2, dnormed)
             dx1 = add_skip(dx2, dbranch) if below2 else None  # dx1 = dx2 + (c norm2)'^T dx2                   (2)
             # dx = dx1 + (f norm1)'^T dx1                                                                        (3)
             return add_branch_backward(dx1, [self.norm1, *own], input_gradient), dmemory
-        below2 = below1 or any_trainable(self.norm1)
-        below3 = below2 or of_memory or any_trainable(*cross)
-        below_network = below3 or any_trainable(self.norm2)
-        dw = backward_if(below_network or any_trainable(*feed_forward), self.norm3, dz)
+        below2 = below1 or trainable(self.norm1)
+        below3 = below2 or of_memory or trainable(*cross)
+        below_network = below3 or trainable(self.norm2)
+        dw = backward_if(below_network or trainable(*feed_forward), self.norm3, dz)
         dx2 = add_branch_backward(dw, feed_forward, below_network)  # dx2 = dw + g'^T dw with dw = norm3'^T dz     (4)
         dv = backward_if(below3, self.norm2, dx2)
         dbranch, dmemory = self._memory_backward(dv, below2, of_memory)

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from ds_core import Dropout, LayerNorm, Linear, Module
-from ds_core.layers.residual_branch import add_branch, add_branch_backward, any_trainable, backward_if
+from ds_core.engine.composition import backward_if, trainable
+from ds_core.layers.residual_branch import add_branch, add_branch_backward
 from torch import Tensor
 
 from ds_transformers.attentions.self_attention import SelfAttention
@@ -107,14 +108,14 @@ class TransformerEncoderLayer(Module):
         attention = [self.self_attn, self.dropout1]
         feed_forward = [self.linear1, self.activation, self.dropout, self.linear2, self.dropout2]
         if self.norm_first:
-            below = input_gradient or any_trainable(self.norm1, *attention)  # whether dy is needed
+            below = input_gradient or trainable(self.norm1, *attention)  # whether dy is needed
             # dy = dz + (g norm2)'^T dz and dx = dy + (f norm1)'^T dy                                          (1), (2)
             dy = add_branch_backward(dz, [self.norm2, *feed_forward], below)
             return add_branch_backward(dy, [self.norm1, *attention], input_gradient)
-        below_norm1 = input_gradient or any_trainable(*attention)
-        below = below_norm1 or any_trainable(self.norm1)
+        below_norm1 = input_gradient or trainable(*attention)
+        below = below_norm1 or trainable(self.norm1)
         # dv = norm2'^T dz, dy = dv + g'^T dv, du = norm1'^T dy, dx = du + f'^T du                             (3), (4)
-        dv = backward_if(below or any_trainable(*feed_forward), self.norm2, dz)
+        dv = backward_if(below or trainable(*feed_forward), self.norm2, dz)
         dy = add_branch_backward(dv, feed_forward, below)
         du = backward_if(below_norm1, self.norm1, dy)
         return add_branch_backward(du, attention, input_gradient)

@@ -97,14 +97,17 @@ def draw(
     scaled = (ordered[:top_k] - ordered[0]).to(torch.float64) / temperature
     probabilities = softmax(scaled.to(torch.float32), -1)
     if top_p is not None:
-        # keep each token that the ones before it have not made superfluous; the first stays always
+        # keep a token while those before it sum to less than top_p; the first always stays
         before = torch.cumsum(probabilities, 0) - probabilities
         probabilities = torch.where(before < top_p, probabilities, 0.0)
     return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
 
 
 class _Evaluating:
-    """Evaluation mode (no dropout) for a while, whichever mode each of `modules` is in."""
+    """Evaluation mode (no dropout) for a while, whichever mode each of `modules` is in.
+
+    `evaluation_mode` would walk the model anew for every token.
+    """
 
     def __init__(self, modules: list[Any]) -> None:
         self.modules = modules
@@ -137,7 +140,7 @@ def _check(
     if count < 0:
         raise ValueError(f"generate: count is {count}, expected 0 or more")
     if not 0.0 <= temperature < float("inf"):
-        raise ValueError(f"generate: temperature is {temperature}, expected 0 or more")
+        raise ValueError(f"generate: temperature is {temperature}, expected a finite number, 0 or more")
     if top_k is not None and top_k < 1:
         raise ValueError(f"generate: top_k is {top_k}, expected at least 1")
     if top_p is not None and not 0.0 < top_p <= 1.0:

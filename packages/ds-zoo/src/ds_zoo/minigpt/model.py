@@ -36,8 +36,8 @@ class MiniGPT(Module):
 
     Args:
         config: the sizes.
-        implementation: of the attention; "vectorized" or "tiled". None takes the faster one: tiled for blocks of more
-            than 128 tokens.
+        implementation: of the attention: "vectorized", "tiled" or "loops". None takes the faster one: tiled for blocks
+            of more than 128 tokens.
         generator: draws the initial weights.
 
     Raises:
@@ -118,7 +118,8 @@ class MiniGPT(Module):
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
         gradients = [self._head_backward(dlogits)]
-        del dlogits  # here and by pop(): memory that no variable holds is free for what follows
+        # Here and by pop(): no variable may hold the largest gradients of the model while the blocks run.
+        del dlogits
         # tokens.backward adds its part to the gradient that the head left                                  (5)
         layers = [self.tokens, self.positions, self.dropout, *self.blocks, self.norm]
         backward_through(layers, gradients.pop(), input_gradient=False)

@@ -8,7 +8,7 @@ from ds_core import UserError
 from ds_core.options import option, preset_option, with_presets
 from ds_core.training.run_options import LARGEST_SEED, PrecisionOptions, RunOptions
 
-# Values that differ from the defaults, which learn as much as they can in the time of "nanogpt-cpu". That one is the
+# What each preset changes. The defaults learn as much as they can in the time that "nanogpt-cpu" takes. That one is the
 # recipe that nanoGPT publishes for a laptop (https://github.com/karpathy/nanoGPT, "I only have a macbook"), except that
 # the 20 evaluation batches are the same each time.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -20,7 +20,7 @@ _BPE_VOCABULARY = 1024
 
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
-    """A rate that is given takes the lowest rate with it; a short run has a short warm-up."""
+    """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
     preset = {"lr": MiniGPTOptions.lr, **PRESETS.get(values["preset"], {})}
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / preset["lr"]
@@ -57,7 +57,7 @@ class MiniGPTOptions(PrecisionOptions, RunOptions):
     accumulate: int = option(1, "batches per step", minimum=1)
     lr: float = option(4e-3, "peak learning rate, reached after warm-up", minimum=0)
     min_lr: float = option(1e-4, "learning rate at the end of the cosine", minimum=0)
-    warmup_steps: int = option(100, "steps of warm-up, at most a fifth of the run", minimum=0)
+    warmup_steps: int = option(100, "steps of warm-up; if only --steps is given, at most a tenth of them", minimum=0)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)
     beta2: float = option(0.99, "AdamW's average of their squares", minimum=0, maximum=0.999999)
     weight_decay: float = option(0.1, "AdamW's, on matrices only", minimum=0)

@@ -115,11 +115,14 @@ class TranslationRun(Run[OptionsT, Corpus, ModelT], Generic[OptionsT, ModelT]):
             eps=1e-9,
             weight_decay=0.0,
         )
+        warmup_steps = options.warmup_steps
+        if options.schedule == "cosine":  # the epochs decide how many steps there are
+            warmup_steps = min(warmup_steps, self.steps // 5)
         schedule = make_schedule(
             options.schedule,
             optimizer,
             self.steps,
-            warmup_steps=options.warmup_steps,
+            warmup_steps=warmup_steps,
             factor=options.lr,
             embed_dim=options.embed_dim,
         )

@@ -15,7 +15,7 @@ from ds_core.training.history import JsonLines, Record
 
 
 def damaged_checkpoints(whole: bytes) -> dict[str, bytes]:
-    """What may have become of a checkpoint's bytes: none of it can be read as this checkpoint."""
+    """A checkpoint's bytes, damaged in several ways; none of them can be read as the checkpoint."""
     data = 8 + int.from_bytes(whole[:8], "little")
     return {
         "truncated": whole[: len(whole) // 2],
@@ -28,7 +28,7 @@ def damaged_checkpoints(whole: bytes) -> dict[str, bytes]:
 
 
 def note_writes(path: Path) -> None:
-    """Add the name of every file that is written, atomically, to the file `path`."""
+    """Append the name of every file that is written atomically to the file `path`."""
 
     def note(source: Path, target: Path) -> None:
         with open(path, "a") as file:

@@ -38,7 +38,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 def logged(folder: Path, kind: str = "train") -> list[dict[str, Any]]:
-    """The records of the log that are of a kind, without the seconds."""
+    """The log's records of one kind, without the seconds."""
     return [_timeless(record) for record in read_log(folder / LOG_FILE) if record["kind"] == kind]
 
 

@@ -20,7 +20,8 @@ from ds_core.testing.recipe.outcome import logged
 from ds_core.testing.recipe.sessions import Ended
 from ds_core.testing.recipe.under_test import RecipeUnderTest, Words, content, known_files, split
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE, RunOptions
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE
+from ds_core.training.run_options import RunOptions
 
 Refusals = Mapping[str, str]  # words, and what the error says
 

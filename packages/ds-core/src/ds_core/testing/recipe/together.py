@@ -24,7 +24,7 @@ from ds_core.testing.recipe.under_test import RecipeUnderTest, Words, split
 def _store(note: Path) -> Iterator[str]:
     """The port of the store by which processes find each other, kept by a process of its own as torchrun does.
 
-    Its threads must not be this process's: who forks while another thread holds a lock has the lock for ever.
+    Its threads must not be this process's: a child forked while another thread holds a lock never sees it released.
     """
     keeper = os.fork()
     if keeper == 0:

@@ -19,7 +19,7 @@ from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE, 
 # Words of the command line, as one string or one by one
 Words = str | Sequence[str]
 
-# The finished runs that checks of this process compare with: folder and names of the files as they were written
+# The finished runs that checks of this process compare with: folder, files in the order written, what was printed
 _finished: dict[tuple[int, tuple[str, ...]], tuple[Path, list[str], str]] = {}
 # Keeps the recipes and folders of `_finished` until the process ends
 _kept: list[object] = []
@@ -60,7 +60,7 @@ class RecipeUnderTest:
         return Session(self.recipe, words, self.folder, prepare).wait()
 
     def finished(self) -> tuple[Path, list[str], str]:
-        """The folder of a run that nothing has happened to, the files it wrote in their order, and what it printed."""
+        """The folder of an undisturbed run, its files in the order written, and what it printed."""
         key = (id(self.recipe), tuple(self.words))
         if key not in _finished:
             keep = tempfile.TemporaryDirectory(prefix="ds-check-")
