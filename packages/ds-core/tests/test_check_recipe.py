@@ -35,7 +35,7 @@ def check(recipe, *parts, words="--epochs 3", **options):
 
 @pytest.mark.parametrize("part", RECIPE_PARTS)
 def test_the_example_of_the_page(part):
-    check(line, part, tolerance=1e-4)
+    check(line, part)
 
 
 def test_the_call_of_the_page(monkeypatch):
@@ -178,7 +178,7 @@ FAULTS = [
     faulty("killed", "does not end where the unbroken run ends", make_trainer=forgets_its_state),
     faulty("killed", "has a single checkpoint", make_trainer=saves_once),
     faulty("interrupt", "does not resume after step 6", make_trainer=loses_the_checkpoint),
-    faulty("together", "the second of two processes prints", given={"tolerance": 1e-4}, build_model=each_prints),
+    faulty("together", "the second of two processes prints", build_model=each_prints),
     faulty("together", "of one process", build_model=each_its_own),
 ]
 

@@ -2,8 +2,19 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from ds_core import Frozen, Linear, Module, Parallel, Residual, Sequential, ShapeError, primitives_only, record
-from ds_core.engine.composition import backward_without_input, merge_gradients
+from ds_core import (
+    Frozen,
+    Linear,
+    Module,
+    Parallel,
+    Recompute,
+    Residual,
+    Sequential,
+    ShapeError,
+    primitives_only,
+    record,
+)
+from ds_core.engine.composition import backward_if, backward_without_input, merge_gradients, trainable
 from ds_core.testing import check_layer
 
 
@@ -270,3 +281,51 @@ def test_a_residual_layer_of_another_shape_is_refused():
 def test_append_to_a_slice_replaces_nothing():
     first, second, third, new = (Linear(2, 2) for _ in range(4))
     assert list(Sequential(first, second, third)[1:].append(new)) == [second, third, new]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_backward_if(frozen):
+    layer = Linear(3, 3).requires_grad_(not frozen)
+    x, dy = torch.randn(2, 2, 3)
+    for needed in (True, False):
+        with record():
+            layer(x)
+            with primitives_only() as operations:
+                dx = backward_if(needed, layer, dy)
+        assert (dx is not None) == needed
+        assert sum(operations.values()) > 0 or (frozen and not needed)
+        assert (layer.weight.grad is None) == frozen
+        assert operations["mm"] == needed + (not frozen)
+
+
+def test_trainable_is_any_of_the_layers():
+    layers = [Linear(2, 2).requires_grad_(False) for _ in range(2)]
+    assert not trainable()
+    assert not trainable(*layers)
+    layers[1].bias.requires_grad_(True)
+    assert trainable(*layers)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.relu, "given the function relu, which has no backward; ds_core.interop.from_autograd makes"),
+        (lambda x: x, "given the function <lambda>, which has no backward"),
+        (torch.nn.Linear(2, 2), "given the torch.nn module Linear, which has no backward; ds_core.interop.from_torch"),
+        (Linear, r"given the class Linear, expected a layer: write Linear\(...\)"),
+        (None, "given None, expected a layer"),
+        (3, "given 3, expected a layer"),
+        ([Linear(2, 2)], r"given \[Linear\(.*\)\], expected a layer"),
+    ],
+)
+def test_what_is_no_layer_is_refused(given, message):
+    with pytest.raises(TypeError, match=rf"^Sequential.1: {message}"):
+        Sequential(Linear(2, 2), given)
+    model = Sequential(Linear(2, 2))
+    with pytest.raises(TypeError, match=rf"^Sequential.1: {message}"):
+        model.append(given)
+    with pytest.raises(TypeError, match=rf"^Parallel.1: {message}"):
+        Parallel(Linear(2, 2), given)
+    for owner in (Residual, Frozen, Recompute):
+        with pytest.raises(TypeError, match=rf"^{owner.__name__}: {message}"):
+            owner(given)

@@ -185,7 +185,6 @@ def test_what_every_recipe_must_survive_mlp(part, other_csv):
         changed={"--hidden 4": "--hidden: given [4], the run began with [8]"},
         mistakes={words.replace("CSV", str(other_csv)): message for words, message in MISTAKES.items()},
         together="--dropout 0 --norm layer --optimizer sgd",
-        tolerance=1e-4,
         parts=[part],
     )
 
@@ -199,7 +198,6 @@ def test_what_every_recipe_must_survive_regression(part):
         shorter="--epochs 1",
         changed={"--loss smooth-l1": "--loss: given smooth-l1, the run began with mse"},
         together="--dropout 0 --norm layer --optimizer sgd",
-        tolerance=1e-4,
         parts=[part],
     )
 

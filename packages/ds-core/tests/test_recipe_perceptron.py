@@ -71,5 +71,6 @@ def test_what_every_recipe_must_survive(part):
         shorter="--epochs 2",
         changed={"--lr 2": "--lr: given 2.0, the run began with 1.0"},
         mistakes={"--dataset nand": "--dataset: given 'nand', expected one of iris, and, or, xor"},
+        tolerance=1e-9,
         parts=[part],
     )

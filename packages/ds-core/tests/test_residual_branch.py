@@ -1,7 +1,7 @@
 import pytest
 import torch
-from ds_core import Linear, Module, primitives_only, record
-from ds_core.layers.residual_branch import add_branch, add_branch_backward, add_skip, any_trainable, backward_if
+from ds_core import Linear, Module, record
+from ds_core.layers.residual_branch import add_branch, add_branch_backward, add_skip
 from ds_core.testing import check_layer
 
 
@@ -79,26 +79,3 @@ def test_none_means_zeros():
     assert add_skip(None, None) is None
     assert add_skip(given, None) is given
     assert add_skip(None, given) is given
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_backward_if(frozen):
-    layer = Linear(3, 3).requires_grad_(not frozen)
-    x, dy = torch.randn(2, 2, 3)
-    for needed in (True, False):
-        with record():
-            layer(x)
-            with primitives_only() as operations:
-                dx = backward_if(needed, layer, dy)
-        assert (dx is not None) == needed
-        assert sum(operations.values()) > 0 or (frozen and not needed)
-        assert (layer.weight.grad is None) == frozen
-        assert operations["mm"] == needed + (not frozen)
-
-
-def test_any_trainable():
-    layers = [Linear(2, 2).requires_grad_(False) for _ in range(2)]
-    assert not any_trainable()
-    assert not any_trainable(*layers)
-    layers[1].bias.requires_grad_(True)
-    assert any_trainable(*layers)

@@ -122,7 +122,7 @@ def test_the_order_and_what_is_left(tmp_path, capsys, monkeypatch):
     threads = torch.get_num_threads()
     assert out.startswith(f"a line is learned; on cpu, float32, {threads} thread(s)\n")
     assert f"weights of step 6; {run.trainer.seconds:.1f} s of training\n  {run.folder}/best.safetensors\n" in out
-    assert out.endswith(f"\ntry next:\n  ds check line\n  ds train line --out '{run.folder}' --resume\n")
+    assert out.endswith(f"\ntry next:\n  ds info '{run.folder}'\n  ds train line --out '{run.folder}' --resume\n")
     assert run.parameter_count == 2
 
 
@@ -238,7 +238,7 @@ def test_without_matplotlib(tmp_path, capsys, monkeypatch):
 def test_inside_a_hatch_environment(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HATCH_ENV_ACTIVE", "default")
     train(tmp_path / "run", plots=False)
-    assert "try next:\n  hatch run ds check line\n" in capsys.readouterr().out
+    assert "try next:\n  hatch run ds info " in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(tmp_path):

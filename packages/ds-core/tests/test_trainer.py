@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from ds_core import Callback, EarlyStopping, Linear, Module, Sequential, Trainer
+from ds_core import AdamW, Callback, EarlyStopping, Linear, Module, MSELoss, Sequential, Trainer
 from ds_core.data.batches import Batches
 from ds_core.errors import Interrupted, NonFiniteError
 from ds_core.training.checkpoint import describe_checkpoint
@@ -180,6 +180,7 @@ class Press(Callback):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [3, 4, 6])
 def test_interrupted_finishes_the_step_saves_and_goes_on_later(small, tmp_path, number, step, capfd):
+    before = signal.getsignal(signal.SIGINT)  # a job in the background ignores it
     options = {"evaluate": small.validation, "evaluate_every": 2}
     whole = small.make(**options)
     whole.fit(small.Points(), 6)
@@ -190,7 +191,7 @@ def test_interrupted_finishes_the_step_saves_and_goes_on_later(small, tmp_path, 
         trainer.fit(small.Points(), 6)
     assert isinstance(stop.value, KeyboardInterrupt)
     assert "finishing this step, then saving; Ctrl-C again stops at once" in capfd.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == before
     assert describe_checkpoint(tmp_path / "checkpoint.safetensors").step == step
     again = small.make(tmp_path, **options)
     again.resume()
@@ -212,3 +213,11 @@ def test_interrupted_twice_stops_at_once(small, tmp_path):
 def test_interrupted_without_a_folder(small):
     with pytest.raises(Interrupted, match="stopped after step 2 of 6; without a folder nothing was saved"):
         small.make(callbacks=[Press(2)]).fit(small.Points(), 6)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    model, other = Linear(2, 1), Linear(2, 1)
+    for optimizer in (AdamW(other.parameters()), torch.optim.SGD(other.parameters())):
+        with pytest.raises(ValueError, match=r"none of the 2 tensors that .* moves is a parameter of Linear: make the"):
+            Trainer(model, MSELoss(), optimizer)
+    Trainer(model, MSELoss(), AdamW([model.weight, *other.parameters()]))

@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ds_core.engine.module import Module
+from ds_core.engine.module import Module, is_layer
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
 
@@ -24,7 +25,7 @@ class Sequential(Module):
         for name, layer in named.items():
             if not str(name) or "." in str(name) or hasattr(type(self), str(name)):
                 raise KeyError(f"Sequential: a layer cannot be named {name!r}: empty, with a dot, or a method's name")
-            setattr(self, str(name), layer)
+            setattr(self, str(name), require_layer(f"Sequential.{name}", layer))
 
     def __len__(self) -> int:
         return sum(1 for _ in self.named_children())
@@ -39,7 +40,8 @@ class Sequential(Module):
 
     def append(self, layer: Any) -> "Sequential":
         names = {name for name, _ in self.named_children()}
-        setattr(self, next(name for name in map(str, itertools.count(len(names))) if name not in names), layer)
+        name = next(name for name in map(str, itertools.count(len(names))) if name not in names)
+        setattr(self, name, require_layer(f"Sequential.{name}", layer))
         return self
 
     def forward(self, input: Any) -> Any:
@@ -55,7 +57,7 @@ class Residual(Module):
     """y = x + f(x) (He et al., "Deep Residual Learning", 2015, equation 1); so dx = dy + f'(x)^T dy."""
 
     def __init__(self, layer: Any) -> None:
-        self.layer = layer
+        self.layer = require_layer("Residual", layer)
 
     def forward(self, x: Tensor) -> Tensor:
         branch: Tensor = self.layer.forward(x)
@@ -77,7 +79,7 @@ class Parallel(Module):
     """One input to many layers, y_i = f_i(x), as a tuple; so dx = sum_i f_i'(x)^T dy_i."""
 
     def __init__(self, *layers: Any) -> None:
-        self.layers = list(layers)
+        self.layers = [require_layer(f"Parallel.{index}", layer) for index, layer in enumerate(layers)]
 
     def forward(self, x: Any) -> tuple[Any, ...]:
         return tuple(layer.forward(x) for layer in self.layers)
@@ -103,7 +105,7 @@ class Frozen(Module):
     """
 
     def __init__(self, layer: Any) -> None:
-        self.layer = layer
+        self.layer = require_layer("Frozen", layer)
         self.requires_grad_(False)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
@@ -134,6 +136,26 @@ def backward_through(layers: Sequence[Any], *dys: Any, input_gradient: bool = Tr
     for layer in reversed(layers[:first]):
         layer.backward(None)
     return None
+
+
+def require_layer(owner: str, layer: Any) -> Any:
+    """`layer` itself, if it is one.
+
+    Raises:
+        TypeError: it is something else; `owner` says in the message who was given it.
+    """
+    if is_layer(layer):
+        return layer
+    if isinstance(layer, type):
+        raise TypeError(f"{owner}: given the class {layer.__name__}, expected a layer: write {layer.__name__}(...)")
+    if isinstance(layer, torch.nn.Module):
+        given, mend = f"the torch.nn module {type(layer).__name__}", "from_torch makes a layer of it"
+    elif callable(layer):
+        name = getattr(layer, "__name__", type(layer).__name__)
+        given, mend = f"the function {name}", "from_autograd makes a layer of it"
+    else:
+        raise TypeError(f"{owner}: given {layer!r:.80}, expected a layer")
+    raise TypeError(f"{owner}: given {given}, which has no backward; ds_core.interop.{mend}")
 
 
 def merge_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ds_core.engine.composition import require_layer
 from ds_core.engine.module import Module
 from ds_core.engine.trace import TraceError, no_record, record, recording
 
@@ -80,7 +81,7 @@ class Recompute(Module):
     """
 
     def __init__(self, layer: Any) -> None:
-        self.layer = layer
+        self.layer = require_layer("Recompute", layer)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         if not recording():

@@ -151,7 +151,7 @@ class PerceptronRun(Run[PerceptronOptions, TwoClasses, Sequential]):
 def check() -> Report:
     """`ds check perceptron`: its gradients, handwritten, by autograd and by finite differences."""
     generator = torch.Generator().manual_seed(0)
-    model = Sequential(Linear(3, 1))
+    model = Sequential(Linear(3, 1, generator=generator))
     target = torch.tensor([[1.0], [-1.0], [-1.0], [1.0]])
     return report(model, torch.randn(4, 3, generator=generator), PerceptronLoss(), target)
 

@@ -176,7 +176,7 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
 
     def next_commands(self) -> Sequence[str]:
         """What may be typed next, without the `ds` at the beginning; `self.typed_folder` is the folder as typed."""
-        return [f"check {self.name}"]
+        return [f"info {self.typed_folder}"]
 
     @property
     def typed_folder(self) -> str:

@@ -58,7 +58,7 @@ def _open(recipe: str, options: RunOptions, files: Iterable[str]) -> Path:
     if options.resume:
         _check_resumed(recipe, options, read_run_folder(folder))
     else:
-        _make_room(folder, options.overwrite)
+        _make_room(recipe, folder, options.overwrite)
     remove_leftovers(folder)
     if not options.resume:
         store_options(recipe, options, files)
@@ -144,7 +144,7 @@ def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, An
     return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
+def _make_room(recipe: str, folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = sorted(path.name for path in folder.iterdir() if not is_leftover(path))
@@ -157,10 +157,14 @@ def _make_room(folder: Path, overwrite: bool) -> None:
         return
     if RECIPE_FILE not in content:
         raise UserError(f"{folder} is not empty and holds no run ({_some(content)}): give another folder with --out")
-    record = read_run_folder(folder)
+    try:
+        record = read_run_folder(folder)
+    except UserError as error:
+        raise UserError(f"{error}; delete the folder, or give another one with --out") from error
     if not overwrite:
+        resume = "--resume continues it, " if record.recipe == recipe else ""
         raise UserError(
-            f"{folder} already holds a run of {record.recipe}: --resume continues it, --overwrite starts again, "
+            f"{folder} already holds a run of {record.recipe}: {resume}--overwrite starts again, "
             "--out takes another folder"
         )
     remove_files(folder, record)

@@ -43,6 +43,7 @@ class Stepper:
         parallel: DataParallel | None = None,
         on_gradients: Callable[[], None] = lambda: None,
     ) -> None:
+        _check_that_it_trains(model, criterion, optimizer)
         self.model = model
         self.criterion = criterion
         self.optimizer = optimizer
@@ -159,3 +160,15 @@ class Stepper:
         if not own:
             return 0.0
         return float(self._parts.gradients([pair for pair, _ in own], [weight for _, weight in own]))
+
+
+def _check_that_it_trains(model: Any, criterion: Any, optimizer: Any) -> None:
+    """Raise ValueError if the optimizer was made for another model: training would change nothing."""
+    moved = [tensor for group in getattr(optimizer, "param_groups", ()) for tensor in group["params"]]
+    parts = [part for part in (model, criterion) if hasattr(part, "parameters")]
+    own = {id(tensor) for part in parts for tensor in part.parameters()}
+    if moved and own and own.isdisjoint(map(id, moved)):
+        raise ValueError(
+            f"none of the {len(moved)} tensors that {type(optimizer).__name__} moves is a parameter of "
+            f"{type(model).__name__}: make the optimizer after the model, from its parameters()"
+        )

@@ -46,7 +46,7 @@ def check_recipe(
     mistakes: Mapping[str, str] | None = None,
     together: Words | None = (),
     comparable: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     parts: Iterable[str] = RECIPE_PARTS,
 ) -> None:
     """Run a recipe with small options, and let happen to it what happens to runs.
@@ -74,7 +74,8 @@ def check_recipe(
             if there is a choice. None leaves the part out.
         comparable: called with the name and value of each of the model's tensors, returns what the data decide of it:
             Adam moves a weight whose gradient is zero but for rounding, and one process rounds unlike two.
-        tolerance: how far two processes may be from one, absolutely and relatively.
+        tolerance: how far two processes may be from one, absolutely and relatively. By default 1e-9 if all of the
+            model's tensors are float64, otherwise 1e-4: two processes round unlike one.
         parts: of `RECIPE_PARTS`.
 
     Raises:

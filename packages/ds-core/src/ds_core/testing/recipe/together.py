@@ -46,7 +46,7 @@ def _store(note: Path) -> Iterator[str]:
 
 
 def check_together(
-    recipe: RecipeUnderTest, words: Words, comparable: Callable[[str, Tensor], Tensor], tolerance: float
+    recipe: RecipeUnderTest, words: Words, comparable: Callable[[str, Tensor], Tensor], tolerance: float | None
 ) -> None:
     """Two processes that share each batch reach the losses and the weights of one, and the first alone writes."""
     alone, shared = recipe.folder / "one", recipe.folder / "two"
@@ -74,13 +74,17 @@ def check_together(
     names = [sorted(path.name for path in folder.iterdir()) for folder in (alone, shared)]
     if names[0] != names[1]:
         recipe.fail(f"two processes leave {names[1]}, one leaves {names[0]}")
+    expected = weights(alone)
+    if tolerance is None:
+        dtypes = {tensor.dtype for tensor in expected.values() if tensor.is_floating_point()}
+        tolerance = 1e-9 if dtypes == {torch.float64} else 1e-4
     near = partial(math.isclose, rel_tol=tolerance, abs_tol=tolerance)
     for kind in ("train", "evaluation"):
         for record, other in zip(logged(alone, kind), logged(shared, kind), strict=True):
             for name, value in record.items():
                 if isinstance(value, float) and not near(other[name], value):
-                    recipe.fail(f"{kind} step {record['step']}: {name} is {other[name]}, of one process {value}")
-    expected = weights(alone)
+                    what = f"{kind} step {record['step']}: {name} is {other[name]}, of one process {value}"
+                    recipe.fail(f"{what}, with tolerance {tolerance}")
     for name, tensor in weights(shared).items():
         given, wanted = (comparable(name, part).double() for part in (tensor, expected[name]))
         if not torch.allclose(given, wanted, rtol=tolerance, atol=tolerance):
