@@ -311,7 +311,10 @@ def test_trainable_is_any_of_the_layers():
     [
         (torch.relu, "given the function relu, which has no backward; ds_core.interop.from_autograd makes"),
         (lambda x: x, "given the function <lambda>, which has no backward"),
-        (torch.nn.Linear(2, 2), "given the torch.nn module Linear, which has no backward; ds_core.interop.from_torch"),
+        (
+            torch.nn.Linear(2, 2),
+            "given a torch.nn.modules.linear.Linear, which has no backward; ds_core.interop.from_torch",
+        ),
         (Linear, r"given the class Linear, expected a layer: write Linear\(...\)"),
         (None, "given None, expected a layer"),
         (3, "given 3, expected a layer"),

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module, is_layer
@@ -148,8 +147,8 @@ def require_layer(owner: str, layer: Any) -> Any:
         return layer
     if isinstance(layer, type):
         raise TypeError(f"{owner}: given the class {layer.__name__}, expected a layer: write {layer.__name__}(...)")
-    if isinstance(layer, torch.nn.Module):
-        given, mend = f"the torch.nn module {type(layer).__name__}", "from_torch makes a layer of it"
+    if hasattr(layer, "named_parameters"):  # as a module of torch.nn
+        given, mend = f"a {type(layer).__module__}.{type(layer).__name__}", "from_torch makes a layer of it"
     elif callable(layer):
         name = getattr(layer, "__name__", type(layer).__name__)
         given, mend = f"the function {name}", "from_autograd makes a layer of it"
