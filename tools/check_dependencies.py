@@ -25,6 +25,23 @@ def check(root: Path) -> Iterator[str]:
         with_tests = _deptry(root, package, ["src", "tests"], ["--exclude", "nothing"])
         yield from dict.fromkeys([*sources, *with_tests])
         yield from _imports_of_extras(root, package)
+        yield from _entry_points(root, package)
+
+
+def _entry_points(root: Path, package: Package) -> Iterator[str]:
+    """Every recipe is an entry point, or `ds` does not find it, and every entry point leads to a recipe."""
+    declared = package.project.get("entry-points", {}).get("ds.recipes", {})
+    where, found = location(root, package.folder / "pyproject.toml"), {}
+    for path in package.files("src"):
+        for node in parse(path).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "recipe":
+                module = ".".join((package.module, *path.relative_to(package.source).with_suffix("").parts))
+                found[f"{module}:recipe"] = path
+    for value in sorted(set(found) - set(declared.values())):
+        yield f"{where}: has no entry point in ds.recipes for the recipe {value}"
+    for name, value in declared.items():
+        if value not in found:
+            yield f"{where}: the entry point {name} of ds.recipes leads to {value}, which is not there"
 
 
 def _deptry(root: Path, package: Package, folders: list[str], options: list[str]) -> list[str]:
@@ -32,7 +49,8 @@ def _deptry(root: Path, package: Package, folders: list[str], options: list[str]
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "faults.json"
         command = [sys.executable, "-m", "deptry", *folders, *options, "--known-first-party", package.module]
-        command += ["--per-rule-ignores", f"DEP002={package.name}"]  # an extra may refer to another of its own
+        # An extra may refer to another of its own, and pytest runs tests that do not import it.
+        command += ["--per-rule-ignores", f"DEP002={package.name}|pytest"]
         run = subprocess.run(
             [*command, "--json-output", str(output)], cwd=package.folder, capture_output=True, text=True, check=False
         )

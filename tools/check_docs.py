@@ -1,8 +1,9 @@
 r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d.py, with the same equation numbers.
 
-- Every source file that holds a function `..._backward`, a method `step` or a method `backward` that accumulates or
-  calls `self.saved()` has a page, by its name (whatever folder it is in) or as its docstring names it
-  (`Theory: docs/linear.md`), and every page that a docstring names is there.
+- Every source file with mathematics has a page, by its name (whatever folder it is in) or as its docstring names it
+  (`Theory: docs/linear.md`), and every page that a docstring names is there. Mathematics is a function `..._backward`,
+  a method `step`, an optimizer's `update` or `direction`, a schedule's `rate` or `factor`, and a method `backward`
+  that accumulates or calls `self.saved()`.
 - Every equation number that a comment of the code cites, `(3)`, or `(3) of tanh.md`, stands on the page, as a `\tag{3}`
   or at a line's end; no page numbers an equation that neither the code nor its own text cites.
 - The page has a section "Worked example" (but for `NO_EXAMPLE`), and every decimal number in it stands in
@@ -32,6 +33,8 @@ HEADING = re.compile(r"^#+ .*worked.*example.*$", re.MULTILINE | re.IGNORECASE)
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 WORKED = "test_worked_example"
+# Methods that say a formula, by the folder they are in: an optimizer's, a schedule's
+FORMULAS = {"optimizers": {"step", "update", "direction"}, "schedules": {"step", "rate", "factor"}}
 # Their pages need no worked example that is held number by number. The first two hand gradients on and have no formula
 # of their own; the tests of the last assert the results of its examples, not each step on the way.
 NO_EXAMPLE = {
@@ -62,7 +65,7 @@ def _source(root: Path, package: Package, path: Path, cited: dict[Path, set[int]
     inside = path.relative_to(package.source)
     named = NAMED_PAGE.findall(ast.get_docstring(tree) or "")
     pages = [package.folder / "docs" / name for name in named or [f"{path.stem}.md"]]
-    mathematics = _has_mathematics(tree) and "testing" not in inside.parts
+    mathematics = _has_mathematics(tree, FORMULAS.get(inside.parts[0], {"step"})) and "testing" not in inside.parts
     missing = [page for page in pages if not page.exists()] if named or mathematics else []
     for page in missing:
         yield f"{location(root, path)}: its page {location(root, page)} is not there"
@@ -110,17 +113,22 @@ def _links(root: Path, page: Path) -> Iterator[str]:
                     yield f"{location(root, page, number)}: links to {link}, which is not there"
 
 
-def _has_mathematics(tree: ast.Module) -> bool:
-    """Whether it holds a function `..._backward` or `..._with_slope`, or a `step` or `backward` that does something."""
+def _has_mathematics(tree: ast.Module, formulas: set[str]) -> bool:
+    """Whether it holds a function `..._backward` or `..._with_slope`, or one of these methods that does something."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = [node for owner in classes for node in owner.body if isinstance(node, ast.FunctionDef)]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     backwards = [ast.unparse(node) for node in methods if node.name == "backward"]
     if any("accumulate(" in text or "self.saved()" in text for text in backwards):
         return True
-    return any(node.name == "step" and ast.unparse(node.body[-1]) != "..." for node in methods) or any(
+    return any(node.name in formulas and not _is_abstract(node) for node in methods) or any(
         node.name.endswith(("_backward", "_with_slope")) and not node.name.startswith("_") for node in functions
     )
+
+
+def _is_abstract(method: ast.FunctionDef) -> bool:
+    """Whether it is left to a subclass: `...`, or an error."""
+    return isinstance(method.body[-1], ast.Raise) or ast.unparse(method.body[-1]) == "..."
 
 
 def _citations(path: Path) -> Iterator[tuple[int, int, str]]:

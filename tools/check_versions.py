@@ -1,4 +1,7 @@
-"""Versions that must agree: changelog with package, siblings with each other, one requires-python for all."""
+"""Versions that must agree: changelog with package, siblings with each other, one requires-python for all.
+
+And the files that every package has: changelog, README, license, the mark that it is typed.
+"""
 
 import re
 import sys
@@ -16,6 +19,7 @@ def check(root: Path) -> Iterator[str]:
     members = packages(root)
     versions = {package.name: _version(package) for package in members}
     for package in members:
+        yield from _files(root, package)
         yield from _changelog(root, package, versions[package.name])
         project = package.project
         for extra, requirements in {"": project["dependencies"], **project.get("optional-dependencies", {})}.items():
@@ -37,8 +41,20 @@ def _version(package: Package) -> Version:
     return Version(found[1] if found else "0")
 
 
+def _files(root: Path, package: Package) -> Iterator[str]:
+    """What a wheel needs beside its modules."""
+    for path in (
+        *(package.folder / name for name in ("CHANGELOG.md", "README.md", "LICENSE")),
+        package.source / "py.typed",
+    ):
+        if not path.exists():
+            yield f"{location(root, path)}: is not there"
+
+
 def _changelog(root: Path, package: Package, version: Version) -> Iterator[str]:
     path = package.folder / "CHANGELOG.md"
+    if not path.exists():
+        return
     entries = [entry for entry in ENTRY.finditer(path.read_text("utf-8")) if entry["version"] != "Unreleased"]
     if not entries or Version(entries[0]["version"]) != version:
         top = entries[0]["version"] if entries else "nothing"

@@ -48,6 +48,9 @@ def plant(tmp_path: Path) -> Plant:
                     wheel=wheel or f'packages = ["src/{module}"]',
                 ),
                 "CHANGELOG.md": "# Changelog\n\n## [0.1.0] - 2026-01-31\n",
+                "README.md": f"# {folder.name}\n",
+                "LICENSE": "MIT\n",
+                f"src/{module}/py.typed": "",
                 f"src/{module}/__init__.py": "",
                 f"src/{module}/__about__.py": '__version__ = "0.1.0"\n',
             }

@@ -41,10 +41,25 @@ def test_catches(plant, code, dependencies, extras, fault):
 
 
 def test_catches_an_undeclared_import_of_the_tests_and_an_unused_test_tool(plant):
-    root = plant({"ds-cnn/tests/test_a.py": "import hypothesis"}, extras=TEST)
-    undeclared, unused = sorted(check_dependencies.check(root))
-    assert "'pytest' defined as a dependency but not used" in undeclared
-    assert "'hypothesis'" in unused
+    root = plant({"ds-cnn/tests/test_a.py": "import hypothesis"}, extras='test = ["pytest>=8", "jupytext"]')
+    unused, undeclared = sorted(check_dependencies.check(root))
+    assert "'jupytext' defined as a dependency but not used" in unused  # pytest runs tests that do not import it
+    assert "'hypothesis'" in undeclared
+
+
+def test_catches_a_recipe_that_is_no_entry_point_and_an_entry_point_without_recipe(plant):
+    root = plant({"ds-cnn/src/ds_cnn/recipes/line.py": "recipe = Recipe('line')"})
+    (found,) = check_dependencies.check(root)
+    expected = "has no entry point in ds.recipes for the recipe ds_cnn.recipes.line:recipe"
+    assert found == f"packages/ds-cnn/pyproject.toml: {expected}"
+    project = root / "packages/ds-cnn/pyproject.toml"
+    entry = '\n[project.entry-points."ds.recipes"]\nline = "ds_cnn.recipes.line:recipe"\n'
+    whole = project.read_text()
+    project.write_text(whole + entry)
+    assert list(check_dependencies.check(root)) == []
+    project.write_text(whole + entry + 'curve = "ds_cnn.recipes.curve:recipe"\n')
+    (found,) = check_dependencies.check(root)
+    assert "the entry point curve of ds.recipes leads to ds_cnn.recipes.curve:recipe, which is not there" in found
 
 
 def test_lets_through_what_is_declared(plant):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import check_docs
 import pytest
 from workspace import ROOT
@@ -88,6 +90,23 @@ def test_catches_a_page_that_the_index_leaves_out(plant):
 def test_catches_a_missing_page(plant):
     (found,) = check_docs.check(plant({"ds-core/src/ds_core/twice.py": CODE.replace("Theory: docs/twice.md.", "")}))
     assert found == "packages/ds-core/src/ds_core/twice.py: its page packages/ds-core/docs/twice.md is not there"
+
+
+@pytest.mark.parametrize(
+    ("file", "method"),
+    [
+        ("optimizers/yogi.py", "update(self, parameter, gradient, state, group)"),
+        ("optimizers/yogi.py", "direction(self)"),
+        ("schedules/wsd.py", "rate(self, step, base)"),
+        ("schedules/wsd.py", "factor(self, step)"),
+    ],
+)
+def test_an_optimizer_and_a_schedule_need_a_page(plant, file, method):
+    code = f"class New:\n    def {method}:\n        "
+    found = check_docs.check(plant({f"ds-core/src/ds_core/{file}": code + "return 1\n"}))
+    assert any(fault.endswith(f"{Path(file).stem}.md is not there") for fault in found)
+    for abstract in ("raise NotImplementedError\n", "...\n"):
+        assert list(check_docs.check(plant({f"ds-core/src/ds_core/{file}": code + abstract}))) == []
 
 
 @pytest.mark.parametrize("body", ["accumulate(self.weight, dy)", "(x,) = self.saved()"])

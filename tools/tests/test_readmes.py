@@ -88,3 +88,11 @@ def test_install_commands_name_every_sibling_that_is_needed(name):
         named += [wheel.replace("_", "-") for wheel in re.findall(r"dist/(\w+)-", command)]
         needed = {requirement.name for each in named for requirement in members[each].requirements()}
         assert needed & set(members) <= set(named), command
+
+
+def test_the_map_shows_every_package():
+    rows = re.findall(
+        r"^\| \[([\w-]+)\]\(packages/([\w-]+)\) \|", READMES["README.md"].read_text("utf-8"), re.MULTILINE
+    )
+    assert rows == [(name, name) for name, _ in rows]
+    assert {name for name, _ in rows} == {package.name for package in packages()}

@@ -1,8 +1,13 @@
 """Every activation of the table against finite differences, autograd, its twin and its plain form."""
 
+import importlib
+import pkgutil
+
+import ds_core.activations
 import pytest
 import torch
 from activation_checks import TABLE, Case, check_any, check_plain_form, check_rounded_once, kept_bytes
+from ds_core import Module
 from ds_core.activations.smooth import SmoothActivation
 from ds_core.testing import check_layer, check_twin_grid
 
@@ -15,9 +20,19 @@ every_smooth = pytest.mark.parametrize("case", SMOOTH, ids=lambda case: case.nam
 
 
 def test_the_table_holds_each_activation_once() -> None:
-    """The eleven that keep their slope among them."""
-    assert len({case.layer for case in TABLE}) == len(TABLE) >= 23
+    found = []
+    for module in pkgutil.iter_modules(ds_core.activations.__path__):
+        classes = vars(importlib.import_module(f"ds_core.activations.{module.name}")).items()
+        found += [(name, value) for name, value in classes if isinstance(value, type) and issubclass(value, Module)]
+    activations = {value for _, value in found} - {Module, SmoothActivation}
+    assert {case.layer for case in TABLE} == activations
+    assert len(TABLE) == len(activations) >= 23
     assert len(SMOOTH) >= 11
+
+
+@every
+def test_an_activation_is_exported(case: Case) -> None:
+    assert case.layer.__name__ in ds_core.__all__
 
 
 @every

@@ -8,6 +8,7 @@ from ds_core.testing import check_optimizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (
+    GRADIENTS,
     any_shapes,
     close,
     example,
@@ -30,11 +31,12 @@ OPTIONS = [
 
 
 def test_worked_example():
+    close(GRADIENTS[1], [[1.5, -2.0], [0.0, -10.0]])
     (first, state), (second, last) = example(lambda p: Adagrad(p, lr=0.1, lr_decay=0.25))
     close(state["sum"], [[0.25, 4.0], [0.0, 100.0]])
     close(first, [[0.9, -1.9], [0.5, 3.9]])
     close(last["sum"], [[2.5, 8.0], [0.0, 200.0]])
-    close(0.1 / (1 + 0.25), 0.08)
+    close(0.1 / 1.25, 0.08)
     close(second, [[0.8241, -1.8434], [0.5, 3.9566]])
 
 

@@ -24,7 +24,7 @@ OPTIONS = [
 
 def test_worked_example():
     weight = torch.tensor([[1.0, -2.0], [0.5, 4.0]], dtype=torch.float64, requires_grad=True)
-    optimizer = Adam([weight], lr=0.1)
+    optimizer = Adam([weight], lr=0.1, betas=(0.9, 0.999))
     for gradient in ([[0.5, -2.0], [0.0, 10.0]], [[1.5, -2.0], [0.0, -10.0]]):
         weight.grad = torch.tensor(gradient, dtype=torch.float64)
         optimizer.step()

@@ -24,11 +24,6 @@ def test_cosine():
     assert (schedule.warmup_steps, schedule.total_steps, schedule.min_lr) == (100, 1000, 0.01)
 
 
-def test_the_warm_up_is_never_more_than_a_fifth_of_the_run():
-    assert make_schedule("cosine", optimizer(), 100, warmup_steps=100).warmup_steps == 20
-    assert make_schedule("cosine", optimizer(), 4, warmup_steps=3).warmup_steps == 0
-
-
 def test_noam():
     schedule = make_schedule("noam", optimizer(), 100, warmup_steps=4000, factor=2.0, embed_dim=512)
     assert isinstance(schedule, NoamLR)
@@ -38,6 +33,7 @@ def test_noam():
 def test_constant_and_others():
     assert make_schedule("constant", optimizer(), 100, warmup_steps=10) is None
     for name in ("cosin", "noam"):
-        with pytest.raises(ValueError, match=f"given '{name}', expected cosine, constant, or noam with an embed_dim"):
+        with pytest.raises(ValueError, match=f"given '{name}', expected cosine, .*, or noam with an embed_dim"):
             make_schedule(name, optimizer(), 100, warmup_steps=10)
-    assert [make_schedule(name, optimizer(), 10, warmup_steps=1) is None for name in SCHEDULES] == [False, True]
+    for name in SCHEDULES:
+        assert (make_schedule(name, optimizer(), 10, warmup_steps=1) is None) == (name == "constant")

@@ -43,6 +43,7 @@ def test_worked_example():
     close([polynomial(0.6, 5), polynomial(0.8, 5)], [0.7229, 1.1192])
     exact = [[0.95 - 0.07229, -1.9], [0.475, 3.8 - 0.11192]]
     close(exact, [[0.8777, -1.9], [0.475, 3.6881]])
+    close(0.1 * 0.5, 0.05)
     close(weight, exact, digits=2)  # bfloat16 holds no more
 
 

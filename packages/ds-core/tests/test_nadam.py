@@ -7,6 +7,7 @@ from ds_core.optimizers.nadam import nadam_momentum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (
+    GRADIENTS,
     TorchNAdam,
     any_shapes,
     close,
@@ -32,7 +33,8 @@ OPTIONS = [
 
 
 def test_worked_example():
-    (first, state), (second, last) = example(lambda p: NAdam(p, lr=0.1))
+    close(GRADIENTS[1], [[1.5, -2.0], [0.0, -10.0]])
+    (first, state), (second, last) = example(lambda p: NAdam(p, lr=0.1, betas=(0.9, 0.999)))
     close([nadam_momentum(0.9, 0.004, t) for t in (1, 2, 3)], [0.4501, 0.4501, 0.4502])
     close([state["mu_product"], last["mu_product"]], [0.4501, 0.2026])
     close(state["exp_avg"], [[0.05, -0.2], [0.0, 1.0]])

@@ -160,3 +160,8 @@ def test_none_is_forgotten():
     )
     schedules = set(members(ds_core.schedules, ("load_state_dict", "step")))
     assert schedules - {Schedule, FactorSchedule} == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("kind", [*OPTIMIZERS, *SCHEDULES], ids=lambda kind: kind.__name__)
+def test_it_is_exported(kind):
+    assert kind.__name__ in ds_core.__all__

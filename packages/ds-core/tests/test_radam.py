@@ -31,7 +31,7 @@ OPTIONS = [
 
 
 def test_worked_example():
-    walk = list(example(lambda p: RAdam(p, lr=0.01), gradients=[GRADIENTS[0]] * 6))
+    walk = list(example(lambda p: RAdam(p, lr=0.01, betas=(0.9, 0.999)), gradients=[GRADIENTS[0]] * 6))
     close(walk[0][1]["exp_avg"], [[0.05, -0.2], [0.0, 1.0]])
     close(walk[0][0], [[0.995, -1.98], [0.5, 3.9]])
     close(walk[4][0], [[0.975, -1.9], [0.5, 3.5]])

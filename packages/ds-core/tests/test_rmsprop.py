@@ -6,6 +6,7 @@ from ds_core import RMSprop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (
+    GRADIENTS,
     any_shapes,
     close,
     example,
@@ -29,6 +30,7 @@ OPTIONS = [
 
 
 def test_worked_example():
+    close(GRADIENTS[1], [[1.5, -2.0], [0.0, -10.0]])
     (first, state), (second, last) = example(lambda p: RMSprop(p, lr=0.1, alpha=0.9, momentum=0.5))
     close(state["square_avg"], [[0.025, 0.4], [0.0, 10.0]])
     close(first, [[0.6838, -1.6838], [0.5, 3.6838]])

@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from ds_core import (
     SGD,
     ChainedScheduler,
     ExponentialLR,
+    Linear,
     NoamLR,
     OneCycleLR,
     ReduceLROnPlateau,
@@ -182,3 +185,18 @@ def test_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingPackageError, match=r"needs matplotlib.*ds-core\[plot\]"):
         plot_schedule(Halving(driven()), 3, tmp_path / "x.png")
+
+
+def test_the_example_of_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "schedule.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(from .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(code, names)
+    (parameter,) = Linear(1, 1, bias=False).parameters()
+    optimizer = SGD([parameter], lr=0.9)
+    schedule = names["InverseTimeLR"](optimizer, 0.5)
+    assert schedule.values(3) == pytest.approx([0.9, 0.6, 0.45])
+    schedule.step()
+    again = names["InverseTimeLR"](optimizer, 0.5)
+    again.load_state_dict(schedule.state_dict())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.6)

@@ -40,7 +40,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "radam": RAdam,
     "lion": Lion,
 }
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant")  # what `make_schedule` makes for any model
 
 
 def make_optimizer(name: str, model: Module, lr: float, weight_decay: float) -> Any:
@@ -77,4 +77,4 @@ def make_schedule(
         return NoamLR(optimizer, embed_dim, warmup_steps, factor=factor)
     if name == "constant":
         return None
-    raise ValueError(f"make_schedule: given {name!r}, expected cosine, constant, or noam with an embed_dim")
+    raise ValueError(f"make_schedule: given {name!r}, expected {', '.join(SCHEDULES)}, or noam with an embed_dim")

@@ -36,7 +36,10 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 def evaluate(
-    model: Any, batches: Iterable[tuple[Any, Any]], criterion: Any = None, metrics: Mapping[str, Metric] | None = None
+    model: Any,
+    batches: Iterable[tuple[Any, ...]],
+    criterion: Any = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
     """The mean loss over all rows, and each metric, of `model` in evaluation mode.
 
