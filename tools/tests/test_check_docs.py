@@ -106,7 +106,8 @@ def test_an_optimizer_and_a_schedule_need_a_page(plant, file, method):
     found = check_docs.check(plant({f"ds-core/src/ds_core/{file}": code + "return 1\n"}))
     assert any(fault.endswith(f"{Path(file).stem}.md is not there") for fault in found)
     for abstract in ("raise NotImplementedError\n", "...\n"):
-        assert list(check_docs.check(plant({f"ds-core/src/ds_core/{file}": code + abstract}))) == []
+        found = check_docs.check(plant({f"ds-core/src/ds_core/{file}": code + abstract}))
+        assert not any("is not there" in fault for fault in found)
 
 
 @pytest.mark.parametrize("body", ["accumulate(self.weight, dy)", "(x,) = self.saved()"])
