@@ -73,8 +73,8 @@ def check() -> Report:
         dropout=0.0,
     )
     model = Seq2SeqTransformer(config, generator=generator)
-    source, target = (torch.randint(1, 13, (3, size), generator=generator) for size in (5, 7))
-    source[1, 3:] = config.pad
+    source, target = (torch.randint(1, 13, (2, size), generator=generator) for size in (4, 6))
+    source[1, 2:] = config.pad
     return report(model, (source, target[:, :-1]), TokenCrossEntropy(label_smoothing=0.1), target[:, 1:])
 
 

@@ -66,7 +66,7 @@ class MiniGPTRun(Run[MiniGPTOptions, Corpus, MiniGPT]):
             weight_decay=0.0,
         )
         schedule = make_schedule(
-            "cosine", optimizer, self.steps, warmup_steps=options.warmup_steps, min_lr=options.min_lr
+            "cosine", optimizer, self.steps, warmup_steps=min(options.warmup_steps, self.steps), min_lr=options.min_lr
         )
         validation = self._blocks(self.data.validation, _VALIDATION)
         return Trainer(
