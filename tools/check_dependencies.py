@@ -29,19 +29,23 @@ def check(root: Path) -> Iterator[str]:
 
 
 def _entry_points(root: Path, package: Package) -> Iterator[str]:
-    """Every recipe is an entry point, or `ds` does not find it, and every entry point leads to a recipe."""
+    """Every recipe is an entry point, or `ds` does not find it; every entry point leads to a recipe that is checked."""
     declared = package.project.get("entry-points", {}).get("ds.recipes", {})
     where, found = location(root, package.folder / "pyproject.toml"), {}
     for path in package.files("src"):
         for node in parse(path).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "recipe":
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if any(isinstance(target, ast.Name) and target.id == "recipe" for target in targets):
                 module = ".".join((package.module, *path.relative_to(package.source).with_suffix("").parts))
                 found[f"{module}:recipe"] = path
     for value in sorted(set(found) - set(declared.values())):
         yield f"{where}: has no entry point in ds.recipes for the recipe {value}"
+    tests = "\n".join(path.read_text("utf-8") for path in package.files("tests"))
     for name, value in declared.items():
         if value not in found:
             yield f"{where}: the entry point {name} of ds.recipes leads to {value}, which is not there"
+        elif not re.search(rf'check_recipe\(\s*"{name}"', tests):
+            yield f'{where}: no test of the package calls check_recipe("{name}", ...)'
 
 
 def _deptry(root: Path, package: Package, folders: list[str], options: list[str]) -> list[str]:

@@ -156,7 +156,8 @@ def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Ite
     test = package.folder / "tests" / f"test_{path.stem}.py"
     tested = _numbers_tested(test)
     if tested is None:
-        yield f"{location(root, test)}: has no {WORKED}, which recomputes the one of {location(root, page)}"
+        fault = f"has no {WORKED}" if test.exists() else f"is not there, with a {WORKED}"
+        yield f"{location(root, test)}: {fault}, which recomputes the one of {location(root, page)}"
         return
     for number in dict.fromkeys(numbers):
         half_a_digit = 0.5 * 10 ** -len(number.split(".")[1])

@@ -36,17 +36,16 @@ def check(root: Path) -> Iterator[str]:
 
 
 def _version(package: Package) -> Version:
-    text = (package.source / "__about__.py").read_text("utf-8")
+    path = package.source / "__about__.py"
+    text = path.read_text("utf-8") if path.exists() else ""
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     return Version(found[1] if found else "0")
 
 
 def _files(root: Path, package: Package) -> Iterator[str]:
-    """What a wheel needs beside its modules."""
-    for path in (
-        *(package.folder / name for name in ("CHANGELOG.md", "README.md", "LICENSE")),
-        package.source / "py.typed",
-    ):
+    """What every package has beside its modules."""
+    own = [package.folder / name for name in ("CHANGELOG.md", "README.md", "LICENSE")]
+    for path in (*own, package.source / "__about__.py", package.source / "py.typed"):
         if not path.exists():
             yield f"{location(root, path)}: is not there"
 

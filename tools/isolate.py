@@ -32,8 +32,6 @@ LIGHT = {"torch", "numpy", "einops", "safetensors", "tqdm"}
 BARE = Path(__file__).with_name("bare.py")
 Installed = dict[str, tuple[float, list[str]]]  # name -> megabytes, requirements
 
-# One more than there are cores, because some tests wait for processes that they have started
-WORKERS = (os.cpu_count() or 1) + 1
 # One package's tests use all cores; meanwhile the next one is installed and looked at bare.
 _testing = Lock()
 
@@ -140,7 +138,7 @@ def _test_alone(package: Package, members: Sequence[Package], scratch: Path, env
         for folder in ("tests", "docs"):  # some tests run the examples of pages
             if (package.folder / folder).exists():
                 shutil.copytree(package.folder / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        options = ["-q", "-n", str(WORKERS), "--dist", "worksteal", "--import-mode=importlib", f"--rootdir={home}"]
+        options = ["-q", "-n", "auto", "--dist", "worksteal", "--import-mode=importlib", f"--rootdir={home}"]
         with _testing:
             printed = run(environment, python, "-m", "pytest", *options, "tests", cwd=home)
     finally:

@@ -47,8 +47,10 @@ def test_catches_an_undeclared_import_of_the_tests_and_an_unused_test_tool(plant
     assert "'hypothesis'" in undeclared
 
 
-def test_catches_a_recipe_that_is_no_entry_point_and_an_entry_point_without_recipe(plant):
-    root = plant({"ds-cnn/src/ds_cnn/recipes/line.py": "recipe = Recipe('line')"})
+@pytest.mark.parametrize("line", ["recipe = Recipe('line')", "recipe: Recipe = Recipe('line')"])
+def test_catches_a_recipe_that_is_no_entry_point_and_an_entry_point_without_recipe(plant, line):
+    test = 'import ds_cnn\n\n\ndef test_line():\n    check_recipe(\n        "line",\n        longer="")\n'
+    root = plant({"ds-cnn/src/ds_cnn/recipes/line.py": line, "ds-cnn/tests/test_line.py": test})
     (found,) = check_dependencies.check(root)
     expected = "has no entry point in ds.recipes for the recipe ds_cnn.recipes.line:recipe"
     assert found == f"packages/ds-cnn/pyproject.toml: {expected}"
@@ -60,6 +62,10 @@ def test_catches_a_recipe_that_is_no_entry_point_and_an_entry_point_without_reci
     project.write_text(whole + entry + 'curve = "ds_cnn.recipes.curve:recipe"\n')
     (found,) = check_dependencies.check(root)
     assert "the entry point curve of ds.recipes leads to ds_cnn.recipes.curve:recipe, which is not there" in found
+    project.write_text(whole + entry)
+    (root / "packages/ds-cnn/tests/test_line.py").write_text("import ds_cnn\n")
+    (found,) = check_dependencies.check(root)
+    assert found == 'packages/ds-cnn/pyproject.toml: no test of the package calls check_recipe("line", ...)'
 
 
 def test_lets_through_what_is_declared(plant):

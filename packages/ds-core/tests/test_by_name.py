@@ -12,6 +12,7 @@ TWINS = {case.layer: case.twin for case in TABLE}
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_name_gives_what_torch_gives_under_it(name: str) -> None:
     ours = make_activation(name, layer="mlp")
+    assert type(ours) in TWINS, f"{name} has no line in TABLE of activation_checks.py"
     function = getattr(torch.nn.functional, name, None) or TWINS[type(ours)]()
     x = torch.linspace(-8, 8, 65, dtype=torch.float64)
     with no_record():

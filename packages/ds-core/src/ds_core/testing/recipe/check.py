@@ -68,7 +68,8 @@ def check_recipe(
         words: options for a run of a few steps, with two checkpoints at least.
         longer, shorter: options with which a finished run has more steps to take, or fewer than it has taken.
         changed: options that a resumed run must not change, and what the error says.
-        other_data: options that lead a resumed run to other data.
+        other_data: options that lead a resumed run to other data. They must be options that may change, such as the
+            path of a file; a run that began with another `--seed` is refused for that.
         mistakes: options that cannot be used, and what the error says.
         together: more options for the run of two processes, which has to be the run of one: no dropout, and float64
             if there is a choice. None leaves the part out.
