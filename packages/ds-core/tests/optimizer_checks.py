@@ -1,10 +1,8 @@
 """What the tests of each optimizer have in common."""
 
-import itertools
-
 import torch
 from ds_core.primitives import check_graph
-from ds_core.testing import check_optimizer
+from ds_core.testing import check_optimizer, pairwise
 from functorch.compile import make_boxed_func
 from hypothesis import strategies as st
 from torch._dynamo.backends.common import aot_autograd
@@ -28,8 +26,8 @@ class TorchNAdam(torch.optim.NAdam):
 
 
 def grid(**choices):
-    """Every combination of the options' values, as dicts."""
-    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    """Combinations of the options' values that hold every pair of them, as dicts; all of them under DS_FULL_GRIDS."""
+    return pairwise(choices)
 
 
 def example(make, gradients=GRADIENTS):
