@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ds_cnn.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -18,6 +18,7 @@ def covered(size, kernel, stride, padding):
     return [[position for position in range(start, start + kernel) if 0 <= position < size] for start in starts]
 
 
+@settings(deadline=None)
 @given(geometries(), st.booleans())
 def test_sums_are_those_of_the_positions_covered(geometry, last):
     size, kernel, stride, padding = geometry
@@ -33,6 +34,7 @@ def test_sums_are_those_of_the_positions_covered(geometry, last):
     torch.testing.assert_close((dx * x).sum(), (dy * y).sum())  # the adjoint of a linear map: <A^T dy, x> = <dy, A x>
 
 
+@settings(deadline=None)
 @given(geometries())
 def test_lengths_without_padding_count_the_positions_covered(geometry):
     windows = covered(*geometry)
@@ -62,3 +64,11 @@ def test_pair():
     assert pair((2, 3), "size") == (2, 3)
     with pytest.raises(ValueError, match="size: given"):
         pair((1, 2, 3), "size")
+
+
+@settings(deadline=None)
+@given(geometries(), st.booleans())
+def test_as_many_windows_as_pytorch_has(geometry, ceil_mode):
+    size, kernel, stride, padding = geometry
+    twin = torch.nn.AvgPool1d(kernel, stride, padding, ceil_mode)
+    assert window_count(*geometry, ceil_mode) == twin(torch.zeros(1, 1, size)).shape[-1]

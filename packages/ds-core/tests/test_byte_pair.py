@@ -38,6 +38,7 @@ def test_decoding_gives_back_shipped_sentences():
         assert [TOKENIZER.decode(tokens) for tokens in TOKENIZER.encode_batch(sentences[::4])] == sentences[::4]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_encoded(text):
     try:

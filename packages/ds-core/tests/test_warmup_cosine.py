@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from ds_core import SGD, AdamW, WarmupCosineLR
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -30,6 +30,7 @@ def nanogpt(step, lr, warmup, total, least):
     return least + 0.5 * (1.0 + math.cos(math.pi * ratio)) * (lr - least)
 
 
+@settings(deadline=None)
 @given(
     lr=st.floats(1e-5, 1),
     warmup=st.integers(0, 20),
