@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 
+import check_docs
 import ds_core.cli.main
 import pytest
 from ds_core.recipes.recipe import find_recipe
@@ -76,7 +77,7 @@ def test_ds_takes_its_commands(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", READMES)
 def test_links_lead_somewhere(name):
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", READMES[name].read_text("utf-8")):
+    for link in check_docs.LINK.findall(READMES[name].read_text("utf-8")):
         assert (READMES[name].parent / link).exists(), link
 
 

@@ -76,3 +76,8 @@ def test_a_torch_module_is_refused_with_the_way_out():
 def test_a_torch_module_inside_a_container_is_refused(put):
     with pytest.raises(TypeError, match=r"Module.blocks.* which has no backward"):
         Module().blocks = put(torch.nn.Linear(2, 2))
+
+
+def test_a_class_in_place_of_a_layer_is_refused():
+    with pytest.raises(TypeError, match=r"Module.head: given the class Linear, expected a layer: write Linear\(...\)"):
+        Module().head = Linear

@@ -24,6 +24,23 @@ def check_last_dimension(layer: object, x: Tensor, expected: int) -> None:
         raise ShapeError(f"{layer}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
 
 
+def no_layer(value: object) -> str:
+    """What to say of `value`, which stands where a layer is expected."""
+    if isinstance(value, type):
+        return f"given the class {value.__name__}, expected a layer: write {value.__name__}(...)"
+    if hasattr(value, "named_parameters"):
+        given, mend = (
+            f"a {type(value).__module__}.{type(value).__name__}",
+            "from_torch makes a layer of a torch.nn module",
+        )
+    elif callable(value):
+        given = f"the function {getattr(value, '__name__', type(value).__name__)}"
+        mend = "from_autograd makes a layer of it"
+    else:
+        return f"given {value!r:.80}, expected a layer"
+    return f"given {given}, which has no backward; ds_core.interop.{mend}"
+
+
 class UserError(Exception):
     """A mistake of the person at the command line; the message is one line, for them, and no traceback is shown.
 

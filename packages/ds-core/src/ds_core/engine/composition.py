@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module, is_layer
 from ds_core.engine.trace import no_record
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, no_layer
 
 
 class Sequential(Module):
@@ -145,16 +145,7 @@ def require_layer(owner: str, layer: Any) -> Any:
     """
     if is_layer(layer):
         return layer
-    if isinstance(layer, type):
-        raise TypeError(f"{owner}: given the class {layer.__name__}, expected a layer: write {layer.__name__}(...)")
-    if hasattr(layer, "named_parameters"):  # as a module of torch.nn
-        given, mend = f"a {type(layer).__module__}.{type(layer).__name__}", "from_torch makes a layer of it"
-    elif callable(layer):
-        name = getattr(layer, "__name__", type(layer).__name__)
-        given, mend = f"the function {name}", "from_autograd makes a layer of it"
-    else:
-        raise TypeError(f"{owner}: given {layer!r:.80}, expected a layer")
-    raise TypeError(f"{owner}: given {given}, which has no backward; ds_core.interop.{mend}")
+    raise TypeError(f"{owner}: {no_layer(layer)}")
 
 
 def merge_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ds_core.engine.parameter import replace_value
 from ds_core.engine.trace import save, take_saved
-from ds_core.errors import StateDictError
+from ds_core.errors import StateDictError, no_layer
 
 M = TypeVar("M", bound="Module")
 
@@ -73,10 +73,7 @@ class Module:
                 )
         else:
             for path, stranger in _strangers_in(value, name):
-                raise TypeError(
-                    f"{type(self).__name__}.{path}: given a {type(stranger).__module__}.{type(stranger).__name__}, "
-                    "which has no backward; ds_core.interop.from_torch makes a layer of a torch.nn module"
-                )
+                raise TypeError(f"{type(self).__name__}.{path}: {no_layer(stranger)}")
         object.__setattr__(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, Any]]:

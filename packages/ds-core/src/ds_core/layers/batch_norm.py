@@ -1,6 +1,5 @@
 """Batch normalisation: each channel to mean 0 and variance 1 over the batch. Theory: docs/batch_norm.md."""
 
-import math
 from typing import ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record, reuse
 from ds_core.errors import ShapeError
+from ds_core.layers.channels import along_channels, channel_sums, inverse_values_per_channel, values_per_channel
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
@@ -135,26 +135,6 @@ def batch_norm_backward(
             dx = dx.addcmul_(wide, along_channels(scale, x))
         dx = dx.to(x.dtype)
     return dx, dweight if needs[1] else None, dbias if needs[2] else None
-
-
-def values_per_channel(x: Tensor) -> int:
-    """M of x (N, C, ...)."""
-    return x.shape[0] * math.prod(x.shape[2:])
-
-
-def inverse_values_per_channel(x: Tensor) -> float:
-    """1 / M of x (N, C, ...); 1 if M is 0."""
-    return 1 / max(1, values_per_channel(x))
-
-
-def channel_sums(x: Tensor) -> Tensor:
-    """x (N, C, ...) -> (C,)."""
-    return x.sum([0, *range(2, x.dim())])
-
-
-def along_channels(vector: Tensor, x: Tensor) -> Tensor:
-    """vector (C,) -> a view that broadcasts with x (N, C, ...)."""
-    return vector.view(-1, *[1] * (x.dim() - 2))
 
 
 def _scaled(t: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:

@@ -9,15 +9,8 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate
-from ds_core.layers.batch_norm import (
-    BatchNorm,
-    along_channels,
-    batch_norm,
-    batch_norm_backward,
-    channel_sums,
-    inverse_values_per_channel,
-    values_per_channel,
-)
+from ds_core.layers.batch_norm import BatchNorm, batch_norm, batch_norm_backward
+from ds_core.layers.channels import along_channels, channel_sums, inverse_values_per_channel, values_per_channel
 from ds_core.speed.precision import widened
 
 # N = batch of this process, C = channels, K = processes, n_k = values of a channel in process k
