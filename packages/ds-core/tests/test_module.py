@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -257,3 +258,39 @@ def test_a_buffers_name_takes_no_parameter():
 def test_values_do_not_vanish_into_a_meta_module():
     with pytest.raises(ValueError, match=r"weight is on the meta device: call to_empty"):
         Linear(2, 2, device="meta").load_state_dict(Linear(2, 2).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("held", "path"),
+    [
+        (lambda p: [p], "weights.0"),
+        (lambda p: (torch.ones(1), p), "weights.1"),
+        (lambda p: {"a": p}, "weights.a"),
+        (lambda p: [Linear(1, 1), {"b": [p]}], "weights.1.b.0"),
+        (lambda p: [torch.nn.Parameter(torch.ones(1))], "weights.0"),
+    ],
+)
+def test_a_parameter_in_a_list_is_refused_with_the_way_out(held, path):
+    with pytest.raises(TypeError) as caught:
+        Module().weights = held(parameter(torch.ones(2)))
+    assert re.fullmatch(
+        rf"Module\.{re.escape(path)}: a parameter in a (list|tuple|dict) would be neither trained nor saved: give it "
+        r'an attribute of its own, setattr\(self, f"weights_\{i\}", \.\.\.\), or put it into a layer',
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize("look", [lambda m: list(m.parameters()), lambda m: m.state_dict(), lambda m: m.eval(), repr])
+def test_a_parameter_appended_to_a_list_is_refused_when_parameters_are_looked_for(look):
+    model = Module()
+    model.weights = []
+    model.weights.append(parameter(torch.ones(2)))
+    with pytest.raises(TypeError, match=r"Module\.weights\.0: a parameter in a list"):
+        look(model)
+
+
+def test_other_tensors_in_a_list_are_nobodys_business():
+    model = Module()
+    model.tables = [torch.ones(2), torch.ones(2, requires_grad=True) * 2]
+    assert list(model.parameters()) == []
+    assert list(model.buffers()) == []

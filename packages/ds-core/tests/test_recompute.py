@@ -1,7 +1,9 @@
 import pytest
 import torch
 from ds_core import (
+    BatchNorm1d,
     CrossEntropyLoss,
+    Dropout,
     Linear,
     Module,
     Recompute,
@@ -217,3 +219,54 @@ def test_a_loss_inside_starts_its_own_backward():
         again(layer(x), target)
         layer.backward(again.backward())
     torch.testing.assert_close(layer.weight.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        (Sequential(Linear(3, 3), Dropout(0.5)), "1, Dropout"),
+        (BatchNorm1d(3), "the layer, BatchNorm1d"),  # draws nothing, so that its draws would not tell
+    ],
+    ids=["dropout", "batch norm"],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mode_that_changes_in_between_is_refused(layer, path, training):
+    block = Recompute(layer).train(training)
+    changed = layer[1] if isinstance(layer, Sequential) else layer
+    x = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
+    with record() as trace:
+        y = block(x)
+        changed.train(not training)
+        wanted = "evaluation" if training else "training"
+        with pytest.raises(TraceError, match=rf"Recompute: {path}.* was switched to {wanted} between forward and back"):
+            block.backward(y)
+        assert len(trace) == 0
+    layer.train(training)
+    with record():
+        block.backward(block(x))
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 0), (2, 1), (0, 1), (1, 2)])
+def test_as_many_draws_the_second_time_as_the_first(first, second):
+    class Counting(Module):
+        counts = (first, second)
+
+        def forward(self, x):
+            count, *_ = self.counts if not replaying() else self.counts[1:]
+            for _ in range(count):
+                drawn(lambda: torch.rand(3))
+            self.save()
+            return x
+
+        def backward(self, dy):
+            self.saved()
+            return dy
+
+    block = Recompute(Counting())
+    message = (
+        f"draws {second} random tensors, but the first one drew {first}" if second < first else "draws more random"
+    )
+    with record():
+        y = block(torch.ones(3))
+        with pytest.raises(TraceError, match=message):
+            block.backward(y)

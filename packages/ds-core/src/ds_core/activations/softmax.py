@@ -58,7 +58,7 @@ def softmax_backward(dy: Tensor, y: Tensor, dim: int) -> Tensor:
 def implied_dim(layer: Module, x: Tensor) -> int:
     """The dimension that a softmax without `dim` goes along, as PyTorch guesses it; warns the caller of `layer`."""
     name = type(layer).__name__
-    warnings.warn(f"{name}: without dim it is guessed from the number of dimensions; give dim=", stacklevel=4)
+    warnings.warn(f"{name}: without dim it is guessed from the number of dimensions; give dim=", stacklevel=5)
     return 0 if x.dim() in (0, 1, 3) else 1
 
 

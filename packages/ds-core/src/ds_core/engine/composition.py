@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ds_core.engine.module import Module, is_layer
+from ds_core.engine.attributes import is_layer
+from ds_core.engine.module import Module
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError, no_layer
 
@@ -49,7 +50,7 @@ class Sequential(Module):
         return input
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
-        return backward_through(list(self), *dys, input_gradient=input_gradient)
+        return backward_through([layer for _, layer in self.named_children()], *dys, input_gradient=input_gradient)
 
 
 class Residual(Module):
@@ -181,4 +182,7 @@ def trainable(*layers: Any) -> bool:
 
 
 def _first_trainable(layers: Sequence[Any]) -> int:
-    return next((index for index, layer in enumerate(layers) if trainable(layer)), len(layers))
+    for index, layer in enumerate(layers):  # not by `next`, whose default the compiler of torch 2.6 does not take
+        if trainable(layer):
+            return index
+    return len(layers)

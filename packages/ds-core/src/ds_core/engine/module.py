@@ -10,14 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ds_core.engine.attributes import NEVER_LAYERS, layer_attributes, refuse_strangers
+from ds_core.engine.guard import guard
 from ds_core.engine.parameter import replace_value
 from ds_core.engine.trace import save, take_saved
-from ds_core.errors import StateDictError, no_layer
+from ds_core.errors import StateDictError
 
 M = TypeVar("M", bound="Module")
-
-# What most attributes are: to look no further makes the walk over a model, which every step takes, twice as fast.
-_NEVER_LAYERS = frozenset({Tensor, str, int, float, bool, type(None), torch.dtype, torch.device, torch.Size})
 
 
 class IncompatibleKeys(NamedTuple):
@@ -37,6 +36,10 @@ class Module:
     """
 
     training: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, base=Module)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Inputs to outputs; a subclass writes it, and calls `save` in it."""
@@ -64,23 +67,29 @@ class Module:
                     f"{type(self).__name__}.{name}: this tensor was computed from another one that requires a "
                     "gradient, so it cannot be a parameter; use parameter(data)"
                 )
-            kinds = self.__dict__.setdefault("_kinds", {})
-            kind = kinds.setdefault(name, "parameter" if value.requires_grad else "buffer")
+            kind = self._names_of("_kinds").setdefault(name, "parameter" if value.requires_grad else "buffer")
             if kind == "buffer" and value.requires_grad:
                 raise TypeError(
                     f"{type(self).__name__}.{name} is a buffer: it was first given a tensor that requires no gradient; "
                     "assign a parameter first, then freeze it with requires_grad_(False)"
                 )
         else:
-            for path, stranger in _strangers_in(value, name):
-                raise TypeError(f"{type(self).__name__}.{path}: {no_layer(stranger)}")
+            refuse_strangers(value, name, self)
+            if type(value) not in NEVER_LAYERS:
+                self._names_of("_may_hold_layers")[name] = ""
         object.__setattr__(self, name, value)
+
+    def _names_of(self, table: str) -> dict[str, str]:
+        """`_kinds`, whether an attribute is a parameter or a buffer, or `_may_hold_layers`; not `setdefault`, which the
+        compiler of torch 2.6 does not know here."""
+        if table not in self.__dict__:
+            object.__setattr__(self, table, {})
+        found: dict[str, str] = self.__dict__[table]
+        return found
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
         """The layers among its attributes, with their names; one in a list is named by its index, `blocks.0`."""
-        for name, value in self.__dict__.items():
-            if type(value) not in _NEVER_LAYERS:
-                yield from _layers_in(value, name)
+        return layer_attributes(self)
 
     def children(self) -> Iterator[Any]:
         """The layers among its attributes, each once."""
@@ -246,32 +255,6 @@ class Module:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return "\n".join([head, *lines, ")"]) if lines else head + ")"
-
-
-def is_layer(value: Any) -> bool:
-    """Whether `value` is a layer: an object with `forward`, `backward` and `parameters`. A class is not one."""
-    if isinstance(value, (Module, Tensor, str, int, type)):
-        return isinstance(value, Module)
-    return all(callable(getattr(value, name, None)) for name in ("forward", "backward", "parameters"))
-
-
-def _strangers_in(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """What has parameters and no backward, as a torch.nn module."""
-    if isinstance(value, (list, tuple, dict)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _strangers_in(item, f"{name}.{key}")
-    elif hasattr(value, "named_parameters") and not is_layer(value):
-        yield name, value
-
-
-def _layers_in(value: Any, name: str) -> list[tuple[str, Any]]:
-    if is_layer(value):
-        return [(name, value)]
-    if not isinstance(value, (list, tuple, dict)):
-        return []
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    inside = [(key, item) for key, item in items if type(item) not in _NEVER_LAYERS]
-    return [found for key, item in inside for found in _layers_in(item, f"{name}.{key}")]
 
 
 def walk(module: Any, path: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:

@@ -80,5 +80,6 @@ def replace_value(tensor: Tensor, value: Tensor) -> None:
     if (value.device.type == "meta") == (tensor.device.type == "meta"):
         tensor.data = value
     else:
-        torch.utils.swap_tensors(tensor, value.requires_grad_(tensor.requires_grad))  # type: ignore[no-untyped-call]
+        value.requires_grad_(tensor.requires_grad).__class__ = tensor.__class__  # which would be swapped as well
+        torch.utils.swap_tensors(tensor, value)  # type: ignore[no-untyped-call]
     tensor.grad = gradient

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ds_core.engine.composition import require_layer
-from ds_core.engine.module import Module
-from ds_core.engine.trace import TraceError, no_record, record, recording
+from ds_core.engine.module import Module, walk
+from ds_core.engine.trace import TraceError, describe, no_record, record, recording
 
 
 class _Tapes(threading.local):
@@ -78,6 +78,11 @@ class Recompute(Module):
     """The same function as `layer`, keeping only its inputs (and its random draws) between forward and backward.
 
     Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. Costs one more forward of `layer`.
+
+    Raises:
+        TypeError: `layer` is no layer.
+        TraceError: from `backward`, if the second forward would not be the first: a layer below has been switched
+            between training and evaluation, or draws more or fewer random tensors.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -89,13 +94,31 @@ class Recompute(Module):
         draws: list[Tensor] = []
         with no_record(), tape(draws):
             outputs = self.layer.forward(*inputs, **options)
-        self.save(inputs, options, draws)
+        self.save(inputs, options, draws, _modes(self.layer))
         return outputs
 
     def backward(self, *dys: Any, **options: Any) -> Any:
-        inputs, forward_options, draws = self.saved()
+        inputs, forward_options, draws, modes = self.saved()
         if dys and all(dy is None for dy in dys):  # without any: a loss, whose gradient is 1
             return None
-        with record(), tape(list(draws), replay=True):
+        for (name, layer, mode), (_, _, now) in zip(modes, _modes(self.layer), strict=False):
+            if mode != now:
+                raise TraceError(
+                    f"Recompute: {name or 'the layer'}, {describe(layer)}, was switched to "
+                    f"{'training' if now else 'evaluation'} between forward and backward, so that its second forward "
+                    "would not be the first: call train() and eval() before forward or after backward"
+                )
+        left = list(draws)
+        with record(), tape(left, replay=True):
             self.layer.forward(*inputs, **forward_options)
+            if left:
+                raise TraceError(
+                    f"a recomputed forward draws {len(draws) - len(left)} random tensors, but the first one drew "
+                    f"{len(draws)}: its layers must draw the same each time"
+                )
             return self.layer.backward(*dys, **options)
+
+
+def _modes(layer: Any) -> list[tuple[str, Any, bool]]:
+    """Each layer below, once, and whether it is in training mode."""
+    return [(name, below, getattr(below, "training", True)) for name, below in walk(layer, seen=set())]

@@ -6,6 +6,7 @@ backward, so layers may be reused, weights tied and branches taken without a
 graph. `docs/trace.md` tells the whole story.
 """
 
+import dataclasses
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ds_core.engine.foreign import refuse_foreign_modules
 from ds_core.engine.nested_values import leaves
+from ds_core.engine.unchanged import Snapshot, difference, snapshot
 
 HOW_TO_RECORD = """\
     with record():
@@ -26,11 +29,19 @@ class TraceError(RuntimeError):
     """Backward does not mirror forward, or runs where nothing was recorded."""
 
 
-class Entry(NamedTuple):
-    """What one call of one layer keeps for its backward."""
+@dataclasses.dataclass(slots=True, eq=False)
+class Entry:
+    """What one call of one layer keeps for its backward.
+
+    Attributes:
+        before: what its backward will read, as forward left it; None if nobody compares.
+        outputs: shapes and dtypes of what forward returned, in its structure; None if they are not known.
+    """
 
     layer: Any
     saved: tuple[Any, ...]
+    before: Snapshot | None = None
+    outputs: Any = None
 
 
 class Kept(NamedTuple):
@@ -59,15 +70,15 @@ class Trace:
         """What each call keeps, in call order. A storage kept twice is counted where it is first kept."""
         seen: set[int] = set()
         lines = []
-        for layer, saved in self.entries:
+        for entry in self.entries:
             size, shapes = 0, []
-            for tensor in (leaf for leaf in leaves(saved) if isinstance(leaf, Tensor)):
+            for tensor in (leaf for leaf in leaves(entry.saved) if isinstance(leaf, Tensor)):
                 shapes.append(tuple(tensor.shape))
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in seen:
                     seen.add(storage.data_ptr())
                     size += storage.nbytes()
-            lines.append(Kept(describe(layer), tuple(shapes), size))
+            lines.append(Kept(describe(entry.layer), tuple(shapes), size))
         return lines
 
     def __str__(self) -> str:
@@ -98,6 +109,7 @@ class record:
 
     Raises:
         TraceError: under `torch.inference_mode`, whose tensors no later pass may use; or on a leftover.
+        ForeignModuleError: inside, where a torch.nn module is called, whose gradient nobody would bring.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -106,6 +118,7 @@ class record:
     def __enter__(self) -> Trace:
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             raise TraceError("record() under torch.inference_mode(): use no_record() for inference and leave that out")
+        self._refusal = None if torch.compiler.is_compiling() else refuse_foreign_modules(recording)
         self._grad_was_enabled = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
         _stack.traces.append(self.trace)
@@ -114,6 +127,8 @@ class record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        if self._refusal is not None:
+            self._refusal.remove()
         _leave(self.trace, "record()", self._grad_was_enabled)
         if kind is None and self.trace.entries:
             names = ", ".join(describe(entry.layer) for entry in self.trace.entries[-5:])
@@ -138,26 +153,31 @@ class no_record:
         _leave(None, "no_record()", self._grad_was_enabled)
 
 
+def open_trace() -> Trace | None:
+    """Where what a layer saves now is kept; None outside `record()`."""
+    return _stack.traces[-1] if len(_stack.traces) > 0 else None
+
+
 def recording() -> bool:
     """Whether what a layer saves now is kept."""
-    return len(_stack.traces) > 0 and _stack.traces[-1] is not None
+    return open_trace() is not None
 
 
 def save(layer: Any, *saved: Any) -> None:
     """Keep `saved` for the backward of this call of `layer`; outside `record()` keep nothing."""
-    if len(_stack.traces) > 0:
-        trace = _stack.traces[-1]
-        if trace is not None:
-            trace.entries.append(Entry(layer, saved))
+    trace = open_trace()
+    if trace is not None:
+        trace.entries.append(Entry(layer, saved, snapshot(layer, saved)))
 
 
 def take_saved(layer: Any) -> tuple[Any, ...]:
     """What the last call of `layer` kept.
 
     Raises:
-        TraceError: outside `record()`, or where the last entry is another layer's.
+        TraceError: outside `record()`; if the last entry is another layer's; or if what backward would read has
+            changed since forward.
     """
-    trace = _stack.traces[-1] if len(_stack.traces) > 0 else None
+    trace = open_trace()
     if trace is None:
         raise TraceError(
             f"backward of {describe(layer)} outside record(): nothing was kept for it. Write\n{HOW_TO_RECORD}"
@@ -167,13 +187,19 @@ def take_saved(layer: Any) -> tuple[Any, ...]:
             f"backward of {describe(layer)}, but the trace is empty: its forward ran outside this record(), "
             "or its backward has run already"
         )
-    owner, saved = trace.entries.pop()
-    if owner is not layer:
+    entry = trace.entries.pop()
+    if entry.layer is not layer:
         raise TraceError(
-            f"backward of {describe(layer)}, but the last call not yet gone back through is of {describe(owner)}: "
-            "backward takes the calls of forward in reverse order"
+            f"backward of {describe(layer)}, but the last call not yet gone back through is of "
+            f"{describe(entry.layer)}: backward takes the calls of forward in reverse order"
         )
-    return saved
+    change = None if entry.before is None else difference(layer, entry.saved, entry.before)
+    if change is not None:
+        raise TraceError(
+            f"backward of {describe(layer)}: {change} since its forward, so that its gradients would be wrong; "
+            "change it after backward, or change a copy"
+        )
+    return entry.saved
 
 
 def reuse(temporary: Tensor) -> Tensor | None:

@@ -122,6 +122,8 @@ class Embedding(Module):
         IndexError: from `forward` on CPU, where an index is outside 0 ... V - 1.
     """
 
+    backward_reads_parameters = False  # so `max_norm` may shrink vectors between a forward and its backward
+
     def __init__(
         self,
         num_embeddings: int,

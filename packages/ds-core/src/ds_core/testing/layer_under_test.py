@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+from ds_core.engine.random_state import random_state, unchanged_random_state
+from ds_core.engine.recompute import tape
 from ds_core.engine.trace import TraceError, no_record, record
 from ds_core.primitives import BlackBoxError
 from ds_core.testing.calls import Call, align_outputs
@@ -68,6 +70,26 @@ class LayerUnderTest:
             call.copy().run(self.function)
             return any(not torch.equal(a, b) for a, b in zip(before, _generator_states(), strict=True))
 
+    def draws_past_drawn(self, call: Call) -> list[str]:
+        """The generators that forward draws from even while what an earlier one drew is replayed.
+
+        Noise that is only added changes no gradient: it shows here alone.
+        """
+        draws: list[Tensor] = []
+        with unchanged_random_state(), self.restored(), no_record():
+            with tape(draws):
+                call.copy().run(self.function)
+            before = self._random_states()
+            with tape(draws, replay=True):
+                call.copy().run(self.function)
+            after = self._random_states()
+        return [name for name, state in after.items() if state != before[name]]
+
+    def _random_states(self) -> dict[str, Any]:
+        """By whose generator it is, as numbers that can be compared."""
+        states = random_state() | {"the layer": [generator.get_state() for generator in self.generators]}
+        return {name: transform(state, Tensor.tolist) for name, state in states.items()}
+
     def handwritten(
         self,
         calls: Sequence[Call],
@@ -101,14 +123,15 @@ class LayerUnderTest:
                 with guard():
                     outputs = [call.run(self.function) for call in calls]
                 watch.check("forward")
+                for output in outputs:
+                    self._check_dtype(output)
                 watch.add([*tensors(outputs, "the output")])
                 with guard():
                     returned = [self.layer.backward(*dy, **options) for dy in reversed(dys)][::-1]
                 watch.check("backward")
             buffers = self._buffers_after()
         found: dict[str, Tensor | None] = {}
-        for index, (call, output, value) in enumerate(zip(calls, outputs, returned, strict=True)):
-            self._check_dtype(output)
+        for index, (call, value) in enumerate(zip(calls, returned, strict=True)):
             if options.get("input_gradient", True):
                 found |= self._input_gradients(call, value, _suffix(index, len(calls)))
         self._check_parameter_gradients([*watch.tensors, *tensors(returned, "the returned gradient")])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ds_core.activations.by_name import ACTIVATIONS, make_activation
-from ds_core.engine.module import is_layer
+from ds_core.engine.attributes import is_layer
 
 
 def resolve_activation(layer: str, activation: Any) -> Any:

@@ -32,6 +32,8 @@ class LearnedPositions(Module):
         ShapeError: from `forward`, where x is not (..., T, E) or reaches beyond L.
     """
 
+    backward_reads_parameters = False
+
     def __init__(
         self,
         max_length: int,

@@ -1,0 +1,70 @@
+"""Why PyTorch refused the tensors of a layer, if they are of several dtypes or devices: said with the layer's name."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ds_core.engine.nested_values import leaves
+from ds_core.engine.trace import describe
+
+Named = tuple[str, Any]  # what it is called, and something that has a dtype and perhaps a device
+
+
+def mismatch(
+    layer: Any, error: RuntimeError, forward: Callable[..., Any] | None, given: Any, options: dict[str, Any]
+) -> str | None:
+    """One sentence, or None if that cannot be what `error` is about.
+
+    Args:
+        error: what PyTorch raised.
+        forward: whose arguments `given` and `options` are; None for a backward, with its outputs as `given`.
+    """
+    if type(error) not in (RuntimeError, NotImplementedError):
+        return None  # ours, of a layer below, or of some other kind
+    named = list(_arguments(layer, forward, given, options) if forward else _each(given, "the gradient"))
+    own = [(name, tensor) for name, tensor in getattr(layer, "named_parameters", dict)() if tensor is not None]
+    what = describe(layer) if forward else f"backward of {describe(layer)}"
+    found = _devices([*named, *own]) or _dtypes(named, own, in_forward=forward is not None)
+    return None if found is None else f"{what}: {found} (PyTorch: {str(error).partition(chr(10))[0]})"
+
+
+def _devices(named: list[Named]) -> str | None:
+    placed = [(name, value.device) for name, value in named if isinstance(value, Tensor) and value.dim() > 0]
+    for name, device in placed[1:]:
+        if device != placed[0][1]:
+            return f"{placed[0][0]} is on {placed[0][1]}, but {name} on {device}: move one of them with .to(device)"
+    return None
+
+
+def _dtypes(named: list[Named], own: list[Named], in_forward: bool) -> str | None:
+    floating = [(name, value.dtype) for name, value in named if value.dtype.is_floating_point]
+    weights = [(name, tensor.dtype) for name, tensor in own if tensor.is_floating_point()]
+    if named and not floating:
+        like = f"{weights[0][1]}, as its {weights[0][0]} is" if weights else "a floating dtype"
+        return f"given {named[0][0]} in {named[0][1].dtype}, expected {like}"
+    for name, dtype in [*floating[1:], *weights]:
+        if floating and dtype != floating[0][1]:
+            mend = "convert one of them with .to(dtype)" if in_forward else "run backward under the autocast of forward"
+            return f"{floating[0][0]} is in {floating[0][1]}, but {name} in {dtype}: {mend}"
+    return None
+
+
+def _arguments(
+    layer: Any, forward: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]
+) -> Iterator[Named]:
+    """The tensors among the arguments, by the names that `forward` gives them."""
+    try:
+        bound = inspect.signature(forward).bind(layer, *inputs, **options).arguments
+    except TypeError:
+        return
+    for name, value in list(bound.items())[1:]:
+        yield from _each(value, name)
+
+
+def _each(value: Any, name: str) -> Iterator[Named]:
+    found = [leaf for leaf in leaves(value) if isinstance(getattr(leaf, "dtype", None), torch.dtype)]
+    for number, leaf in enumerate(found):
+        yield (name if len(found) == 1 else f"{name} {number + 1}"), leaf

@@ -1,0 +1,303 @@
+"""A gradient that does not fit, and tensors that PyTorch refuses: one message, with the layer's name."""
+
+import inspect
+import re
+import weakref
+from contextlib import nullcontext
+
+import ds_core
+import pytest
+import torch
+from ds_core import (
+    GELU,
+    CrossEntropyLoss,
+    LayerNorm,
+    Linear,
+    Module,
+    MSELoss,
+    Parallel,
+    ReLU,
+    Residual,
+    Sequential,
+    ShapeError,
+    Tanh,
+    TraceError,
+    record,
+)
+
+X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
+WRONG = {
+    "the loss itself": torch.ones(()),
+    "a row": torch.ones(3),
+    "a column": torch.ones(2, 1),
+    "another batch": torch.ones(1, 3),
+    "transposed": torch.ones(3, 2),
+    "one dimension more": torch.ones(1, 2, 3),
+    "float64": torch.ones(2, 3, dtype=torch.float64),
+    "bfloat16": torch.ones(2, 3, dtype=torch.bfloat16),
+    "integers": torch.ones(2, 3, dtype=torch.int64),
+    "a number": 1.0,
+}
+
+
+def activations():
+    found = [getattr(ds_core, name) for name in ds_core.__all__]
+    return [c for c in found if inspect.isclass(c) and c.__module__.startswith("ds_core.activations")]
+
+
+@pytest.mark.parametrize("dy", WRONG.values(), ids=list(WRONG))
+def test_a_gradient_that_does_not_fit_is_refused(dy):
+    layer = GELU()
+    given = f"{tuple(dy.shape)} in {dy.dtype}" if isinstance(dy, torch.Tensor) else "1.0"
+    with record() as trace:
+        layer(X)
+        with pytest.raises(ShapeError) as caught:
+            layer.backward(dy)
+        assert len(trace) == 1
+        layer.backward(None)
+    assert str(caught.value) == (
+        f"backward of GELU(approximate='none'): given the gradient {given}, expected (2, 3) in torch.float32, as its "
+        "output is; of several calls of one layer the last comes first"
+    )
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *[c() for c in activations() if c.__name__ != "GLU"],
+        Linear(3, 3),
+        LayerNorm(3),
+        Residual(Tanh()),
+        Sequential(ReLU()),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_every_layer_refuses_a_scalar(layer):
+    with record() as trace:
+        layer(X)
+        with pytest.raises(ShapeError, match=r"backward of \w+\(.*given the gradient \(\) in torch.float32, expected"):
+            layer.backward(torch.ones(()))
+        trace.take()
+
+
+def test_the_gradient_of_a_loss_has_the_shape_of_the_loss():
+    for reduction, shape in (("mean", ()), ("none", (2, 3))):
+        loss = MSELoss(reduction=reduction)
+        with record() as trace:
+            loss(X, torch.zeros(2, 3))
+            with pytest.raises(ShapeError, match=rf"backward of MSELoss.*expected {re.escape(str(shape))}"):
+                loss.backward(torch.ones(2))
+            with pytest.raises(ShapeError, match=r"given the gradient \(2,\)"):
+                loss.backward(grad=torch.ones(2))
+            loss.backward(torch.ones(shape))
+            assert len(trace) == 0
+
+
+def test_several_outputs_each_have_theirs():
+    class Two(Module):
+        def forward(self, x):
+            self.save()
+            return x, {"sum": x.sum(-1)}
+
+        def backward(self, dx, dsum=None):
+            self.saved()
+            return dx
+
+    layer = Two()
+    with record() as trace:
+        layer(X)
+        for wrong in (
+            lambda: layer.backward(X, {"sum": X}),
+            lambda: layer.backward(X, dsum={"sum": X}),
+        ):
+            with pytest.raises(ShapeError, match=r"as gradient 2 of 2 \(2, 3\) in torch.float32, expected \(2,\)"):
+                wrong()
+        with pytest.raises(TypeError, match=r"backward of Two\(\): gradients for a tuple of 2: given a tuple of 3"):
+            layer.backward(X, None, X)
+        assert len(trace) == 1
+        layer.backward(X)
+
+
+def test_calls_of_one_layer_in_the_wrong_order_are_seen_where_their_shapes_differ():
+    """Two towers that share a layer, as a siamese network has."""
+    tower = Linear(3, 4)
+    with record() as trace:
+        first, second = tower(torch.ones(2, 3)), tower(torch.ones(5, 3))
+        with pytest.raises(ShapeError, match=r"given the gradient \(2, 4\).*of several calls of one layer the last"):
+            tower.backward(first)
+        tower.backward(second)
+        tower.backward(first)
+        assert len(trace) == 0
+
+
+def test_a_composite_that_saves_before_it_calls_others():
+    class Outer(Module):
+        def __init__(self):
+            self.inner = Tanh()
+
+        def forward(self, x):
+            self.save()
+            return self.inner.forward(x)[:1]
+
+        def backward(self, dy):
+            dx = self.inner.backward(torch.cat([dy, torch.zeros_like(dy)]))
+            self.saved()
+            return dx
+
+    outer = Outer()
+    with record() as trace:
+        outer(X)
+        assert [entry.outputs.shape for entry in trace.entries] == [(1, 3), (2, 3)]
+        outer.backward(torch.ones(1, 3))
+
+
+def test_super_is_part_of_the_layer_that_calls_it():
+    class Halved(Linear):
+        def forward(self, input):
+            return super().forward(input)[:1]
+
+        def backward(self, dy, *, input_gradient=True):
+            return super().backward(torch.cat([dy, torch.zeros_like(dy)]), input_gradient=input_gradient)
+
+    layer = Halved(3, 4)
+    with record() as trace:
+        layer(X)
+        with pytest.raises(ShapeError, match=r"given the gradient \(2, 4\) in torch.float32, expected \(1, 4\)"):
+            layer.backward(torch.ones(2, 4))
+        assert layer.backward(torch.ones(1, 4)).shape == (2, 3)
+        assert len(trace) == 0
+
+
+def test_a_method_of_a_mixin_is_guarded_and_keeps_its_name():
+    class Mixin:
+        def forward(self, x):
+            """Says what it does."""
+            self.save()
+            return x
+
+    class Mixed(Mixin, Module):
+        def backward(self, dy):
+            self.saved()
+            return dy
+
+    assert Mixed.forward.__doc__ == "Says what it does."
+    assert list(inspect.signature(Mixed.forward).parameters) == ["self", "x"]
+    assert "forward" not in vars(Mixin).get("forward").__dict__
+    layer = Mixed()
+    with record() as trace:
+        layer(X)
+        with pytest.raises(ShapeError):
+            layer.backward(torch.ones(2))
+        trace.take()
+
+
+def test_a_gradient_is_not_held_while_the_layers_below_run():
+    """The largest gradients of a model are those of its logits: they must be free once the head has used them."""
+    alive = []
+
+    class Below(Module):
+        def forward(self, x):
+            self.save()
+            return x
+
+        def backward(self, dy):
+            self.saved()
+            alive.append(reference())
+            return dy
+
+    class Model(Module):
+        def __init__(self):
+            self.below = Below()
+
+        def forward(self, x):
+            return self.below(x)
+
+        def backward(self, dy):
+            dx = dy.clone()
+            del dy
+            return self.below.backward(dx)
+
+    model = Model()
+    with record():
+        model(X)
+        gradients = [torch.ones(2, 3)]
+        reference = weakref.ref(gradients[0])
+        model.backward(gradients.pop())
+    assert alive == [None]
+
+
+MISMATCHES = {
+    "float64 into float32": (
+        lambda: Linear(3, 4)(X.double()),
+        r"Linear\(.*input is in torch.float64, but weight in torch.float32: convert one of them with .to\(dtype\)",
+    ),
+    "integers": (
+        lambda: Linear(3, 4)(torch.ones(2, 3, dtype=torch.int64)),
+        r"Linear\(.*given input in torch.int64, expected torch.float32, as its weight is",
+    ),
+    "meta beside cpu": (
+        lambda: Linear(3, 4)(X.to("meta")),
+        r"Linear\(.*input is on meta, but weight on cpu: move one of them with .to\(device\)",
+    ),
+    "a layer on meta": (
+        lambda: Sequential(ReLU(), Linear(3, 4, device="meta"))(X),
+        r"^Linear\(.*input is on cpu, but weight on meta",
+    ),
+    "targets on meta": (
+        lambda: CrossEntropyLoss()(X, torch.zeros(2, dtype=torch.int64, device="meta")),
+        r"CrossEntropyLoss\(.*input is on cpu, but target on meta",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), MISMATCHES.values(), ids=list(MISMATCHES))
+@pytest.mark.parametrize("recorded", [False, True])
+def test_wrong_dtypes_and_devices_name_the_layer(wrong, message, recorded):
+    with pytest.raises(ShapeError, match=message) as caught, record() if recorded else nullcontext():
+        wrong()
+    assert type(caught.value.__cause__) in (RuntimeError, NotImplementedError)
+    assert "(PyTorch: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backward_outside_the_autocast_of_its_forward():
+    layer = Linear(3, 4)
+    with record() as trace:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(X)
+        with pytest.raises(
+            ShapeError, match=r"the gradient is in torch.bfloat16, but weight in torch.float32: run back"
+        ):
+            layer.backward(y)
+        assert len(trace) == 0
+
+
+def test_other_errors_pass_unchanged():
+    class Broken(Module):
+        def forward(self, x):
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        Broken()(X)
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        Sequential(Broken())(X)
+    with pytest.raises(TraceError, match="outside record"):
+        Linear(3, 4).double().backward(X)
+    with pytest.raises(TypeError, match="argument"):
+        Linear(3, 4)(X, X)
+
+
+def test_parallel_sums_only_what_fits():
+    layer = Parallel(Linear(3, 2), Linear(3, 4))
+    with record() as trace:
+        first, second = layer(X)
+        with pytest.raises(ShapeError, match=r"given the gradient \(2, 2\) in torch.float32, expected \(2, 4\)"):
+            layer.backward(second, first)
+        trace.take()
+
+
+def test_warnings_still_point_at_the_line_that_calls_the_layer():
+    for call in (lambda: ds_core.Softmax()(X), lambda: MSELoss()(X, torch.zeros(3))):
+        with pytest.warns(UserWarning) as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
