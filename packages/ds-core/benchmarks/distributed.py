@@ -64,7 +64,7 @@ def one_of_several(rank: int, world_size: int, port: int, steps: int, megabytes:
     with Processes() as processes:
         model, parts = build()
         parallel = DataParallel(model, processes=processes, bucket_mb=megabytes)
-        batch, weights = rows_of(rank, world_size), [1 / world_size]
+        batch, denominator = rows_of(rank, world_size), torch.tensor(float(ROWS), dtype=torch.float64)
         times: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for number in range(3 * (steps + 3)):
             kind = KINDS[number % 3]
@@ -72,9 +72,9 @@ def one_of_several(rank: int, world_size: int, port: int, steps: int, megabytes:
             began = time.perf_counter()
             if kind == "overlapping":
                 with parallel.reducing(scale=1.0):
-                    parts.gradients(batch, weights)
+                    parts.gradients(batch, denominator)
             else:
-                parts.gradients(batch, weights)
+                parts.gradients(batch, denominator)
                 if kind == "after backward":
                     with parallel.reducing(scale=1.0):
                         pass

@@ -173,7 +173,8 @@ def loop(sizes=SMALL, first=0, world_size=None):
         model, optimizer = build(Switch)
         for index in range(first, first + 8):
             shares = [BatchShard(Points(), rank, world_size) for rank in range(world_size)]
-            backpropagate(model, Squares(), [share.batch(index) for share in shares], [1 / world_size] * world_size)
+            for pair in [share.batch(index) for share in shares]:  # each mean counts 1 / W, whatever its rows
+                backpropagate(model, Squares(), [pair], torch.tensor(world_size * len(pair[0])).double())
             optimizer.step()
             optimizer.zero_grad()
         return copies(model), 0

@@ -19,12 +19,26 @@ from distributed_models import (
     train,
     trainer,
 )
-from ds_core import Callback, DataParallel, EarlyStopping, Linear, Processes, Sequential, UserError, accumulate
+from ds_core import (
+    SGD,
+    Callback,
+    DataParallel,
+    EarlyStopping,
+    Embedding,
+    Linear,
+    Processes,
+    Sequential,
+    TokenCrossEntropy,
+    Trainer,
+    UserError,
+    accumulate,
+    record,
+)
 from ds_core.distributed.buckets import Reduction
 from ds_core.distributed.failure import PeerError
 from ds_core.distributed.processes import current
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.gradients import backpropagate
+from ds_core.training.gradients import backpropagate, step_denominator
 from squared_error import Squares
 
 
@@ -47,6 +61,63 @@ def train_compiled(options):
     """As `train`, with graphs that are traced but not made into machine code, which would take long."""
     torch.compile = functools.partial(torch.compile, backend="aot_eager")
     return train({**options, "compile": True}, kind=Plain, points=Even, steps=3)
+
+
+class Sentences:
+    """Batches of 3 and of 5 sentences of 6 tokens, filled up with 0. In every third batch, the first two are empty."""
+
+    VOCABULARY = 7
+
+    def batch(self, index):
+        generator = torch.Generator().manual_seed(index)
+        shape = (3 + 2 * (index % 2), 6)
+        tokens = torch.randint(1, self.VOCABULARY, shape, generator=generator)
+        lengths = torch.randint(1, 7, shape[:1], generator=generator)
+        if index % 3 == 0:
+            lengths[:2] = 0
+        return tokens, torch.where(torch.arange(6) < lengths[:, None], tokens.roll(-1, 1), 0)
+
+    @staticmethod
+    def build():
+        torch.manual_seed(0)
+        return Sequential(Embedding(Sentences.VOCABULARY, 4), Linear(4, Sentences.VOCABULARY)).double()
+
+
+def train_sentences(accumulate, compile=False):
+    """Weights and losses of three steps; compiled, with graphs that are not made into machine code."""
+    if compile:
+        torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    with Processes() if "RANK" in os.environ else no_processes() as processes:
+        model = Sentences.build()
+        made = Trainer(
+            model,
+            TokenCrossEntropy(ignore_index=0),
+            SGD(model.parameters(), lr=0.5),
+            accumulate=accumulate,
+            compile=compile,
+            parallel=DataParallel(model, processes=processes, **SMALL),
+            progress=False,
+        )
+        made.fit(Sentences(), 3)
+        return copies(model), [record["loss"] for record in made.history.training]
+
+
+def own_loop():
+    """The loop of docs/distributed.md that counts tokens."""
+    with Processes() if "RANK" in os.environ else no_processes() as processes:
+        model, criterion = Sentences.build(), TokenCrossEntropy(ignore_index=0)
+        optimizer = SGD(model.parameters(), lr=0.5)
+        parallel = DataParallel(model, processes=processes)
+        batches = parallel.share(Sentences())
+        for index in range(3):
+            x, y = batches.batch(index)
+            denominator = parallel.total(criterion.denominator(y))
+            with parallel.reducing(scale=1.0), record():
+                criterion(model(x), y, denominator=denominator)
+                model.backward(criterion.backward())
+            optimizer.step()
+            optimizer.zero_grad()
+        return copies(model)
 
 
 def other_models(kind):
@@ -81,9 +152,10 @@ def frozen_and_thawed():
         batches = parallel.share(Points())
         for index in range(5):
             model.layers[6].requires_grad_(index >= 2)
-            pair, weights = batches.batch(index), parallel.weights(batches, [index])
+            pairs = [batches.batch(index)]
+            denominator = parallel.total(step_denominator(Squares(), pairs))
             with parallel.reducing(scale=1.0):
-                backpropagate(model, Squares(), [pair], weights)
+                backpropagate(model, Squares(), pairs, denominator)
             optimizer.step()
             optimizer.zero_grad()
         return copies(model)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from ds_core.data import Loader, Prefetch
-from ds_core.distributed.batch_shard import BatchShard, share_of, weight_of
+from ds_core.distributed.batch_shard import BatchShard, share_of
+from ds_core.losses.denominator import denominator_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +28,9 @@ def test_shares_one_after_the_other_are_the_batch(rows, world_size):
     counts = [len(inputs) for inputs, _ in pairs]
     assert max(counts) - min(counts) <= 1
     assert counts == sorted(counts, reverse=True)
-    weights = [share.weight(0) for share in shares]
-    assert weights == pytest.approx([world_size * count / rows if rows else 1.0 for count in counts])
-    assert sum(weights) == pytest.approx(world_size)
+    held = [float(denominator_of(None, *pair)) for pair in pairs]
+    assert held == counts
+    assert sum(held) == rows
 
 
 def test_everything_with_rows_is_cut():
@@ -41,7 +42,7 @@ def test_everything_with_rows_is_cut():
     assert cut == target[2:]
 
 
-def test_weights_are_of_the_batch_asked_for():
+def test_a_share_holds_the_rows_of_the_batch_asked_for():
     class Growing:
         def batch(self, index):
             return torch.zeros(index + 1, 1), torch.zeros(index + 1)
@@ -49,8 +50,8 @@ def test_weights_are_of_the_batch_asked_for():
     share = BatchShard(Growing(), 0, 2)
     for index in range(70):
         share.batch(index)
-    assert [share.weight(index) for index in (69, 68, 2, 0)] == pytest.approx([1.0, 2 * 35 / 69, 2 * 2 / 3, 2.0])
-    assert BatchShard(Growing(), 1, 2).weight(0) == 0.0
+    assert [float(denominator_of(None, *share.batch(index))) for index in (69, 68, 2, 0)] == [35, 35, 2, 1]
+    assert denominator_of(None, *BatchShard(Growing(), 1, 2).batch(0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_loader_that_is_cut_already():
     own = loader(rank=1, world_size=2)
     for batches in (own, Prefetch(own)):
         assert share_of(batches, 1, 2) is batches
-        assert weight_of(batches, 0) == own.weight(0) == pytest.approx(2 * 1 / 3)
+        assert denominator_of(None, *batches.batch(0)) == own.share(0) == 1
     with pytest.raises(ValueError, match="Loader is made for rank 1 of 2 processes, this is rank 1 of 3"):
         share_of(Prefetch(own), 1, 3)
     with pytest.raises(ValueError, match="Loader is made for rank 1 of 2 processes, this is rank 0 of 2"):
@@ -86,8 +87,8 @@ def test_a_loader_for_one_process_is_cut():
     share = share_of(loader(), 1, 2)
     inputs, _ = share.batch(0)
     assert inputs.tolist() == [[4, 5]]
-    assert weight_of(share, 0) == pytest.approx(2 / 3)
-    assert weight_of(share, 1) == pytest.approx(1.0)
+    assert denominator_of(None, *share.batch(0)) == 1
+    assert denominator_of(None, *share.batch(1)) == 1
     whole = loader()
     assert share_of(whole, 0, 1) is whole
 
@@ -97,8 +98,10 @@ def test_other_batches_are_cut():
     assert share.batch(0)[0].tolist() == [2, 3]
 
 
-def test_batches_that_say_nothing_of_weights_are_cut_evenly():
+def test_batches_that_cut_themselves_count_by_what_they_give():
     class Own(Fixed):
         world_size = 2
 
-    assert weight_of(share_of(Own(torch.zeros(2), torch.zeros(2)), 1, 2), 0) == 1.0
+    share = share_of(Own(torch.zeros(2), torch.zeros(2)), 1, 2)
+    assert isinstance(share, Own)
+    assert denominator_of(None, *share.batch(0)) == 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ds_core.data import Loader, TensorDataset
 from ds_core.data.batches import Batches
+from ds_core.losses.denominator import denominator_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
@@ -96,15 +97,16 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(count, batch_size, worl
     assert [process.rows(index) for process in processes] == [one.rows(index)] * world_size
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     values = torch.randn(count, dtype=torch.float64)
-    weighted = [process.weight(index) * values[part].mean() for process, part in zip(processes, parts, strict=True)]
-    assert sum(weighted) / world_size == pytest.approx(values[rows(one.batch(index))].mean().item(), abs=1e-12)
+    held = [float(denominator_of(None, *process.batch(index))) for process in processes]
+    weighted = [count * values[part].mean() for count, part in zip(held, parts, strict=True)]
+    assert sum(weighted) / sum(held) == pytest.approx(values[rows(one.batch(index))].mean().item(), abs=1e-12)
 
 
-def test_equal_parts_weigh_the_same():
-    assert Loader(numbered(12), 6, rank=1, world_size=3).weight(0) == 1.0
+def test_parts_hold_their_rows():
+    assert denominator_of(None, *Loader(numbered(12), 6, rank=1, world_size=3).batch(0)) == 2
     last = Loader(numbered(11), 6, rank=0, world_size=2)  # 5 rows: 3 and 2
     assert last.share(1) == 3
-    assert last.weight(1) == pytest.approx(1.2)
+    assert denominator_of(None, *last.batch(1)) == 3
 
 
 def test_a_full_batch_is_not_copied():

@@ -3,7 +3,7 @@ import torch
 from ds_core import CrossEntropyLoss
 from ds_core.data import Prefetch
 from ds_core.data.batches import Batches
-from ds_core.distributed.batch_shard import share_of, weight_of
+from ds_core.distributed.batch_shard import share_of
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import split_by_hash
@@ -51,7 +51,6 @@ def test_worked_example():
     assert target_out.tolist() == [[8, 9, 2]]
     assert [batches.row_numbers(index) for index in range(4)] == [[0, 1], [2], [0, 1], [2]]
     assert round(batches.padding_share(), 4) == 0.0714  # 1 of 4 + 4 + 3 + 3 elements
-    assert batches.weight(0) == 1.0
 
 
 @settings(max_examples=30, deadline=None)
@@ -104,7 +103,7 @@ def test_parts_of_the_processes_are_the_batch_of_one(sizes, world_size, index):
     assert {part.rows(index) for part in parts} == {whole.rows(index)}
 
 
-def test_weights_make_the_mean_over_all_target_tokens():
+def test_the_shares_count_by_their_target_tokens():
     source, target = tokens([(1, 5), (1, 1), (2, 5), (3, 4), (5, 2)])
     parts = [TokenBatches(source, target, 60, rank=r, world_size=2, **SPECIAL) for r in range(2)]
     logits = torch.randn(10, 10, dtype=torch.float64)
@@ -115,12 +114,10 @@ def test_weights_make_the_mean_over_all_target_tokens():
 
     own = [part.batch(0)[1] for part in parts]
     whole = mean(torch.cat(own))
-    weights = [part.weight(0) for part in parts]
-    assert sum(weights) == pytest.approx(2)
-    assert weights[0] != pytest.approx(2 * 3 / 5)  # what rows would weigh
-    count = [int((out != 0).sum()) for out in own]
-    assert weights == [pytest.approx(2 * each / sum(count)) for each in count]
-    assert sum(w * mean(out) for w, out in zip(weights, own, strict=True)) / 2 == pytest.approx(whole)
+    held = [float(criterion.denominator(out)) for out in own]
+    assert held[0] / sum(held) != pytest.approx(3 / 5)  # what rows would weigh
+    assert held == [int((out != 0).sum()) for out in own]
+    assert sum(n * mean(out) for n, out in zip(held, own, strict=True)) / sum(held) == pytest.approx(whole)
 
 
 def test_it_is_what_data_parallel_asks_for():
@@ -128,7 +125,7 @@ def test_it_is_what_data_parallel_asks_for():
     part = TokenBatches(source, target, 30, rank=1, world_size=2, **SPECIAL)
     assert isinstance(part, Batches)
     assert share_of(part, 1, 2) is part
-    assert weight_of(Prefetch(part), 0) == part.weight(0)
+    assert share_of(Prefetch(part), 1, 2).batches is part
     with pytest.raises(ValueError, match="made for rank 1 of 2"):
         share_of(part, 0, 2)
 

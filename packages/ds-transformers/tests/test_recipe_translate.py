@@ -238,6 +238,20 @@ def test_the_schedule_ends_with_the_run(accumulate, steps, run, tmp_path, monkey
     assert totals == [steps] == [log_of(tmp_path / "out", "train")[-1]["step"]]
 
 
+def test_accumulated_batches_are_one_large_batch(run, tmp_path, monkeypatch):
+    """A step with three batches of unequal widths and numbers of tokens, and one with all their sentences at once."""
+    monkeypatch.setattr(TranslateRun, "report", lambda self: {})
+    common = {"epochs": 1, "dropout": 0.0, "dtype": "float64", "label_smoothing": 0.1, "clip_norm": 0.5}
+    steps = []
+    for name, options in (("three", {"accumulate": 3}), ("one", {"max_tokens": 100_000})):
+        status, printed, complaints = run(out=tmp_path / name, **common, **options)
+        assert status == 0, complaints
+        assert f"; {3 if name == 'three' else 1} batches an epoch" in printed
+        steps.append([(line["loss"], line["gradient_norm"]) for line in log_of(tmp_path / name, "train")])
+    assert len(steps[0]) == len(steps[1]) == 1
+    assert steps[0][0] == pytest.approx(steps[1][0], rel=1e-12)
+
+
 def test_plots_that_cannot_be_drawn_are_said(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, printed, _ = run(plots=True)

@@ -5,9 +5,12 @@ dispatch on them: every layer also looks like a loss. A change here is a
 breaking change of ds-core.
 """
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -28,7 +31,11 @@ class Layer(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """`forward(input, target)` gives a scalar, `backward()` the gradient in the structure of the predictions."""
+    """`forward(input, target)` gives a scalar, `backward()` the gradient in the structure of the predictions.
+
+    A mean may say what it divides by, `denominator(target)`, and be told another one, `forward(..., denominator=)`:
+    docs/denominator.md.
+    """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -46,3 +53,18 @@ class Optimizer(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: Any) -> None: ...
+
+
+def takes_input_gradient(backward: Callable[..., Any]) -> bool:
+    """Whether a layer's backward can be told `input_gradient=False`; one that cannot computes it all the same."""
+    function = getattr(backward, "__func__", backward)
+    # the compiler sees through a cache, and warns of it
+    return _takes_input_gradient(function) if torch.compiler.is_compiling() else _known_to_take_it(function)
+
+
+def _takes_input_gradient(function: Callable[..., Any]) -> bool:
+    arguments = inspect.signature(function).parameters.values()
+    return any(a.name == "input_gradient" or a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments)
+
+
+_known_to_take_it = functools.cache(_takes_input_gradient)

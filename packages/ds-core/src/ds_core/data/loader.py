@@ -23,8 +23,7 @@ class Loader:
     its own, drawn from a generator with the key (seed, epoch).
 
     If there are several processes, each takes its rows of the same batch (`rows_of_process`): their parts put together
-    are the batch that one process would see. Parts differ by at most one row, and `weight(index)` is the factor of a
-    process's mean loss in the mean over processes.
+    are the batch that one process would see. Parts differ by at most one row.
 
     Args:
         dataset: a `TensorDataset` or a tuple of its tensors, whatever has its `rows`, or a data set of single samples
@@ -110,13 +109,6 @@ class Loader:
         """The rows of batch `index` that this process has."""
         start, end = self._own(index)
         return end - start
-
-    def weight(self, index: int) -> float:
-        """The factor of this process's mean in the mean over processes, which is then the mean over all rows.
-
-        1.0 if all have the same number of rows.
-        """
-        return self.world_size * self.share(index) / self.rows(index)  # w_r = W n_r / n                   (3)
 
     def batch(self, index: int) -> tuple[Any, Any]:
         """This process's part of batch `index` >= 0 -> inputs (n, ...), target (n, ...).

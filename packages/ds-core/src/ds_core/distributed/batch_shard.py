@@ -27,7 +27,6 @@ class BatchShard:
     def __init__(self, batches: Batches, rank: int, world_size: int) -> None:
         self.batches = batches
         self.rank, self.world_size = rank, world_size
-        self._weights: dict[int, float] = {}
 
     def batch(self, index: int) -> tuple[Any, Any]:
         """This process's rows of batch `index`."""
@@ -37,15 +36,7 @@ class BatchShard:
             raise ValueError(f"{self._name()}: the inputs begin with {_described(first)}, expected a tensor of rows")
         rows = first.shape[0]
         begin, end = rows_of_process(rows, self.rank, self.world_size)
-        weight = self.world_size * (end - begin) / rows if rows else 1.0  # w_r = W n_r / n                   (1)
-        self._weights = {index: weight, **dict(list(self._weights.items())[:63])}
         return self._cut(pair[0], rows, begin, end), self._cut(pair[1], rows, begin, end)
-
-    def weight(self, index: int) -> float:
-        """The factor of this process's mean in the mean over processes: W n_r / n, 0 if it has no rows."""
-        if index not in self._weights:
-            self.batch(index)
-        return self._weights[index]
 
     def _cut(self, value: Any, rows: int, begin: int, end: int) -> Any:
         if isinstance(value, Tensor):
@@ -82,12 +73,6 @@ def share_of(batches: Batches, rank: int, world_size: int) -> Batches:
             f"this is rank {rank} of {world_size}"
         )
     return batches
-
-
-def weight_of(batches: Batches, index: int) -> float:
-    """The factor of this process's mean over batch `index` in the mean over processes; 1.0 if the batches have none."""
-    weight = getattr(_source(batches), "weight", None)
-    return 1.0 if weight is None else float(weight(index))
 
 
 def _source(batches: Any) -> Any:

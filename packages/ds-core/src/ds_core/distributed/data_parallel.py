@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ds_core.data.batches import Batches
-from ds_core.distributed.batch_shard import share_of, weight_of
+from ds_core.distributed.batch_shard import share_of
 from ds_core.distributed.buckets import Plan, Reduction, Sums
 from ds_core.distributed.processes import OneProcess, Processes, current
+from ds_core.engine.nested_values import leaves, map_leaves
 from ds_core.engine.parameter import watched_accumulation
 from ds_core.engine.random_state import seed_for_rank
 from ds_core.errors import UserError
@@ -130,10 +131,15 @@ class DataParallel:
         """
         return share_of(batches, self.processes.rank, self.processes.world_size)
 
-    def weights(self, batches: Batches, indices: Sequence[int]) -> list[float]:
-        """What this process's mean loss over each of these batches counts in the mean over all rows of all of them."""
-        scale = self.processes.world_size * len(indices)
-        return [weight_of(batches, index) / scale for index in indices]  # w_r,m / (W N)                        (2)
+    def total(self, value: Any) -> Any:
+        """The sum over all processes of each tensor () in a structure of them, in float64; None stays None."""
+        found = [leaf for leaf in leaves(value) if leaf is not None]
+        if not isinstance(self.processes, Processes) or not found:
+            return value
+        vector = torch.stack([leaf.double().to(found[0].device) for leaf in found])  # at once: each sum is a wait
+        self.processes.sum(vector).wait()
+        sums = iter(vector.unbind())
+        return map_leaves(lambda leaf: None if leaf is None else next(sums), value)
 
     def interrupts(self, heard: str) -> Interrupts:
         """What notices Ctrl-C; `requested` becomes true on all processes at the end of the same step."""

@@ -9,7 +9,8 @@ from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
 from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
-from ds_core.losses.nll import target_weights
+from ds_core.losses.denominator import counted
+from ds_core.losses.nll import denominator_of_classes, target_weights
 from ds_core.losses.probability_targets import (
     class_dim,
     per_class,
@@ -21,6 +22,7 @@ from ds_core.losses.probability_targets import (
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 from ds_core.speed.exponential import exponential
 from ds_core.speed.plain import fast_form
+from ds_core.speed.precision import wide_dtype
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 
@@ -29,7 +31,7 @@ def plain_cross_entropy(
     x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), weight (C,), others (N, ...) -> losses, target_weight (N, ...), exps as x, sums (N, 1, ...)."""
-    dim, a = class_dim(x), label_smoothing
+    x, dim, a = x.to(wide_dtype(x)), class_dim(x), label_smoothing
     class_weight = x.new_ones(x.shape[dim]) if weight is None else weight.to(x.dtype)
     target_weight = torch.where(ignored, 0.0, class_weight[classes])  # w_t
     z = x - x.detach().amax(dim, keepdim=True)  # so that no exponential overflows; the loss stays the same
@@ -168,24 +170,38 @@ class CrossEntropyLoss(Module):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What "mean" divides by: the weights of the targets that are not ignored, or the positions of probabilities,
+        a tensor () of float64; None for other reductions.
+        """
+        if self.reduction != "mean":
+            return None
+        if target.is_floating_point() and target.dim() > 0:
+            return counted(target.numel() // max(target.shape[class_dim(target)], 1), target)
+        return denominator_of_classes(self, target, self.weight, self.ignore_index)
+
+    def forward(self, input: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
         """Logits (N, C, ...) or (C,), and as target the class at each position, (N, ...), as integers,
         or probabilities in the shape of the logits -> a scalar, with reduction "none" (N, ...).
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
         """
         if input.shape == target.shape:
-            return self._of_probabilities(input, target)
+            return self._of_probabilities(input, target, denominator)
         self._check_shapes(input, target)
         ignored = target == self.ignore_index
         options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)
         losses, target_weight, exps, sums = cross_entropy(input, *options)
-        count = target_weight.sum() if self.reduction == "mean" else 1
+        count: Tensor | int = 1
+        if self.reduction == "mean":
+            count = target_weight.sum() if denominator is None else denominator.to(losses.dtype)
         loss = reduce(losses, self.reduction, count)  # sum L / sum w_t                                     (6)
         if recording():
             dlosses = reduce_backward(None, self.reduction, count, losses)
             self.save(cross_entropy_backward(dlosses, exps, sums, target_weight, *options).to(input.dtype), None)
         return loss.to(input.dtype)
 
-    def _of_probabilities(self, x: Tensor, target: Tensor) -> Tensor:
+    def _of_probabilities(self, x: Tensor, target: Tensor, denominator: Tensor | None) -> Tensor:
         if not target.is_floating_point():
             raise ShapeError(f"{self!r}: a target in the shape of the input holds probabilities, given {target.dtype}")
         if self.ignore_index >= 0:
@@ -193,9 +209,10 @@ class CrossEntropyLoss(Module):
         check_class_weight(self, self.weight, x, class_dim(x))
         options = (target, self.weight, self.label_smoothing)
         losses, exps, sums = probability_cross_entropy(x, *options)
-        loss = reduce(losses, self.reduction)
+        count = losses.numel() if denominator is None else denominator.to(losses.dtype)
+        loss = reduce(losses, self.reduction, count)
         if recording():
-            dlosses = reduce_backward(None, self.reduction, losses.numel(), losses)
+            dlosses = reduce_backward(None, self.reduction, count, losses)
             dx = probability_cross_entropy_backward(dlosses, exps, sums, *options).to(x.dtype)
             self.save(dx, (dlosses, x, sums, target.dtype))
         return loss.to(x.dtype)

@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor
 
+from ds_core.errors import ShapeError
+from ds_core.losses.denominator import counted
 from ds_core.losses.pointwise import PointwiseLoss
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out
 from ds_core.speed.plain import fast_form
+from ds_core.speed.precision import wide_dtype
 
 
 def plain_kl_div(x: Tensor, target: Tensor, log_target: bool = False) -> Tensor:
@@ -99,10 +102,25 @@ class KLDivLoss(PointwiseLoss):
     ) -> tuple[Tensor, Tensor | None]:
         return kl_div_backward(dlosses, x, target, self.log_target, needs, out)
 
-    def counted(self, input: Tensor, elements: int) -> tuple[str, int]:
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What a mean divides by: elements of the target, or with "batchmean" its rows; None for "sum" and "none"."""
+        return counted(_rows(target), target) if self.reduction == "batchmean" else super().denominator(target)
+
+    def divided(self, input: Tensor, target: Tensor, x: Tensor, denominator: Tensor | None) -> tuple[str, Tensor | int]:
         if self.reduction != "batchmean":
-            return super().counted(input, elements)
-        return "mean", input.shape[0] if input.dim() > 0 else 1  # sum L / N                                (5)
+            return super().divided(input, target, x, denominator)
+        if denominator is None:
+            return "mean", _rows(input)  # sum L / N                                                        (5)
+        if _rows(input) != _rows(target):
+            raise ShapeError(
+                f"{self!r}: given input {tuple(input.shape)} and target {tuple(target.shape)}, expected as many rows: "
+                "where several micro-batches or processes make one batch, they are counted by their targets"
+            )
+        return "mean", denominator.to(wide_dtype(x))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, log_target={self.log_target}"
+
+
+def _rows(x: Tensor) -> int:
+    return x.shape[0] if x.dim() > 0 else 1

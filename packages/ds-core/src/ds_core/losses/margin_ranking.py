@@ -9,12 +9,13 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.trace import reuse
 from ds_core.errors import ShapeError
+from ds_core.losses.denominator import counted, per_element
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce_backward, reduce_elementwise
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 
 def plain_margin_ranking(x1: Tensor, x2: Tensor, target: Tensor, margin: float) -> Tensor:
@@ -85,8 +86,15 @@ class MarginRankingLoss(Module):
         self.reduction = check_reduction("MarginRankingLoss", reduction)
         self.margin = margin
 
-    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
-        """Two scores, and 1 or -1 for which is to lead -> a scalar, with reduction "none" their shape."""
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What "mean" divides by: the elements of the target, a tensor () of float64; None for other reductions."""
+        return counted(target.numel(), target) if self.reduction == "mean" else None
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
+        """Two scores, and 1 or -1 for which is to lead -> a scalar, with reduction "none" their shape.
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
+        """
         shapes = [tuple(tensor.shape) for tensor in (input1, input2, target)]
         if len({len(shape) for shape in shapes}) > 1:
             raise ShapeError(
@@ -94,8 +102,9 @@ class MarginRankingLoss(Module):
                 "dimensions in each"
             )
         x1, x2, t = self._fitted(input1, input2, target)
-        self.save(input1, input2, target)
-        loss = reduce_elementwise(partial(margin_ranking, margin=self.margin), (x1, x2, t), self.reduction)
+        self.save(input1, input2, target, denominator)
+        count = self._count(x1, target, denominator)
+        loss = reduce_elementwise(partial(margin_ranking, margin=self.margin), (x1, x2, t), self.reduction, count)
         return loss.to(common_dtype(input1, input2))
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
@@ -104,11 +113,12 @@ class MarginRankingLoss(Module):
         Raises:
             ValueError: `target_gradient` where the target is of integers, which have no gradient.
         """
-        given = self.saved()
+        *given, denominator = self.saved()
         if target_gradient and not given[2].is_floating_point():
             raise ValueError(f"{self!r}: target_gradient=True, but a target of {given[2].dtype} has no gradient")
         tensors = self._fitted(*given)
-        dlosses = reduce_backward(grad, self.reduction, tensors[0].numel(), widened(tensors[0]))
+        count = self._count(tensors[0], given[2], denominator)
+        dlosses = reduce_backward(grad, self.reduction, count, widened(tensors[0]))
 
         needs, results = (True, True, target_gradient), 2 + target_gradient
 
@@ -120,6 +130,11 @@ class MarginRankingLoss(Module):
         found = elementwise(gradients, *tensors, *each, results=results)  # type: ignore[arg-type]
         summed = [summed_to(d, tensor.shape).to(tensor.dtype) for d, tensor in zip(found, given, strict=False)]
         return tuple(summed)
+
+    def _count(self, x: Tensor, target: Tensor, denominator: Tensor | None) -> Tensor | int:
+        if denominator is None:
+            return x.numel()
+        return per_element(self, denominator, x.shape, target.shape).to(wide_dtype(x))
 
     def _fitted(self, input1: Tensor, input2: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All in one shape and dtype."""

@@ -6,10 +6,11 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.errors import ShapeError
 from ds_core.losses.class_targets import check_class_weight, check_classes
+from ds_core.losses.denominator import counted
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 # N = batch, C = classes
 
@@ -19,10 +20,12 @@ def plain_multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight
     target_weight = x.new_ones(()) if weight is None else weight.to(x.dtype)[classes]  # w_t
     index = classes.unsqueeze(1)
     others = torch.ones_like(x).scatter(1, index, 0.0)  # [c != t]
-    z = margin - x.gather(1, index) + x  # z_c = margin - x_t + x_c                                         (1)
-    lacking = torch.where(z > 0, z, 0.0)  # unlike clamp_min, this has slope 0 at z = 0 for autograd
+    # Half of each z, and the share of each in the loss: z, its square and the sum may be infinite if the loss is not.
+    half = margin / 2 - x.gather(1, index) / 2 + x / 2  # z_c = margin - x_t + x_c                          (1)
+    lacking = others * torch.where(half > 0, half, 0.0)  # unlike clamp_min, this has slope 0 at z = 0 for autograd
+    share = (2**p * target_weight / x.shape[1]).unsqueeze(-1)
     # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
-    return target_weight / x.shape[1] * (others * lacking**p).sum(1)
+    return (lacking * (share * lacking ** (p - 1))).sum(1)
 
 
 def plain_multi_margin_backward(
@@ -31,22 +34,24 @@ def plain_multi_margin_backward(
     """dlosses (N,) or one for all (), x (N, C), classes (N,), weight (C,) -> dx (N, C)."""
     target_weight = x.new_ones(classes.shape) if weight is None else weight.to(x.dtype)[classes]
     index = classes.unsqueeze(1)
-    z = margin - x.gather(1, index) + x
+    half = margin / 2 - x.gather(1, index) / 2 + x / 2
+    slope = p * 2 ** (p - 1) * (dlosses * target_weight / x.shape[1]).unsqueeze(1)
     # dx_c = dL w_t / C p max(z_c, 0)^(p - 1) [z_c > 0] for c != t                                          (3)
-    dx = (dlosses * target_weight / x.shape[1]).unsqueeze(1) * torch.where(z > 0, p * z ** (p - 1), 0.0)
+    dx = torch.where(half > 0, slope * half ** (p - 1), 0.0)
     dx = dx.scatter(1, index, 0.0)
     return dx.scatter(1, index, -dx.sum(1, keepdim=True))  # dx_t = -sum_(c != t) dx_c                      (4)
 
 
-# All steps are taken in the memory of what is lacking.
+# All steps are taken in the memory of half of what is lacking.
 @fast_form(plain_multi_margin)
 @compilable
 def multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
     """x (N, C), classes (N,), weight (C,) -> losses (N,)."""
-    lacking = _lacking(x, classes, margin)
-    powers = lacking if p == 1 else lacking * lacking
+    half = _half_of_lacking(x, classes, margin)
+    shares = (_target_weight(x, classes, weight) * 2**p).unsqueeze(1)
     # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
-    return powers.sum(1) * _target_weight(x, classes, weight)
+    terms = half * shares if p == 1 else half * (half * shares)
+    return terms.sum(1)
 
 
 @fast_form(plain_multi_margin_backward)
@@ -55,20 +60,21 @@ def multi_margin_backward(
     dlosses: Tensor, x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None
 ) -> Tensor:
     """dlosses (N,) or one for all (), x (N, C), classes (N,), weight (C,) -> dx (N, C)."""
-    lacking = _lacking(x, classes, margin)
-    slope = lacking.sign_() if p == 1 else lacking.mul_(2)
+    half = _half_of_lacking(x, classes, margin)
+    slope = half.sign_() if p == 1 else half
     # dx_c = dL w_t / C p max(z_c, 0)^(p - 1) [z_c > 0] for c != t                                          (3)
-    dx = slope.mul_((dlosses * _target_weight(x, classes, weight)).unsqueeze(1))
+    dx = slope.mul_((dlosses * _target_weight(x, classes, weight)).mul_(1 if p == 1 else 4).unsqueeze(1))
     # dx_t = -sum_(c != t) dx_c                                                                             (4)
     return dx.scatter_(1, classes.unsqueeze(1), -dx.sum(1, keepdim=True))
 
 
-def _lacking(x: Tensor, classes: Tensor, margin: float) -> Tensor:
-    """By how much each other class is too near: max(z_c, 0), and 0 for the true class."""
+def _half_of_lacking(x: Tensor, classes: Tensor, margin: float) -> Tensor:
+    """Half of that by which each other class is too near: max(z_c, 0) / 2, and 0 for the true class."""
     index = classes.unsqueeze(1)
-    z = (margin - x.gather(1, index)) + x  # z_c = margin - x_t + x_c                                       (1)
+    # z_c = margin - x_t + x_c                                                                              (1)
+    half = torch.add(margin / 2 - x.gather(1, index) / 2, x, alpha=0.5)
     # Autograd has the slope 0 at z = 0 here, as PyTorch has; clamp_min would have 1.
-    return torch.where(z > 0, z, 0.0).scatter_(1, index, 0.0)
+    return torch.where(half > 0, half, 0.0).scatter_(1, index, 0.0)
 
 
 def _target_weight(x: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
@@ -106,13 +112,21 @@ class MultiMarginLoss(Module):
         self.margin = margin
         self.weight = None if weight is None else weight.detach()
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Scores (N, C) and classes (N,), or (C,) and () -> a scalar, with reduction "none" the shape of the target."""
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What "mean" divides by: the number of targets, a tensor () of float64; None for other reductions."""
+        return counted(target.numel(), target) if self.reduction == "mean" else None
+
+    def forward(self, input: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
+        """Scores (N, C) and classes (N,), or (C,) and () -> a scalar, with reduction "none" the shape of the target.
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
+        """
         self._check_shapes(input, target)
         x, classes = self._rows(input, target)
         losses = multi_margin(widened(x), classes, self.p, self.margin, self.weight).view(target.shape)
-        self.save(input, target)
-        return reduce(losses, self.reduction).to(input.dtype)
+        self.save(input, target, denominator)
+        count = None if denominator is None else denominator.to(losses.dtype)
+        return reduce(losses, self.reduction, count).to(input.dtype)
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Tensor:
         """grad of the shape of the loss, None for 1 -> dinput.
@@ -120,11 +134,12 @@ class MultiMarginLoss(Module):
         Raises:
             ValueError: `target_gradient`, for classes have no gradient.
         """
-        input, target = self.saved()
+        input, target, denominator = self.saved()
         if target_gradient:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
         x, classes = self._rows(input, target)
-        dlosses = reduce_backward(grad, self.reduction, target.numel(), widened(x)).reshape(-1)
+        count = target.numel() if denominator is None else denominator.to(wide_dtype(x))
+        dlosses = reduce_backward(grad, self.reduction, count, widened(x)).reshape(-1)
         dx = multi_margin_backward(widened(dlosses), widened(x), classes, self.p, self.margin, self.weight)
         return dx.to(input.dtype).view(input.shape)
 

@@ -41,6 +41,16 @@ def target_weights(classes: Tensor, ignored: Tensor, weight: Tensor | None, dtyp
     return target_weight * weight.to(dtype).index_select(0, classes.reshape(classes.numel())).view(classes.shape)
 
 
+def denominator_of_classes(loss: object, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """The sum of the weights of all targets that are not ignored, () in float64."""
+    ignored = target == ignore_index
+    if weight is None:
+        return ignored.logical_not().sum(dtype=torch.float64)
+    check_classes(loss, target, weight.numel(), ignore_index)
+    classes = target.to(torch.int64).masked_fill(ignored, 0)
+    return target_weights(classes, ignored, weight, torch.float64).sum()
+
+
 # Half precision is calculated in float32, and weights are looked up only if there are any.
 @fast_form(plain_nll)
 def nll(x: Tensor, classes: Tensor, ignored: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -88,17 +98,26 @@ class NLLLoss(Module):
         self.weight = None if weight is None else weight.detach()
         self.ignore_index = ignore_index
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What "mean" divides by: the weights of the targets that are not ignored, a tensor () of float64; None for
+        other reductions.
+        """
+        if self.reduction != "mean":
+            return None
+        return denominator_of_classes(self, target, self.weight, self.ignore_index)
+
+    def forward(self, input: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
         """Log-probabilities (N, C, ...) or (C,), and the class at each position, (N, ...), as integers -> a scalar,
         with reduction "none" (N, ...).
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
         """
         self._check_shapes(input, target)
         ignored = target == self.ignore_index
         classes = target.to(torch.int64).masked_fill(ignored, 0)
         losses, target_weight = nll(input, classes, ignored, self.weight)
-        self.save(input, classes, ignored, target_weight)
-        loss = reduce(losses, self.reduction, target_weight.sum() if self.reduction == "mean" else None)
-        return loss.to(input.dtype)
+        self.save(input, classes, ignored, target_weight, denominator)
+        return reduce(losses, self.reduction, self._count(target_weight, denominator)).to(input.dtype)
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Tensor:
         """grad of the shape of the loss, None for 1 -> dinput.
@@ -106,12 +125,17 @@ class NLLLoss(Module):
         Raises:
             ValueError: `target_gradient`, for classes have no gradient.
         """
-        x, classes, ignored, target_weight = self.saved()
+        x, classes, ignored, target_weight, denominator = self.saved()
         if target_gradient:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
-        count = target_weight.sum() if self.reduction == "mean" else 1
+        count = self._count(target_weight, denominator)
         dlosses = reduce_backward(grad, self.reduction, count, target_weight)  # sum L / sum w_t            (3)
         return nll_backward(dlosses, target_weight, classes, ignored, x)
+
+    def _count(self, target_weight: Tensor, denominator: Tensor | None) -> Tensor | int:
+        if self.reduction != "mean":
+            return 1
+        return target_weight.sum() if denominator is None else denominator.to(target_weight.dtype)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:
         positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])

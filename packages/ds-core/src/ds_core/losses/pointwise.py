@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.errors import ShapeError
+from ds_core.losses.denominator import counted, per_element
 from ds_core.losses.reduction import REDUCTIONS, check_reduction, reduce_backward, reduce_elementwise
 from ds_core.speed.elementwise import elementwise
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 
 def common_shape(loss: object, **tensors: Tensor) -> torch.Size:
@@ -81,16 +82,25 @@ class PointwiseLoss(Module):
     def check(self, input: Tensor, target: Tensor) -> None:
         """Raise or warn where these cannot be meant."""
 
-    def counted(self, input: Tensor, elements: int) -> tuple[str, int]:
-        """Which of "mean", "sum" and "none" it is, and what "mean" divides by."""
-        return self.reduction, elements
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """What "mean" divides by: the elements of the target, a tensor () of float64; None for other reductions."""
+        return counted(target.numel(), target) if self.reduction == "mean" else None
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Predictions and targets of one shape -> a scalar, with reduction "none" that shape."""
+    def divided(self, input: Tensor, target: Tensor, x: Tensor, denominator: Tensor | None) -> tuple[str, Tensor | int]:
+        """Which of "mean", "sum" and "none" it is, and what "mean" divides by; `x` has the losses' shape and dtype."""
+        if denominator is None or self.reduction != "mean":
+            return self.reduction, x.numel()
+        return "mean", per_element(self, denominator, x.shape, target.shape).to(wide_dtype(x))
+
+    def forward(self, input: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
+        """Predictions and targets of one shape -> a scalar, with reduction "none" that shape.
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
+        """
         self.check(input, target)
         names, tensors = self._fitted(input, target)
-        self.save(input, target)
-        reduction, count = self.counted(input, tensors[0].numel())
+        self.save(input, target, denominator)
+        reduction, count = self.divided(input, target, tensors[0], denominator)
         loss = reduce_elementwise(_by_name(self.losses, names), tensors, reduction, count)
         return loss.to(self._dtype(input, target))
 
@@ -100,13 +110,14 @@ class PointwiseLoss(Module):
         Raises:
             ValueError: `target_gradient` where the target has none: labels, or integers.
         """
-        input, target = self.saved()
+        input, target, denominator = self.saved()
         if target_gradient and (self.labels or not target.is_floating_point()):
             reason = "labels have" if self.labels else f"a target of {target.dtype} has"
             raise ValueError(f"{self!r}: target_gradient=True, but {reason} no gradient")
         names, tensors = self._fitted(input, target)
         fixed: dict[str, Any] = {"needs": (True, target_gradient)}
-        dlosses = reduce_backward(grad, *self.counted(input, tensors[0].numel()), widened(tensors[0]))
+        reduction, count = self.divided(input, target, tensors[0], denominator)
+        dlosses = reduce_backward(grad, reduction, count, widened(tensors[0]))
         if dlosses.dim() == 0:
             fixed["dlosses"] = dlosses
         else:
@@ -149,7 +160,7 @@ class ErrorLoss(PointwiseLoss):
             warnings.warn(
                 f"{self!r}: given input {tuple(input.shape)} and target {tuple(target.shape)}, which are broadcast to "
                 f"{shape}; that is seldom meant: give both one shape",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

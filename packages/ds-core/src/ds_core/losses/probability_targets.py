@@ -6,7 +6,7 @@ from torch import Tensor
 from ds_core.speed.compiled import compilable
 from ds_core.speed.exponential import exponential
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 # N = batch, C = classes, ... = any further positions; inputs without a batch are (C,)
 
@@ -15,6 +15,7 @@ def plain_probability_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x, target (N, C, ...), weight (C,) -> losses (N, ...), exps (N, C, ...), sums (N, 1, ...)."""
+    x, target = x.to(wide_dtype(x)), target.to(wide_dtype(target))
     dim, a = class_dim(x), label_smoothing
     class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
     q = class_weight * ((1 - a) * target + a / x.shape[dim])  # q_c = w_c ((1 - a) t_c + a / C)              (1)
@@ -40,6 +41,7 @@ def plain_probability_target_backward(
     dlosses: Tensor, x: Tensor, sums: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
     """dlosses (), the same everywhere -> dtarget (N, C, ...)."""
+    x = x.to(wide_dtype(x))
     class_weight = x.new_ones(()) if weight is None else per_class(weight, x)
     z = x - x.amax(class_dim(x), keepdim=True)
     # dt_c = dL (1 - a) w_c (log(S) - z_c)                                                                    (4)

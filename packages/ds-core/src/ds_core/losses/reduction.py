@@ -9,16 +9,16 @@ from ds_core.errors import did_you_mean
 from ds_core.speed.chunks import chunks
 from ds_core.speed.elementwise import CHUNK, elementwise
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.precision import wide_dtype, widened
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
 def plain_reduce_elementwise(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], reduction: str, count: int | None = None
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], reduction: str, count: Tensor | int | None = None
 ) -> Tensor:
-    """The losses `function(*inputs)`, reduced."""
-    return reduce(function(*inputs, out=None), reduction, count)
+    """The losses `function(*inputs)`, reduced; half precision is calculated in float32."""
+    return reduce(function(*[tensor.to(wide_dtype(tensor)) for tensor in inputs], out=None), reduction, count)
 
 
 def plain_reduce_backward(grad: Tensor | None, reduction: str, count: Tensor | int, like: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def reduce_backward(grad: Tensor | None, reduction: str, count: Tensor | int, li
 # In chunks, each summed while it is in the cache, so that the losses never stand in memory all at once.
 @fast_form(plain_reduce_elementwise)
 def reduce_elementwise(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], reduction: str, count: int | None = None
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], reduction: str, count: Tensor | int | None = None
 ) -> Tensor:
     """`reduce(function(*inputs), ...)`; on a CPU and without autograd, large inputs are processed in chunks.
 

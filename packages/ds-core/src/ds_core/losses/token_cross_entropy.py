@@ -30,16 +30,23 @@ class TokenCrossEntropy(Module):
         self.label_smoothing = label_smoothing
         self.cross_entropy = CrossEntropyLoss(ignore_index=ignore_index, label_smoothing=label_smoothing)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """logits (B, T, V), target (B, T) int64 -> loss ()."""
+    def denominator(self, target: Tensor) -> Tensor | None:
+        """M, a tensor () of float64."""
+        return self.cross_entropy.denominator(target.reshape(-1))
+
+    def forward(self, logits: Tensor, target: Tensor, *, denominator: Tensor | None = None) -> Tensor:
+        """logits (B, T, V), target (B, T) int64 -> loss ().
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
+        """
         if logits.dim() == 0 or logits.shape[:-1] != target.shape:
             raise ShapeError(
                 f"{describe(self)}: given logits {tuple(logits.shape)} and targets {tuple(target.shape)}, expected "
                 "(..., V) and (...)"
             )
         self.save(logits.shape)
-        loss: Tensor = self.cross_entropy.forward(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
-        return loss
+        rows, classes = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
+        return self.cross_entropy.forward(rows, classes, denominator=denominator)
 
     def backward(self, grad: Tensor | None = None) -> Tensor:
         """-> dlogits (B, T, V)."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.engine.nested_values import items_of, rebuild
+from ds_core.engine.nested_values import rebuild
+from ds_core.losses.denominator import add_nested, backward_part, denominator_of, forward_part
 
 
 class WeightedSum(Module):
@@ -51,19 +52,28 @@ class WeightedSum(Module):
         self.reads = dict(reads or {})
         self.parts: dict[str, Tensor] = {}
 
-    def forward(self, predictions: Any, targets: Any) -> Tensor:
-        """Predictions and targets, the same for all parts or one for each -> the sum, of the shape of the parts'."""
+    def denominator(self, targets: Any) -> dict[str, Any]:
+        """By name, what each part divides by: see `denominator_of`, which counts the targets here."""
+        each = {name: self._item(targets, name) for name in self.losses}
+        return {name: denominator_of(loss, each[name], each[name]) for name, loss in self.losses.items()}
+
+    def forward(self, predictions: Any, targets: Any, *, denominator: Mapping[str, Any] | None = None) -> Tensor:
+        """Predictions and targets, the same for all parts or one for each -> the sum, of the shape of the parts'.
+
+        `denominator`, where this is a part of a larger batch, holds those of the whole by name.
+        """
         values: dict[str, Tensor] = {}
+        divided_by = dict.fromkeys(self.losses) if denominator is None else dict(denominator)
         total: Tensor | None = None
         for name, loss in self.losses.items():
             prediction, target = self._item(predictions, name), self._item(targets, name)
             given = prediction if isinstance(prediction, tuple) else (prediction,)
-            values[name] = loss.forward(*given, target)
+            values[name] = forward_part(loss, given, target, target, divided_by[name])
             weighted = values[name] * self.weights[name]
             total = weighted if total is None else total + weighted  # L = sum_k w_k L_k                    (1)
         assert total is not None
         self.parts = {name: value.detach() for name, value in values.items()}
-        self.save(predictions, targets, dict(self.weights), self.parts)
+        self.save(predictions, targets, dict(self.weights), self.parts, divided_by)
         return total
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
@@ -74,7 +84,7 @@ class WeightedSum(Module):
         Raises:
             ValueError: `target_gradient` where a part has floating targets and gives no gradient for them.
         """
-        predictions, targets, weights, values = self.saved()
+        predictions, targets, weights, values, divided_by = self.saved()
         dpredictions, dtargets = _Gradients(predictions), _Gradients(targets)
         for name, loss in reversed(self.losses.items()):
             value = values[name]
@@ -82,11 +92,12 @@ class WeightedSum(Module):
             dvalue = (torch.ones_like(value) if grad is None else grad) * weights[name]
             dvalue = dvalue.to(value.dtype)
             target, several = self._item(targets, name), isinstance(self._item(predictions, name), tuple)
+            part = (loss, dvalue, target, target, divided_by[name], value)
             if target_gradient and isinstance(target, Tensor) and target.is_floating_point():
-                *found, dtarget = loss.backward(dvalue, target_gradient=True)
+                *found, dtarget = backward_part(*part, target_gradient=True)
                 dtargets.add(self._key(targets, name), dtarget)
             else:
-                found = loss.backward(dvalue)
+                found = backward_part(*part)
                 found = list(found) if isinstance(found, tuple) and several else [found]
             dpredictions.add(self._key(predictions, name), tuple(found) if several else found[0])
         return (dpredictions.whole(), dtargets.whole()) if target_gradient else dpredictions.whole()
@@ -124,7 +135,7 @@ class _Gradients:
 
     def add(self, key: Any, gradient: Any) -> None:
         # dp = sum of dp_k over the parts k that read p                                                     (3)
-        self.found[key] = _sum(self.found.get(key), gradient)
+        self.found[key] = add_nested(self.found.get(key), gradient)
 
     def whole(self) -> Any:
         if isinstance(self.items, dict):
@@ -132,13 +143,3 @@ class _Gradients:
         if isinstance(self.items, tuple):
             return rebuild(self.items, [self.found.get(index) for index in range(len(self.items))])
         return self.found.get(None)
-
-
-def _sum(first: Any, second: Any) -> Any:
-    """first + second, tensor by tensor; None means zeros."""
-    if first is None or second is None:
-        return second if first is None else first
-    items = items_of(first)
-    if items is None:
-        return first + second
-    return rebuild(first, [_sum(a, b) for a, b in zip(items, items_of(second) or [], strict=True)])

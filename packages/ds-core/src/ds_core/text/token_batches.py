@@ -23,8 +23,7 @@ class TokenBatches:
     and with them the cuts, are the same in every epoch. Batch `index` is a function of the seed and `index` alone.
 
     With several processes, each takes a contiguous part of the same batch, padded like the whole: the parts put
-    together are the batch that one process would see. `weight(index)` counts target tokens, because the loss of a
-    translation is a mean over them.
+    together are the batch that one process would see.
 
     Args:
         source, target: tokens of each sentence, without begin, end and padding.
@@ -116,15 +115,6 @@ class TokenBatches:
     def share(self, index: int) -> int:
         """The rows of batch `index` that this process has."""
         return len(self._own(self._rows(index)))
-
-    def weight(self, index: int) -> float:
-        """The factor for this process's mean over target tokens; the mean over processes is then the mean over all.
-
-        1.0 if all processes have the same number of tokens.
-        """
-        rows = self._rows(index)
-        own, every = (int((self._target.lengths[each] + 1).sum()) for each in (self._own(rows), rows))
-        return self.world_size * own / every  # w_r = W n_r / n                                               (4)
 
     def batch(self, index: int) -> TokenBatch:
         """This process's part of batch `index` >= 0.

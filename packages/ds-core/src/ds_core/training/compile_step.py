@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ds_core.engine.trace import record
 from ds_core.optimizers.clipping import clip_grad_norm_
-from ds_core.speed.compiled import has_compiler
+from ds_core.speed.compiled import can_compile
 from ds_core.speed.traced_einops import trace_einops_whole
 from ds_core.training.gradients import Pair, backpropagate
+from ds_core.training.trainer_parts import check_parts
 
 Step = Callable[[Sequence[Pair]], tuple[Tensor, Tensor | None]]
 
@@ -38,9 +39,9 @@ class StepParts:
         self.optimizer = optimizer
         self.clip_norm = clip_norm
 
-    def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        """Forward, loss and backward of every micro-batch; see `backpropagate`. Returns the mean loss."""
-        return backpropagate(self.model, self.criterion, batches, weights)
+    def gradients(self, batches: Sequence[Pair], denominator: Any = None) -> Tensor:
+        """Forward, loss and backward of every micro-batch; see `backpropagate`. Returns the loss."""
+        return backpropagate(self.model, self.criterion, batches, denominator)
 
     def clip(self) -> Tensor | None:
         """Returns the gradient norm before clipping, or None if nothing is clipped."""
@@ -66,10 +67,8 @@ class CompiledParts(StepParts):
         self._gradients = torch.compile(self._take_gradients, fullgraph=True)
         self._update = torch.compile(self._put_gradients, fullgraph=True)
 
-    def gradients(self, batches: Sequence[Pair], weights: Sequence[float] | None = None) -> Tensor:
-        # a changed Python number means compiling again; a tensor's values may change
-        given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
-        loss, gradients = self._gradients(batches, given)
+    def gradients(self, batches: Sequence[Pair], denominator: Any = None) -> Tensor:
+        loss, gradients = self._gradients(batches, denominator)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss
@@ -79,8 +78,8 @@ class CompiledParts(StepParts):
         self.optimizer.zero_grad()
         self._update(gradients)
 
-    def _take_gradients(self, batches: Sequence[Pair], weights: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
-        loss = backpropagate(self.model, self.criterion, batches, weights)
+    def _take_gradients(self, batches: Sequence[Pair], denominator: Any) -> tuple[Tensor, list[Tensor | None]]:
+        loss = backpropagate(self.model, self.criterion, batches, denominator)
         gradients = [parameter.grad for parameter in self._parameters]
         self.optimizer.zero_grad()
         return loss, gradients
@@ -92,7 +91,7 @@ class CompiledParts(StepParts):
 
 
 def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
-    """`eager_step` for micro-batches: a function of `[(inputs, target), ...]` that returns (mean loss, norm or None).
+    """`eager_step` for micro-batches: a function of `[(inputs, target), ...]` that returns (loss, norm or None).
 
     The norm is that of the gradient before clipping.
     """
@@ -108,14 +107,15 @@ def whole_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float |
 
 
 def compile_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> Step:
-    """`whole_step` compiled by `torch.compile(fullgraph=True)`; without a C++ compiler, a warning and `whole_step`.
+    """`whole_step` compiled by `torch.compile(fullgraph=True)`; if that cannot work, a warning and `whole_step`.
 
     The compiler would bake a Python number into the graph. So every `group["lr"]` becomes a 0-dim tensor, which a
     schedule fills in place, and the optimizer makes its state beforehand. The first call compiles: seconds for an MLP,
     a minute for a deep Transformer. Every `.grad` must be None before a step, as it is after one.
     """
+    check_parts("compile_step", model, criterion, optimizer)
     step = whole_step(model, criterion, optimizer, clip_norm=clip_norm)
-    if not has_compiler():
+    if not can_compile():
         return step
     prepare_compile(optimizer)
     trace_einops_whole()
@@ -123,8 +123,8 @@ def compile_step(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float
 
 
 def compile_parts(model: Any, criterion: Any, optimizer: Any, *, clip_norm: float | None = None) -> StepParts:
-    """`CompiledParts`; without a C++ compiler, a warning and `StepParts`."""
-    kind = CompiledParts if has_compiler() else StepParts
+    """`CompiledParts`; if compiling cannot work (`can_compile`), a warning and `StepParts`."""
+    kind = CompiledParts if can_compile() else StepParts
     return kind(model, criterion, optimizer, clip_norm)
 
 

@@ -1,14 +1,16 @@
 """A model used, not trained: its outputs, its mean loss and its metrics over data that comes in batches."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ds_core.engine.nested_values import leaves, map_leaves
 from ds_core.engine.trace import no_record
-from ds_core.metrics.mean import Mean
+from ds_core.losses.denominator import denominator_of, rows_denominator
 from ds_core.training.gradients import call
 
 
@@ -41,15 +43,15 @@ def evaluate(
     criterion: Any = None,
     metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
-    """The mean loss over all rows, and each metric, of `model` in evaluation mode.
+    """The loss over all batches as if they were one, and each metric, of `model` in evaluation mode.
 
     As a Trainer's `evaluate`: `lambda model: evaluate(model, loader, criterion, {"accuracy": Accuracy()})`.
 
     Args:
         model: a `Module`.
         batches: pairs (inputs, target), inputs that are a tuple being several arguments; such as a `Loader`.
-        criterion: a loss whose batch means are weighted by the rows of the target. A loss that is no mean over rows
-            (weights, ignored targets) has its mean over batches only.
+        criterion: a loss. Its batch means count by what the batches hold: docs/denominator.md. Those of a loss with
+            several denominators (`WeightedSum`) count by rows.
         metrics: by name; they are reset first.
 
     Returns:
@@ -63,13 +65,13 @@ def evaluate(
         raise ValueError("evaluate: a metric is called loss, which is the criterion's name")
     for metric in metrics.values():
         metric.reset()
-    loss, count = Mean(), 0
+    loss, count = _Loss(criterion), 0
     with evaluation_mode(model):
         for inputs, target in batches:
             count += 1
             output = call(model, inputs)
             if criterion is not None:
-                loss.update(criterion.forward(output, target), _rows(target))
+                loss.update(inputs, output, target)
             for metric in metrics.values():
                 metric.update(output, target)
     if count == 0:
@@ -104,6 +106,25 @@ def _joined(outputs: list[Any]) -> Any:
     return map_leaves(lambda _: next(whole), outputs[0])
 
 
-def _rows(target: Any) -> int:
-    first = next(leaves(target))
-    return int(first.shape[0]) if first.dim() > 0 else 1
+class _Loss:
+    """The loss of all batches from those of each."""
+
+    def __init__(self, criterion: Any) -> None:
+        self._criterion = criterion
+        self._total = 0.0
+        self._held: float | None = None
+
+    def update(self, inputs: Any, output: Any, target: Any) -> None:
+        held = denominator_of(self._criterion, inputs, target)
+        if held is not None and not isinstance(held, Tensor):
+            held = rows_denominator(inputs, target)
+        count = 1.0 if held is None else float(held)
+        if count != 0:  # the mean over nothing is NaN
+            self._total += float(self._criterion.forward(output, target)) * count  # D_m L_m = S_m
+        if held is not None:
+            self._held = (self._held or 0.0) + count
+
+    def compute(self) -> float:
+        if self._held is None:  # nothing is divided by anything, so losses add up
+            return self._total
+        return self._total / self._held if self._held else math.nan

@@ -17,8 +17,10 @@ class _FoundError(Exception):
     """Ends the repeated step; the message says where."""
 
 
-def first_nonfinite(model: Any, criterion: Any, batches: Sequence[Pair]) -> str:
+def first_nonfinite(model: Any, criterion: Any, batches: Sequence[Pair], denominator: Any = None) -> str:
     """Repeat a step on its micro-batches, eagerly, and say what in it is the first that is not finite.
+
+    `denominator` is what the step was given; see `backpropagate`.
 
     The model's weights and PyTorch's generators must be as they were before the step;
     gradients are added to, nothing else changes.
@@ -30,7 +32,7 @@ def first_nonfinite(model: Any, criterion: Any, batches: Sequence[Pair]) -> str:
     weights = f" (weights that are not finite: {', '.join(spoiled[:3])})" if spoiled else ""
     try:
         with _watched(model, criterion):
-            backpropagate(model, criterion, batches)
+            backpropagate(model, criterion, batches, denominator)
     except _FoundError as found:
         return f"{found}{weights}"
     if not all_finite(tensor.grad for tensor in model.parameters() if tensor.grad is not None):

@@ -10,9 +10,10 @@ from torch import Tensor
 from ds_core.data.batches import Batches
 from ds_core.distributed.data_parallel import DataParallel
 from ds_core.engine.random_state import restore_torch_random_state, torch_random_state
+from ds_core.losses.denominator import rows_of
 from ds_core.training.checkpoint import load_checkpoint
 from ds_core.training.compile_step import CompiledParts, StepParts, compile_parts, compile_step
-from ds_core.training.gradients import Pair
+from ds_core.training.gradients import Pair, step_denominator
 from ds_core.training.nonfinite import first_nonfinite
 from ds_core.training.state_json import all_finite
 
@@ -87,7 +88,7 @@ class Stepper:
         micro = self._micro_batches(batches, index)
         self._before = torch_random_state()
         if self._compiled is None:
-            loss = self._gradients(batches, index, micro)
+            loss = self._gradients(micro)
             self.on_gradients()
             norm = self._parts.clip()
         else:
@@ -113,8 +114,8 @@ class Stepper:
         self.optimizer.zero_grad()
         if self._compiled is None or all_finite(self.model.parameters()) or checkpoint is None:
             restore_torch_random_state(self._before)
-            micro = [pair for pair, _ in self._with_rows(batches, index, self._micro_batches(batches, index))]
-            found = first_nonfinite(self.model, self.criterion, micro) if micro else NOTHING_FOUND
+            own, denominator = self._own(self._micro_batches(batches, index))
+            found = first_nonfinite(self.model, self.criterion, own, denominator) if own else NOTHING_FOUND
             return self.parallel.first_that_found(found, NOTHING_FOUND)
         first = load_checkpoint(
             checkpoint, model=self.model, optimizer=self.optimizer, schedule=self.schedule, criterion=self.criterion
@@ -138,28 +139,29 @@ class Stepper:
             )
         return [batches.batch(number) for number in self._numbers(index)]
 
-    def _with_rows(self, batches: Batches, index: int, micro: list[Pair]) -> list[tuple[Pair, float]]:
-        """The micro-batches that have rows on this process, and what each counts in the mean over all."""
-        weights = self.parallel.weights(batches, self._numbers(index))
-        return [(pair, weight) for pair, weight in zip(micro, weights, strict=True) if weight > 0]
-
-    def _gradients(self, batches: Batches, index: int, micro: list[Pair]) -> Tensor | float:
-        """Fill every `.grad`; returns the mean loss, over all processes."""
+    def _own(self, micro: list[Pair]) -> tuple[list[Pair], Any]:
+        """The micro-batches that this process has rows of, and what the loss over those of all is divided by."""
         if self._alone:
-            return self._parts.gradients(micro)
-        own = self._with_rows(batches, index, micro)
+            return micro, None
+        denominator = self.parallel.total(step_denominator(self.criterion, micro))
+        # rows are dealt out from rank 0 on: where it has none, nobody has, and the step is that of one empty batch
+        return [pair for pair in micro if self.parallel.processes.first or rows_of(pair[0]) != 0], denominator
+
+    def _gradients(self, micro: list[Pair]) -> Tensor | float:
+        """Fill every `.grad`; returns the loss, over all processes."""
+        own, denominator = self._own(micro)
+        if self._alone:
+            return self._parts.gradients(own)
         # a compiled graph is reduced after it; of eager micro-batches the last one's backward pass overlaps with it
         last = 0 if isinstance(self._parts, CompiledParts) else 1
-        loss = self._loss(own[: len(own) - last])
+        loss = self._loss(own[: len(own) - last], denominator)
         with self.parallel.reducing(scale=1.0) as reduction:
-            loss += self._loss(own[len(own) - last :])
+            loss += self._loss(own[len(own) - last :], denominator)
             reduction.sums.append(loss)
         return reduction.sums[0]
 
-    def _loss(self, own: list[tuple[Pair, float]]) -> float:
-        if not own:
-            return 0.0
-        return float(self._parts.gradients([pair for pair, _ in own], [weight for _, weight in own]))
+    def _loss(self, own: list[Pair], denominator: Any) -> float:
+        return float(self._parts.gradients(own, denominator)) if own else 0.0
 
 
 def _check_that_it_trains(model: Any, criterion: Any, optimizer: Any) -> None:
