@@ -158,7 +158,7 @@ def test_an_input_without_a_gradient_from_backward_is_said():
     module = as_torch(HalfBackward())
     module(x, y).sum().backward()
     assert x.grad.tolist() == [1, 1]
-    with pytest.raises(TypeError, match=r"input 2 of HalfBackward\(\) requires a gradient"):
+    with pytest.raises(TypeError, match=r"argument y of HalfBackward\(\) requires a gradient"):
         module(x, y.requires_grad_()).sum().backward()
 
 

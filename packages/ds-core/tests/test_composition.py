@@ -11,6 +11,9 @@ from ds_core import (
     Residual,
     Sequential,
     ShapeError,
+    Tanh,
+    accumulate,
+    parameter,
     primitives_only,
     record,
 )
@@ -332,3 +335,25 @@ def test_what_is_no_layer_is_refused(given, message):
     for owner in (Residual, Frozen, Recompute):
         with pytest.raises(TypeError, match=rf"^{owner.__name__}: {message}"):
             owner(given)
+
+
+def test_a_layer_that_cannot_leave_out_its_input_gradient_is_called_without_the_keyword():
+    class Doubled(Module):
+        def __init__(self):
+            self.weight = parameter(torch.full((), 2.0))
+
+        def forward(self, x):
+            self.save(x)
+            return x * self.weight
+
+        def backward(self, dy):
+            (x,) = self.saved()
+            accumulate(self.weight, (dy * x).sum())
+            return dy * self.weight
+
+    for model in (Sequential(Doubled(), Tanh()), Residual(Doubled()), Parallel(Doubled())):
+        with record():
+            model(torch.ones(3))
+            dy = torch.ones(3)
+            assert model.backward(dy, input_gradient=False) is None
+        assert [p.grad is not None for p in model.parameters()] == [True]

@@ -11,6 +11,7 @@ import torch
 from ds_core import (
     GELU,
     CrossEntropyLoss,
+    GroupNorm,
     LayerNorm,
     Linear,
     Module,
@@ -191,39 +192,38 @@ def test_a_method_of_a_mixin_is_guarded_and_keeps_its_name():
         trace.take()
 
 
-def test_a_gradient_is_not_held_while_the_layers_below_run():
-    """The largest gradients of a model are those of its logits: they must be free once the head has used them."""
+@pytest.mark.parametrize("base", [object, Module], ids=["unguarded", "guarded"])
+def test_a_gradient_is_not_held_while_the_layers_below_run(base):
+    """The largest gradients of a model are those of its logits: they must be free once the head has used them.
+
+    Once something has been compiled, Python's own calls hold their arguments, guarded or not.
+    """
     alive = []
 
-    class Below(Module):
-        def forward(self, x):
-            self.save()
-            return x
-
-        def backward(self, dy):
-            self.saved()
-            alive.append(reference())
-            return dy
-
-    class Model(Module):
-        def __init__(self):
-            self.below = Below()
-
-        def forward(self, x):
-            return self.below(x)
-
+    class Model(base):
         def backward(self, dy):
             dx = dy.clone()
             del dy
-            return self.below.backward(dx)
+            alive.append(reference() is not None)
+            return dx
 
-    model = Model()
-    with record():
-        model(X)
-        gradients = [torch.ones(2, 3)]
-        reference = weakref.ref(gradients[0])
-        model.backward(gradients.pop())
-    assert alive == [None]
+    gradients = [torch.ones(2, 3)]
+    reference = weakref.ref(gradients[0])
+    Model().backward(gradients.pop())
+    assert alive == [calls_hold_their_arguments()]
+
+
+def calls_hold_their_arguments():
+    found = []
+
+    def called(tensor):
+        del tensor
+        found.append(reference() is not None)
+
+    tensors = [torch.ones(2, 3)]
+    reference = weakref.ref(tensors[0])
+    called(tensors.pop())
+    return found[0]
 
 
 MISMATCHES = {
@@ -260,6 +260,41 @@ def test_wrong_dtypes_and_devices_name_the_layer(wrong, message, recorded):
     assert "\n" not in str(caught.value)
 
 
+WHOLE = torch.ones(2, 3, dtype=torch.int64)
+SILENT = {
+    "layer norm": (
+        lambda: LayerNorm(3)(X.double()),
+        r"LayerNorm\(.*input in torch.float64, but its weight is in torch",
+    ),
+    "group norm": (lambda: GroupNorm(1, 3)(X.double()), r"GroupNorm\(.*input in torch.float64, but its weight"),
+    "prelu": (
+        lambda: ds_core.PReLU()(X.double()),
+        r"PReLU\(.*input in torch.float64, but its weight is in torch.float32",
+    ),
+    "mse": (lambda: MSELoss()(WHOLE, WHOLE), r"MSELoss\(.*given input in torch.int64, expected a floating dtype"),
+    "hinge": (lambda: ds_core.HingeEmbeddingLoss()(WHOLE, X), r"HingeEmbeddingLoss\(.*given input in torch.int64"),
+    "cross-entropy": (
+        lambda: CrossEntropyLoss()(WHOLE, WHOLE[:, 0]),
+        r"CrossEntropyLoss\(.*given input in torch.int64",
+    ),
+    "nll": (lambda: ds_core.NLLLoss()(WHOLE, WHOLE[:, 0]), r"NLLLoss\(.*given input in torch.int64"),
+    "multi-margin": (lambda: ds_core.MultiMarginLoss()(WHOLE, WHOLE[:, 0]), r"MultiMarginLoss\(.*given input in torch"),
+    "ranking": (lambda: ds_core.MarginRankingLoss()(X, WHOLE, X), r"MarginRankingLoss\(.*given input2 in torch.int64"),
+    "cosine": (lambda: ds_core.CosineEmbeddingLoss()(WHOLE, X, X[:, 0]), r"CosineEmbeddingLoss.*given input1 in torch"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), SILENT.values(), ids=list(SILENT))
+def test_dtypes_that_no_operation_would_refuse_are_refused_as_by_the_twin(wrong, message):
+    with pytest.raises(ShapeError, match=message):
+        wrong()
+
+
+def test_half_precision_beside_float32_and_whole_targets_are_taken():
+    assert LayerNorm(3)(X.bfloat16()).dtype == torch.bfloat16
+    assert MSELoss()(X, WHOLE).dtype == MSELoss()(WHOLE, X).dtype == torch.float32
+
+
 def test_a_backward_outside_the_autocast_of_its_forward():
     layer = Linear(3, 4)
     with record() as trace:
@@ -270,6 +305,19 @@ def test_a_backward_outside_the_autocast_of_its_forward():
         ):
             layer.backward(y)
         assert len(trace) == 0
+
+
+def test_a_target_that_requires_a_gradient_and_gets_none_is_named():
+    target = torch.zeros(2, 3, requires_grad=True)
+    loss = MSELoss()
+    with record():
+        loss(X, target)
+        with pytest.raises(TypeError, match=r"the argument target of MSELoss\(.*requires a gradient.*: detach it"):
+            loss.backward()
+        loss(X, target)
+        assert loss.backward(target_gradient=True)[1].shape == (2, 3)
+        loss(X, target.detach())
+        loss.backward()
 
 
 def test_other_errors_pass_unchanged():
@@ -298,6 +346,6 @@ def test_parallel_sums_only_what_fits():
 
 def test_warnings_still_point_at_the_line_that_calls_the_layer():
     for call in (lambda: ds_core.Softmax()(X), lambda: MSELoss()(X, torch.zeros(3))):
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="without dim|broadcast") as caught:
             call()
         assert [warning.filename for warning in caught] == [__file__]

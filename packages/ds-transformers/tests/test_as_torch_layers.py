@@ -4,7 +4,7 @@ import pytest
 import torch
 from attention_twins import without_key_bias
 from ds_core.interop import as_torch
-from ds_transformers import Transformer, TransformerDecoderLayer, TransformerEncoderLayer
+from ds_transformers import MultiheadAttention, Transformer, TransformerDecoderLayer, TransformerEncoderLayer
 
 ORDERS = pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
 OPTIONS = {"dim_feedforward": 12, "dropout": 0.0, "batch_first": True, "dtype": torch.float64}
@@ -89,3 +89,24 @@ def test_a_decoder_layers_two_gradients_reach_pytorch():
         torch.autograd.grad(module(tgt, memory, tgt_mask=mask), [tgt, memory], dz) for module in (as_torch(layer), twin)
     )
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["attn_mask", "key_padding_mask"])
+def test_a_mask_that_requires_a_gradient_is_named(name):
+    module = as_torch(MultiheadAttention(6, 2))
+    x = torch.randn(4, 2, 6)
+    mask = torch.zeros((4, 4) if name == "attn_mask" else (2, 4), requires_grad=True)
+    with pytest.raises(TypeError, match=rf"the argument {name} of MultiheadAttention\(.* requires a gradient"):
+        module(x, x, x, **{name: mask})[0].sum().backward()
+
+
+def test_the_parts_of_an_encoder_layer_are_named_as_the_twins_are():
+    layer = TransformerEncoderLayer(8, 2, **OPTIONS)
+    module, twin = as_torch(layer), torch.nn.TransformerEncoderLayer(8, 2, **OPTIONS)
+    theirs = {name for name, _ in twin.named_modules()}
+    assert theirs <= {name for name, _ in module.named_modules()}
+    module.self_attn.eval()
+    assert not layer.self_attn.training
+    assert layer.linear1.training
+    with pytest.raises(TypeError, match="would never run"):
+        module.self_attn.out_proj.register_forward_hook(print)

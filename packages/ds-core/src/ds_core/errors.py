@@ -24,6 +24,21 @@ def check_last_dimension(layer: object, x: Tensor, expected: int) -> None:
         raise ShapeError(f"{layer}: given input of shape {tuple(x.shape)}, expected (..., {expected})")
 
 
+def check_floating(layer: object, **tensors: Tensor) -> None:
+    """Raise `ShapeError`, naming `layer`, unless each of the tensors is floating."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ShapeError(f"{layer}: given {name} in {tensor.dtype}, expected a floating dtype")
+
+
+def check_not_wider(layer: object, x: Tensor, weight: Tensor | None) -> None:
+    """Raise `ShapeError`, naming `layer`, if `x` is of a wider dtype than `weight`. Half precision may meet float32."""
+    if weight is not None and x.is_floating_point() and x.element_size() > weight.element_size():
+        raise ShapeError(
+            f"{layer}: given input in {x.dtype}, but its weight is in {weight.dtype}: convert one with .to(dtype)"
+        )
+
+
 def no_layer(value: object) -> str:
     """What to say of `value`, which stands where a layer is expected."""
     if isinstance(value, type):
@@ -37,7 +52,7 @@ def no_layer(value: object) -> str:
         given = f"the function {getattr(value, '__name__', type(value).__name__)}"
         mend = "from_autograd makes a layer of it"
     else:
-        return f"given {value!r:.80}, expected a layer"
+        return f"given {one_line(repr(value)):.80}, expected a layer"
     return f"given {given}, which has no backward; ds_core.interop.{mend}"
 
 

@@ -10,6 +10,7 @@ from ds_core.engine.attributes import is_layer
 from ds_core.engine.module import Module
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError, no_layer
+from ds_core.protocols import takes_input_gradient
 
 
 class Sequential(Module):
@@ -132,7 +133,7 @@ def backward_through(layers: Sequence[Any], *dys: Any, input_gradient: bool = Tr
     if input_gradient:
         return layers[0].backward(*dys) if layers else dys[0]
     if first < len(layers):
-        layers[first].backward(*dys, input_gradient=False)
+        backward_without_input(layers[first], *dys)
     for layer in reversed(layers[:first]):
         layer.backward(None)
     return None
@@ -161,10 +162,12 @@ def merge_gradients(first: Tensor | None, second: Tensor | None) -> Tensor | Non
 
 def backward_without_input(layer: Any, *dys: Any) -> None:
     """Go back through `layer` for its parameters' gradients alone; where it trains none, only take its entries."""
-    if trainable(layer):
+    if not trainable(layer):
+        layer.backward(*[None] * len(dys))
+    elif takes_input_gradient(layer.backward):
         layer.backward(*dys, input_gradient=False)
     else:
-        layer.backward(*[None] * len(dys))
+        layer.backward(*dys)
 
 
 def backward_if(needed: bool, layer: Any, dy: Tensor | None) -> Tensor | None:

@@ -47,6 +47,19 @@ def guard(layer_class: type, *, base: type = object) -> None:
             setattr(layer_class, name, wrap(method))
 
 
+def refuse_gradient(layer: Any, **arguments: Tensor | None) -> None:
+    """Raise TypeError in `record()` for an argument that requires a gradient, if the layer's backward gives none.
+
+    Autograd would bring it one, so that a mask or a target that is trained would be trained by one engine alone.
+    """
+    for name, tensor in arguments.items():
+        if tensor is not None and tensor.requires_grad and open_trace() is not None:
+            raise TypeError(
+                f"the argument {name} of {describe(layer)} requires a gradient, but the layer's backward gives none "
+                "for it: detach it"
+            )
+
+
 def _forward(forward: Method) -> Method:
     @functools.wraps(forward)
     def guarded(self: Any, *inputs: Any, **options: Any) -> Any:

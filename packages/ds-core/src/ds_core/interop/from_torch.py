@@ -78,7 +78,8 @@ class AutogradLayer(Module):
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
         graph: _Graph = self.saved()[0]
-        gradients = graph.differentiate(dys, input_gradient)
+        with no_record():  # what autograd runs, a checkpointed forward say, is no part of the pass that is recorded
+            gradients = graph.differentiate(dys, input_gradient)
         for now, then in zip(self.parameters(), graph.parameters, strict=True):
             accumulate(now, gradients.get(id(then)))
         wanted = [

@@ -1,197 +1,156 @@
 """Our layer as a torch.nn.Module. Theory: docs/interop.md."""
 
-import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ds_core.engine.composition import backward_without_input
-from ds_core.engine.module import own_tensors, walk
-from ds_core.engine.nested_values import Slot, leaves, map_leaves, none_if_zero, pair_leaves, put_tensors, take_tensors
-from ds_core.engine.trace import Entry, describe, no_record, record
-from ds_core.interop.tensor_slots import TensorSlot, find_tensors, swap_tensors, swapped_tensors
+from ds_core.engine.composition import require_layer
+from ds_core.engine.foreign import ForeignModuleError
+from ds_core.engine.module import Module, own_tensors, walk
+from ds_core.engine.nested_values import take_tensors
+from ds_core.engine.trace import describe, no_record, recording
+from ds_core.interop.bridge import Call, Slots, run_bridge
+from ds_core.interop.graph_break import outside_the_graph
+from ds_core.interop.parts import FixedParts, refuse_hook
+from ds_core.interop.tensor_slots import TensorSlot, content, find_tensors, put, swapped_tensors, turn
+from ds_core.protocols import takes_input_gradient
 
 
 def as_torch(layer: Any) -> torch.nn.Module:
     """A torch.nn.Module that computes what `layer` does and gets its gradients from `layer.backward`.
 
-    The layer's parameters become the module's `torch.nn.Parameter`s, under the same names and with the same
-    memory; the layer's attributes are these same objects from then on, so both sides see every change.
-    Gradients reach autograd as any module's do: hooks, `torch.autograd.grad`, checkpointing, autocast and
-    data parallelism work. A second derivative raises; `torch.compile` breaks its graph here.
+    The layer's parameters become `torch.nn.Parameter`s, the same objects as before, and the module's, under the same
+    names: both sides see every change, and tied ones stay tied, however many wrappers hold them. Each layer inside is a
+    part of the module, with its name. Gradients reach autograd as any module's do: hooks on the module,
+    `torch.autograd.grad`, checkpointing, autocast and data parallelism work, in several threads, too. A second
+    derivative raises; `torch.compile` ends its graph here and begins another behind.
+
+    Attributes:
+        wrapped_layer: the layer; each part has its own.
 
     Raises:
-        TypeError: a layer of a foreign class holds a parameter in no attribute, list or dict.
+        TypeError: `layer` is no layer, or one of a foreign class that holds a parameter in no attribute, list or dict.
+            Later: for a hook on a part, or a module put in the place of one, which would have no effect; from backward,
+            for an argument that requires a gradient and gets none.
+        ForeignModuleError: called inside `record()`, where it would get no gradient.
     """
-    return TorchModule(layer)
+    return TorchModule(require_layer("as_torch", layer))
 
 
-class _Call:
-    """One forward: structures with slots where the tensors were, which only autograd holds."""
+class Adopted(NamedTuple):
+    """A tensor of the layer: the way to the part that has it, its name there, and where the layers keep it."""
 
-    def __init__(self, layer: Any, slots: list[list[TensorSlot]], args: Any, kwargs: Any) -> None:
-        self.layer = layer
-        self.slots = slots
-        self.args = args
-        self.kwargs = kwargs
-        self.outputs: Any = None
-        self.layers: list[Any] = []
-        self.saved: Any = None
-
-    def input_gradients(self, returned: Any, needed: Sequence[bool]) -> list[Tensor | None]:
-        """Sort what backward returned by input: one gradient for each input that can have one, in forward's order."""
-        inputs = _in_order(self.layer, self.args, self.kwargs)
-        wanted = [value for value in inputs if _can_have_gradient(value)]
-        one = len(wanted) == 1 and not (isinstance(wanted[0], Slot) and isinstance(returned, tuple))
-        given = (returned,) if one or not isinstance(returned, tuple) else returned
-        if len(given) > len(wanted):  # LSTM(x, None) returns the gradients of its states, too
-            wanted = [value for value in inputs if value is None or _can_have_gradient(value)]
-        gradients: list[Tensor | None] = [None] * len(needed)
-        for index, value in enumerate(wanted):
-            for leaf, gradient in pair_leaves(value, given[index] if index < len(given) else None):
-                if isinstance(leaf, Slot):
-                    gradients[leaf.index] = gradient
-                    if index >= len(given) and returned is not None and needed[leaf.index]:
-                        raise TypeError(
-                            f"input {inputs.index(value) + 1} of {describe(self.layer)} requires a gradient, but its "
-                            f"backward gives only {len(given)}: detach that input"
-                        )
-        return gradients
+    path: tuple[str, ...]
+    name: str
+    slots: list[TensorSlot]
 
 
-class _Bridge(torch.autograd.Function):
-    """Forward and backward of a `_Call`. The tensors: the layer's parameters, then those among its inputs."""
+class TorchModule(FixedParts):
+    """What `as_torch` returns; each layer inside is a `Part`, which can be called, too."""
 
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs = tensors[len(call.slots) :]
-        ctx.autocast = _autocast_of(tensors)
-        with ctx.autocast(), record() as trace:
-            outputs = call.layer.forward(*put_tensors(call.args, inputs), **put_tensors(call.kwargs, inputs))
-            entries = trace.take()
-        call.outputs, results = take_tensors(outputs)
-        call.layers = [entry.layer for entry in entries]
-        call.saved, saved = take_tensors([entry.saved for entry in entries])
-        results = _apart(results, [*tensors, *saved])
-        ctx.call = call
-        ctx.save_for_backward(*tensors[: len(call.slots)], *saved)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*[tensor for tensor in results if not tensor.is_floating_point()])
-        return tuple(results)
+    wrapped_layer: Any
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        call: _Call = ctx.call
-        own = len(call.slots)
-        needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
-        tensors = ctx.saved_tensors
-        # stand-ins with the same memory and a .grad of their own: adding to the parameters' is autograd's business
-        stand_ins = [tensor.detach().requires_grad_(need) for tensor, need in zip(tensors[:own], needed, strict=False)]
-        saved = put_tensors(call.saved, tensors[own:])
-        entries = [Entry(layer, kept) for layer, kept in zip(call.layers, saved, strict=True)]
-        dys = map_leaves(lambda leaf: grads[leaf.index] if isinstance(leaf, Slot) else None, call.outputs)
-        dys = [none_if_zero(dy) for dy in (dys if isinstance(dys, tuple) else (dys,))]
-        returned = None
-        with ctx.autocast(), swapped_tensors(call.slots, stand_ins), record(entries):
-            if any(needed[own:]):
-                returned = call.layer.backward(*dys)
-            else:
-                backward_without_input(call.layer, *dys)
-        gradients = [tensor.grad for tensor in stand_ins] + call.input_gradients(returned, needed[own:])
-        return (None, *(_once(gradients) if torch.is_grad_enabled() else gradients))
-
-
-class _Once(torch.autograd.Function):
-    """Gradients asked for with `create_graph=True`: they can be used, and not differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return gradients
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        raise RuntimeError("as_torch: a handwritten backward has no derivative, so no second derivative can be taken")
-
-
-def _once(gradients: list[Tensor | None]) -> list[Tensor | None]:
-    anchor = torch.empty(0, requires_grad=True)
-    guarded = iter(_Once.apply(anchor, *[g for g in gradients if g is not None]))  # type: ignore[no-untyped-call]
-    return [None if gradient is None else next(guarded) for gradient in gradients]
-
-
-def _apart(results: list[Tensor], kept: list[Tensor]) -> list[Tensor]:
-    """The outputs, none a view of a storage that nobody else has.
-
-    The y of a linear layer is a view of its matrix product; autograd would forbid writing to it, `ReLU(inplace=True)`.
-    """
-    storages = [tensor.untyped_storage().data_ptr() for tensor in [*kept, *results]]
-    alone = [storages.count(tensor.untyped_storage().data_ptr()) == 1 for tensor in results]
-    return [t.data if t._is_view() and its_own else t for t, its_own in zip(results, alone, strict=True)]
-
-
-class TorchModule(torch.nn.Module):
-    """What `as_torch` returns: empty modules named as the layer's parts are, with its parameters and buffers."""
-
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, parts: "dict[int, TorchModule] | None" = None) -> None:
         super().__init__()
-        self._layer = layer
-        self._slots: dict[str, list[list[TensorSlot]]] = {"parameter": [], "buffer": []}
-        self._first_names: dict[str, list[str]] = {"parameter": [], "buffer": []}
-        found: dict[int, list[TensorSlot]] = {}
-        find_tensors(layer, found, set())
+        self.__dict__["wrapped_layer"] = layer  # not by setattr, for a layer may be a torch.nn.Module as well
+        self.__dict__["training"] = getattr(layer, "training", True)
+        parts = {} if parts is None else parts
+        parts[id(layer)] = self
         for kind in ("parameter", "buffer"):
-            adopted: dict[int, Tensor] = {}
-            for path, part in walk(layer):
-                for name, tensor in own_tensors(part, kind):
-                    full_name = f"{path}.{name}" if path else name
-                    if id(tensor) not in adopted:
-                        if id(tensor) not in found:
-                            raise TypeError(f"as_torch: {describe(part)} holds {name} in no attribute, list or dict")
-                        adopted[id(tensor)] = _as_parameter(tensor) if kind == "parameter" else tensor
-                        self._slots[kind].append(found[id(tensor)])
-                        self._first_names[kind].append(full_name)
-                    self._register(full_name, adopted[id(tensor)], kind)
+            for name, tensor in own_tensors(layer, kind):
+                self.hold(name, tensor, kind)
+        for name, child in layer.named_children() if isinstance(layer, Module) else ():
+            if id(child) not in parts:
+                Part(child, parts)
+            self.place(name, parts[id(child)])
+        self._adopted = {kind: _adopted(layer, kind) for kind in ("parameter", "buffer")}
+        self._given: dict[str, list[Any]] = {}  # what the layer held when this module last gave it its tensors
+        self._skips_input = _skips_input(layer)
         _give_own(self)
-        self.training = getattr(layer, "training", True)
         self.register_load_state_dict_post_hook(_give_own)  # type: ignore[no-untyped-call]
 
-    def _register(self, full_name: str, tensor: Tensor, kind: str) -> None:
-        module: torch.nn.Module = self
-        *path, name = full_name.split(".")
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, torch.nn.Module())
-            module = module.get_submodule(part)
-        if kind == "parameter":
-            module.register_parameter(name, tensor)  # type: ignore[arg-type]
-        else:
-            module.register_buffer(name, tensor, persistent=not name.startswith("_"))
+    @property
+    def instead_in_record(self) -> str:
+        """What `ForeignModuleError` says to do."""
+        return (
+            f"as_torch({describe(self.wrapped_layer)}) needs autograd, which is off there; call the layer itself, "
+            "module.wrapped_layer, whose backward you then call, or leave record()"
+        )
 
-    def own(self, kind: str) -> list[Tensor]:
-        """The tensors in `_slots`, as this module holds them now: conversions and parametrizations change them."""
-        names = [name.rpartition(".") for name in self._first_names[kind]]
-        return [getattr(self.get_submodule(path), name) for path, _, name in names]
+    def own(self, kind: str) -> tuple[list[Any], Slots]:
+        """The tensors that the module has now, each once, with their slots: conversions and parametrizations differ."""
+        tensors: dict[int, Any] = {}
+        slots: dict[int, list[TensorSlot]] = {}
+        for adopted in self._adopted[kind]:
+            tensor = getattr(self.part_at(adopted.path), adopted.name)
+            if id(tensor) not in tensors and not adopted.slots:
+                raise TypeError(
+                    f"as_torch: {'.'.join([*adopted.path, adopted.name])} of {describe(self.wrapped_layer)} was one "
+                    "tensor with another one when the layer was wrapped, and no longer is: tie the two again"
+                )
+            tensors[id(tensor)] = tensor
+            slots.setdefault(id(tensor), []).extend(adopted.slots)
+        return list(tensors.values()), list(slots.values())
 
+    @outside_the_graph
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        parameters, buffers = self.own("parameter"), self.own("buffer")
+        layer = self.wrapped_layer
+        if recording():  # said already if it is called as a module is, by __call__
+            raise ForeignModuleError(f"TorchModule.forward ran inside record(): {self.instead_in_record}")
         (positional, named), inputs = take_tensors((args, kwargs))
-        with swapped_tensors(self._slots["parameter"] + self._slots["buffer"], parameters + buffers):
+        with turn() as nested, ExitStack() as swapped:
+            if not nested:
+                self._compare_with_layer()
+            (parameters, slots), (buffers, buffer_slots) = self.own("parameter"), self.own("buffer")
+            swapped.enter_context(swapped_tensors(slots + buffer_slots, parameters + buffers))
             if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in parameters + inputs):
                 with no_record():
-                    return self._layer.forward(*args, **kwargs)
-            call = _Call(self._layer, self._slots["parameter"], positional, named)
-            results = _Bridge.apply(call, *parameters, *inputs)  # type: ignore[no-untyped-call]
-        return put_tensors(call.outputs, results)
+                    outputs = layer.forward(*args, **kwargs)
+            else:
+                call = Call(layer, slots, buffer_slots, positional, named, self._skips_input)
+                outputs = run_bridge(call, [*parameters, *inputs])
+            self._follow_buffers()
+        return outputs
+
+    def _follow_buffers(self) -> None:
+        """Take over the buffers that the layer has replaced rather than changed in place."""
+        for number, (path, name, slots) in enumerate(self._adopted["buffer"]):
+            part = self.part_at(path)
+            if slots and content(slots[0]) is not getattr(part, name):
+                self._given["buffer"][number] = content(slots[0])
+                setattr(part, name, content(slots[0]))
+
+    def _compare_with_layer(self) -> None:
+        """Raise if somebody else has given the layer another parameter, of which this module knows nothing."""
+        for kind, given in self._given.items():
+            for number, (path, name, slots) in enumerate(self._adopted[kind]):
+                found = content(slots[0]) if slots else given[number]
+                if found is given[number] or found is getattr(self.part_at(path), name):
+                    continue
+                if kind == "parameter":
+                    raise TypeError(
+                        f"as_torch: {'.'.join([*path, name])} of {describe(self.wrapped_layer)} has been replaced on "
+                        "the layer, by another wrapper perhaps, and is no longer this module's: set it on the module, "
+                        "or wrap the layer anew"
+                    )
+                given[number] = found
+                setattr(self.part_at(path), name, found)
 
     def train(self, mode: bool = True) -> "TorchModule":
         super().train(mode)
-        if hasattr(self._layer, "train"):
-            self._layer.train(mode)
+        if hasattr(self.wrapped_layer, "train"):
+            self.wrapped_layer.train(mode)  # which may leave some of its parts as they are
+        for part in self.modules():
+            if isinstance(part, TorchModule):
+                part.__dict__["training"] = getattr(part.wrapped_layer, "training", mode)
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "training" and hasattr(self.wrapped_layer, "training"):
+            self.wrapped_layer.training = value
 
     def _apply(self, fn: Any, recurse: bool = True) -> "TorchModule":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -199,46 +158,50 @@ class TorchModule(torch.nn.Module):
         return self
 
     def __repr__(self) -> str:
-        return f"as_torch({self._layer!r})"
+        return f"as_torch({self.wrapped_layer!r})"
+
+
+class Part(TorchModule):
+    """A layer inside a wrapped layer. The layer around it calls it directly, so a hook would never run: refused."""
+
+    register_forward_pre_hook = refuse_hook
+    register_forward_hook = refuse_hook
+    register_full_backward_pre_hook = refuse_hook
+    register_full_backward_hook = refuse_hook
+    register_backward_hook = refuse_hook
+
+
+def _skips_input(layer: Any) -> bool:
+    """Whether every layer with parameters takes `input_gradient=False`: those around it hand it on to them."""
+    trained = [part for _, part in walk(layer, seen=set()) if next(iter(part.parameters()), None) is not None]
+    return all(takes_input_gradient(part.backward) for part in trained)
+
+
+def _adopted(layer: Any, kind: str) -> list[Adopted]:
+    """Every tensor of `kind` that the layer or one below has; a tied one under each of its names."""
+    found: dict[int, list[TensorSlot]] = {}
+    find_tensors(layer, found, set())
+    adopted: list[Adopted] = []
+    first: dict[int, Adopted] = {}
+    for path, part in walk(layer, seen=set()):
+        for name, tensor in own_tensors(part, kind):
+            if id(tensor) not in found:
+                raise TypeError(f"as_torch: {describe(part)} holds {name} in no attribute, list or dict")
+            *inner, last = name.split(".")
+            slots = [slot for slot in found[id(tensor)] if slot[0] is part and slot[1] == name]
+            adopted.append(Adopted((*path.split("."), *inner) if path else tuple(inner), last, slots))
+            first.setdefault(id(tensor), adopted[-1])
+    named = {(id(owner), key) for each in adopted for owner, key in each.slots}
+    for number, each in first.items():
+        each.slots.extend(slot for slot in found[number] if (id(slot[0]), slot[1]) not in named)
+    return adopted
 
 
 def _give_own(module: Any, _: Any = None) -> None:
     """Give the layer of a `TorchModule`, for good, the tensors that the module has now."""
-    for kind, slots in module._slots.items():
-        swap_tensors(slots, [tensor if tensor.is_leaf else tensor.detach() for tensor in module.own(kind)])
-
-
-def _as_parameter(tensor: Tensor) -> torch.nn.Parameter:
-    if isinstance(tensor, torch.nn.Parameter):
-        return tensor
-    adopted = torch.nn.Parameter(tensor.detach(), tensor.requires_grad)
-    adopted.grad = tensor.grad
-    return adopted
-
-
-def _can_have_gradient(value: Any) -> bool:
-    return any(isinstance(leaf, Slot) and leaf.differentiable for leaf in leaves(value))
-
-
-def _in_order(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The inputs in the order of forward's signature, however they were passed."""
-    if not kwargs:
-        return list(args)
-    signature = inspect.signature(layer.forward)
-    ordered: list[Any] = []
-    for name, value in signature.bind(*args, **kwargs).arguments.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            ordered += value
-        else:
-            ordered += value.values() if kind is inspect.Parameter.VAR_KEYWORD else [value]
-    return ordered
-
-
-def _autocast_of(tensors: Sequence[Tensor]) -> Callable[[], AbstractContextManager[Any]]:
-    """A context with the autocast of now, for backward too; no cache, whose casts made here would lack a gradient."""
-    device = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    return partial(torch.autocast, device, dtype=dtype, enabled=enabled, cache_enabled=False)
+    for kind, adopted in module._adopted.items():
+        for tensor, slots in zip(*module.own(kind), strict=True):
+            kept = tensor.detach() if isinstance(tensor, Tensor) and not tensor.is_leaf else tensor
+            for slot in slots:
+                put(slot, kept)
+        module._given[kind] = [content(each.slots[0]) if each.slots else None for each in adopted]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.denominator import counted, per_element
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
@@ -161,6 +161,7 @@ class CosineEmbeddingLoss(Module):
         return per_element(self, denominator, pairs, target.shape).to(cosines.dtype)
 
     def _check_shapes(self, x1: Tensor, x2: Tensor, target: Tensor) -> None:
+        check_floating(self, input1=x1, input2=x2)
         if not (1 <= x1.dim() <= 2 and x1.dim() == x2.dim() == target.dim() + 1):
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor in (x1, x2))
             raise ShapeError(

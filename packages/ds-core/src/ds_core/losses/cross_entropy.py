@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.trace import recording
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.denominator import counted
 from ds_core.losses.nll import denominator_of_classes, target_weights
@@ -232,10 +232,11 @@ class CrossEntropyLoss(Module):
         if probabilities is None:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
         dlosses, x, sums, dtype = probabilities
-        dtarget = probability_target_backward(dlosses, x, sums, self.weight, self.label_smoothing).to(dtype)
-        return dinput, dtarget if grad is None else dtarget * grad
+        dtarget = probability_target_backward(dlosses, x, sums, self.weight, self.label_smoothing)
+        return dinput, (dtarget if grad is None else dtarget * grad).to(dtype)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        check_floating(self, input=x)
         positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])
         if x.dim() == 0 or target.shape != positions or target.is_floating_point():
             raise ShapeError(

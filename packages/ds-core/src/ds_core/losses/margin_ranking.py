@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.trace import reuse
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.denominator import counted, per_element
 from ds_core.losses.pointwise import common_dtype, common_shape, summed_to
 from ds_core.losses.reduction import check_reduction, reduce_backward, reduce_elementwise
@@ -95,6 +95,7 @@ class MarginRankingLoss(Module):
 
         `denominator`, where this is a part of a larger batch, is that of the whole.
         """
+        check_floating(self, input1=input1, input2=input2)
         shapes = [tuple(tensor.shape) for tensor in (input1, input2, target)]
         if len({len(shape) for shape in shapes}) > 1:
             raise ShapeError(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.probability_targets import class_dim
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
@@ -138,6 +138,7 @@ class NLLLoss(Module):
         return target_weight.sum() if denominator is None else denominator.to(target_weight.dtype)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        check_floating(self, input=x)
         positions = (*x.shape[: class_dim(x)], *x.shape[class_dim(x) + 1 :])
         if x.dim() == 0 or target.shape != positions or target.is_floating_point():
             raise ShapeError(

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ds_core.engine.guard import refuse_gradient
 from ds_core.engine.module import Module
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.denominator import counted, per_element
 from ds_core.losses.reduction import REDUCTIONS, check_reduction, reduce_backward, reduce_elementwise
 from ds_core.speed.elementwise import elementwise
@@ -97,6 +98,8 @@ class PointwiseLoss(Module):
 
         `denominator`, where this is a part of a larger batch, is that of the whole.
         """
+        if not self._dtype(input, target).is_floating_point:
+            check_floating(self, input=input)
         self.check(input, target)
         names, tensors = self._fitted(input, target)
         self.save(input, target, denominator)
@@ -114,6 +117,8 @@ class PointwiseLoss(Module):
         if target_gradient and (self.labels or not target.is_floating_point()):
             reason = "labels have" if self.labels else f"a target of {target.dtype} has"
             raise ValueError(f"{self!r}: target_gradient=True, but {reason} no gradient")
+        if not target_gradient:
+            refuse_gradient(self, target=target)
         names, tensors = self._fitted(input, target)
         fixed: dict[str, Any] = {"needs": (True, target_gradient)}
         reduction, count = self.divided(input, target, tensors[0], denominator)
