@@ -35,10 +35,11 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 WORKED = "test_worked_example"
 # Methods that say a formula, by the folder they are in: an optimizer's, a schedule's
 FORMULAS = {"optimizers": {"step", "update", "direction"}, "schedules": {"step", "rate", "factor"}}
-# Their pages need no worked example that is held number by number. The first two hand gradients on and have no formula
-# of their own; the tests of the last assert the results of its examples, not each step on the way.
+# Their pages need no worked example that is held number by number. The first three hand gradients or steps on and have
+# no formula of their own; the tests of the last assert the results of its examples, not each step on the way.
 NO_EXAMPLE = {
     "ds-core/src/ds_core/interop/from_torch.py",
+    "ds-core/src/ds_core/interop/torch_optimizer.py",
     "ds-core/src/ds_core/engine/recompute.py",
     "ds-zoo/src/ds_zoo/minigpt/model.py",
 }

@@ -177,7 +177,7 @@ FAULTS = [
     faulty("interrupt", "does not end where the unbroken run ends", make_trainer=forgets_its_state),
     faulty("killed", "does not end where the unbroken run ends", make_trainer=forgets_its_state),
     faulty("killed", "has a single checkpoint", make_trainer=saves_once),
-    faulty("interrupt", "does not resume after step 6", make_trainer=loses_the_checkpoint),
+    faulty("interrupt", "is missing, which this run has written", make_trainer=loses_the_checkpoint),
     faulty("together", "the second of two processes prints", build_model=each_prints),
     faulty("together", "of one process", build_model=each_its_own),
 ]

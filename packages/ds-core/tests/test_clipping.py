@@ -171,3 +171,53 @@ def test_half_precision_is_summed_in_float32(switch):
     gradient = torch.full((1000,), 300.0, dtype=torch.float16)  # the sum of squares is beyond float16
     with switch():
         assert get_total_norm([gradient]).item() == pytest.approx(300 * 1000**0.5)
+
+
+def scaled(factor, dtype):
+    """Two gradients whose numbers are about `factor`, and their 2-norm, 1-norm and largest number, computed exactly."""
+    numbers = [[3.0, -4.0, 0.0], [12.0]]
+    gradients = [(torch.tensor(row, dtype=torch.float64) * factor).to(dtype) for row in numbers]
+    exact = [abs(number) for gradient in gradients for number in gradient.tolist()]
+    return gradients, {2: math.hypot(*exact), 1: math.fsum(exact), math.inf: max(exact)}
+
+
+RANGES = {
+    torch.float64: [1e-300, 1e-200, 1e200, 1e306],
+    torch.float32: [1e-37, 1e-30, 1e-22, 1e18, 1e25, 1e37],
+    torch.bfloat16: [1e-37, 1e-22, 1e25, 1e37],
+    torch.float16: [1e-4, 1e3, 5e3],
+}
+
+
+@pytest.mark.parametrize("dtype", RANGES)
+@pytest.mark.parametrize("switch", [nullcontext, plain])
+def test_a_norm_is_finite_as_long_as_its_dtype_can_hold_it(dtype, switch):
+    for factor in RANGES[dtype]:
+        gradients, exact = scaled(factor, dtype)
+        for order, norm in exact.items():
+            with switch(), primitives_only():
+                assert float(get_total_norm(gradients, order)) == pytest.approx(norm, rel=1e-6), (factor, order)
+        with switch(), primitives_only():
+            # of powers as high as that, every number above 1 would be infinite, and every number below it 0
+            assert float(get_total_norm(gradients, 500)) == pytest.approx(exact[math.inf], rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize("norm_type", [1, 2, 3.5, math.inf])
+def test_large_and_small_gradients_are_clipped_compiled_too(factor, norm_type):
+    gradients, _ = scaled(factor, torch.float32)
+    eager, compiled = with_gradients(*gradients), with_gradients(*gradients)
+    limit = factor  # which the norm is above
+    norm = clip_grad_norm_(eager, limit, norm_type)
+    torch.compiler.reset()  # numbers that differ from a call before would be taken for ones that change
+    graph = torch.compile(clip_grad_norm_, fullgraph=True, backend="eager")
+    torch.testing.assert_close(graph(compiled, limit, norm_type), norm)
+    for own, its in zip(eager, compiled, strict=True):
+        torch.testing.assert_close(own.grad, its.grad, rtol=1e-5, atol=0)
+    if factor >= 1:  # 1e-6 is added to the norm before it divides
+        assert float(get_total_norm([p.grad for p in eager], norm_type)) == pytest.approx(limit, rel=1e-5)
+
+
+def test_a_norm_that_float32_cannot_hold_is_infinite():
+    assert float(get_total_norm([torch.full((2,), 3e38)])) == math.inf
+    assert float(get_total_norm([torch.full((1,), 3e38)])) == pytest.approx(3e38)

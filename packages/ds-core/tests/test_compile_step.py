@@ -1,6 +1,7 @@
 """The whole training step as one graph: the same numbers as eager, compiled once."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from ds_core import (
     Residual,
     Sequential,
     WarmupCosineLR,
+    compile_pairs,
     compile_step,
     eager_step,
     whole_step,
 )
 from ds_core.speed.compiled import has_compiler
+from ds_core.training.compile_step import compile_parts
 from torch._dynamo.utils import counters
 
 
@@ -84,6 +87,25 @@ def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
     loss, norm = step(batches(0))
     assert torch.isfinite(loss)
     assert norm is None
+
+
+@pytest.mark.parametrize("make", [compile_step, compile_parts])
+def test_where_torch_cannot_compile_the_step_runs_eagerly_and_says_so_once(monkeypatch, make):
+    def refuse(function, **options):
+        raise RuntimeError("torch.compile is not supported on Python 3.99+")
+
+    monkeypatch.setattr("ds_core.speed.compiled.has_compiler", lambda: True)
+    monkeypatch.setattr("ds_core.speed.compiled._Switch.reported", False)
+    monkeypatch.setattr(torch, "compile", refuse)
+    model, criterion, optimizer = build()
+    message = r"torch 2\S+ cannot compile on Python 3\.\d+ \(.*3\.99\+\): running uncompiled"
+    with pytest.warns(UserWarning, match=message):
+        step = make(model, criterion, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not compile_pairs(True)
+    loss = step.gradients(batches(0)) if make is compile_parts else step(batches(0))[0]
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")

@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from ds_core import SGD, Adam, AdamW
+from ds_core.training.compile_step import prepare_compile
 
 PAIRS = {
     "SGD": (lambda p: SGD(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
@@ -181,4 +182,41 @@ def test_a_state_that_does_not_fit_changes_nothing(change, message):
     change(state)
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(state)
+    torch.testing.assert_close(optimizer.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("options", [{}, {"flat": False}, {"compiled": True}])
+def test_a_kept_state_is_all_of_one_time(kind, options):
+    """Packed, unpacked, and with one step count for all as a compiled step has it."""
+    options = dict(options)
+    compiled = options.pop("compiled", False)
+    parameters = [torch.ones(3, requires_grad=True), torch.ones(4, requires_grad=True)]
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    optimizer = kind(parameters, lr=rate, **({"momentum": 0.9} if kind is SGD else {}), **options)
+    if compiled:
+        prepare_compile(optimizer)
+
+    def take(steps):
+        for _ in range(steps):
+            for parameter in parameters:
+                parameter.grad = torch.full_like(parameter, 0.5)
+            optimizer.step()
+
+    take(2)
+    kept = optimizer.state_dict()
+    before = copy.deepcopy(kept)
+    rate.fill_(0.7)
+    take(3)
+    parameters[1].grad = None
+    optimizer.step()
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
+    live = optimizer.live_state_dict()
+    torch.testing.assert_close(live, optimizer.state_dict(), rtol=0, atol=0)
+    moment = "momentum_buffer" if kind is SGD else "exp_avg"
+    if not compiled or kind is not SGD:
+        own = optimizer.state[parameters[0]][moment]
+        assert live["state"][0][moment].data_ptr() == own.data_ptr()  # a checkpoint copies nothing
+        assert optimizer.state_dict()["state"][0][moment].data_ptr() != own.data_ptr()
+    optimizer.load_state_dict(kept)
     torch.testing.assert_close(optimizer.state_dict(), before, rtol=0, atol=0)

@@ -78,6 +78,8 @@ def test_only_what_was_given():
         (["--device", "cpuu"], "--device: given 'cpuu', expected one of auto, cpu, cuda; did you mean cpu"),
         (["--dtype", "float64"], "--dtype: given 'float64', expected one of float32, bfloat16"),
         (["--widths", "3", "0"], "--widths: given 0, expected at least 1"),
+        (["--text", ""], "--text: given an empty text, expected a path"),
+        (["--text="], "--text: given an empty text, expected a path"),
         (["--compile", "--device", "cuda"], "--compile and --device cuda contradict each other"),
     ],
 )

@@ -269,6 +269,18 @@ def test_a_state_that_is_not_declared_is_made_by_a_first_graph_of_its_own():
     like_eager_when_compiled(lambda p: Undeclared(p, decoupled_weight_decay=True), graphs=2)
 
 
+def shows_errors():
+    @torch.compile(fullgraph=True, backend="eager")
+    def fails(x):
+        with torch.no_grad():
+            raise TypeError("words".upper())  # the line itself is shown by all
+
+    try:
+        fails(torch.zeros(1))
+    except Exception as error:
+        return "WORDS" in str(error)
+
+
 def test_a_number_that_would_be_compiled_again_and_again_is_named():
     class Counts(BaseOptimizer):
         def update(self, parameter, gradient, state, group):
@@ -281,7 +293,8 @@ def test_a_number_that_would_be_compiled_again_and_again_is_named():
     prepare_compile(optimizer)
     compiled = torch.compile(whole_step(model, CrossEntropyLoss(), optimizer), fullgraph=True, backend="eager")
     compiled([Batches().batch(0)])
-    message = r"Counts: state\['count'\] is a Python number .* `scalars = {'count': 0.0}`"
+    # an older compiler hides the message of what is raised inside `with`
+    message = r"Counts: state\['count'\] is a Python number .* `scalars = {'count': 0.0}`" if shows_errors() else None
     with pytest.raises(RuntimeError, match=message):
         compiled([Batches().batch(1)])
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from ds_core import SGD
+from ds_core import SGD, Linear
 from ds_core.optimizers.parameter_groups import as_groups, check_at_least_zero, check_learning_rate, complete_group
 
 
@@ -44,6 +44,15 @@ def test_groups_have_the_keys_of_torch():
     ("params", "error", "message"),
     [
         (torch.zeros(2), TypeError, r"an iterable of Tensors or dicts, but got a Tensor of shape \(2,\)"),
+        (
+            Linear(2, 3),
+            TypeError,
+            r"Linear itself: write its parameters\(\), as in AdamW\(model.parameters\(\)\)",
+        ),
+        (torch.nn.Linear(2, 3), TypeError, r"but got Linear itself: write its parameters\(\)"),
+        (Linear, TypeError, r"but got Linear itself: write its parameters\(\)"),
+        (None, TypeError, r"an iterable of Tensors or dicts, such as model.parameters\(\), but got None"),
+        (0.1, TypeError, r"an iterable of Tensors or dicts, such as model.parameters\(\), but got 0.1"),
         ([], ValueError, "empty parameter list"),
         (iter([]), ValueError, "empty parameter list"),
         ([1.0], TypeError, "can only optimize Tensors, but one of the params is float"),

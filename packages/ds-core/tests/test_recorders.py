@@ -85,6 +85,20 @@ def test_tensorboard_after_a_killed_run_shows_each_step_once(small, tmp_path):
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_tensorboard_of_a_run_that_has_ended_and_is_resumed_keeps_the_last_step(small, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):
+        trainer = small.make(tmp_path, callbacks=[TensorBoard()], evaluate=small.validation, evaluate_every=2)
+        trainer.resume()
+        trainer.fit(small.Points(), 5)  # the second time there is but the evaluation at the end
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    assert {event.step for event in events.Scalars("evaluation/loss")} == {2, 4, 5}
+    assert "evaluation/final" not in events.Tags()["scalars"]
+
+
 def test_tensorboard_that_is_not_installed(monkeypatch):
     original = builtins.__import__
 

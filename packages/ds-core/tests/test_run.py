@@ -1,10 +1,12 @@
 """The order of a run: what happens before the folder is opened, what is deleted, what is written, and by whom."""
 
 import json
+import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ds_core import SGD, KeepBest, Linear, Module, MSELoss, Trainer, UserError, evaluate
@@ -248,6 +250,33 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(tmp_path
         weights.append(train(tmp_path / str(index), seed=seed, plots=False).model.layer.weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_seed_is_that_of_all_three_generators_for_the_data_and_for_the_model(tmp_path):
+    drawn = []
+
+    def draw():
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+    class Draws(LineRun):
+        def read_data(self):
+            self.numbers = draw()
+            return super().read_data()
+
+        def build_model(self):
+            self.numbers += draw()
+            return super().build_model()
+
+        def before_training(self):
+            drawn.append([*self.numbers, *draw()])
+
+    for index, seed in enumerate((1, 1, 2, 2**62)):
+        random.seed(index), np.random.seed(index), torch.manual_seed(index)
+        Draws(Options(out=tmp_path / str(index), seed=seed, plots=False)).run()
+    assert drawn[0] == drawn[1]
+    for column in zip(*drawn[1:], strict=True):
+        assert len(set(column)) == 3
+    assert drawn[0][:3] == drawn[0][3:6]  # what was drawn for the data does not change the model
 
 
 def test_precision(tmp_path, capsys, monkeypatch):

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from ds_core.testing import CheckFailed, check_optimizer
+from ds_core import BaseOptimizer, FlatOptimizer
+from ds_core.testing import CheckFailed, check_optimizer, check_plain_optimizer
 
 
 def theirs(parameters):
@@ -107,3 +108,78 @@ def test_planted_faults_are_found_and_named(fault, check, message):
         check_optimizer(lambda parameters: fault(parameters, lr=0.1), theirs, shapes=[(3, 4), (5,), (), (0,), (2, 3)])
     assert caught.value.check == check
     assert str(caught.value).startswith(fault.__name__)
+
+
+class Rebinds(BaseOptimizer):
+    """Makes a new tensor and leaves the parameter as it is."""
+
+    def __init__(self, parameters, lr=0.1, through=None):
+        super().__init__(parameters, {"lr": lr, "through": through})
+
+    def update(self, parameter, gradient, state, group):
+        moved = parameter - group["lr"] * gradient
+        if group["through"] == "data":
+            parameter.data = moved
+        elif group["through"] == "copy":
+            parameter.data.copy_(moved)
+        elif group["through"] == "decay":
+            parameter.mul_(1 - group["lr"] * 0.1)
+        parameter = moved
+
+
+class PlainRebinds(FlatOptimizer):
+    """Its fast form moves, its plain form does not."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step_sizes(self, group, scalars):
+        return (group["lr"],)
+
+    def direction(self, gradient, tensors, step_sizes, group, first, out):
+        return gradient, None
+
+    def update(self, parameter, gradient, state, group):
+        parameter = parameter - group["lr"] * gradient
+
+
+class RebindsOnItsOwn:
+    """An optimizer that inherits from nothing."""
+
+    def __init__(self, parameters):
+        self.param_groups = [{"params": list(parameters), "lr": 0.1}]
+
+    def step(self):
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                parameter = parameter - 0.1 * parameter.grad
+
+
+def test_an_update_that_changes_nothing_is_found():
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    for fault in (Rebinds, RebindsOnItsOwn):
+        with pytest.raises(CheckFailed, match="has changed no") as caught:
+            check_optimizer(fault, sgd)
+        assert caught.value.check == "moves"
+    with pytest.raises(CheckFailed, match="has changed none of") as caught:
+        check_plain_optimizer(PlainRebinds)
+    assert caught.value.check == "moves"
+
+
+def test_the_first_step_says_that_an_update_changes_nothing():
+    weights = [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = Rebinds(weights)
+    optimizer.step()  # gradients of zero need not change anything
+    optimizer.param_groups[0]["lr"] = 0.0
+    weights[0].grad.fill_(1.0)
+    optimizer.step()  # nor does a warm-up from 0
+    optimizer.param_groups[0]["lr"] = 0.1
+    message = "Rebinds: update has changed none of 1 parameters that have a gradient: change the parameter in place"
+    with pytest.raises(TypeError, match=message):
+        optimizer.step()
+    for through in ("data", "copy", "decay"):
+        Rebinds(weights, through=through).step()

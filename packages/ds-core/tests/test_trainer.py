@@ -2,11 +2,12 @@
 
 import math
 import os
+import re
 import signal
 
 import pytest
 import torch
-from ds_core import AdamW, Callback, EarlyStopping, Linear, Module, MSELoss, Sequential, Trainer
+from ds_core import AdamW, Callback, EarlyStopping, Linear, Module, MSELoss, Sequential, Trainer, compile_step
 from ds_core.data.batches import Batches
 from ds_core.errors import Interrupted, NonFiniteError
 from ds_core.training.checkpoint import describe_checkpoint
@@ -113,6 +114,32 @@ def test_impossible_arguments(small, options):
     (name,) = options
     with pytest.raises(ValueError, match=f"Trainer: given {name}="):
         small.make(**options)
+
+
+def test_what_a_trainer_and_a_compiled_step_can_be_made_of():
+    model, loss = Linear(2, 1), MSELoss()
+    optimizer = AdamW(model.parameters())
+    torch_model, torch_loss = torch.nn.Linear(2, 1), torch.nn.MSELoss()
+    wrong = [
+        ((None, loss, optimizer), "model: given None, expected a layer such as Sequential(...)"),
+        ((torch_model, loss, optimizer), "model: given a torch.nn.modules.linear.Linear, which has no backward"),
+        ((Linear, loss, optimizer), "model: given the class Linear, expected a layer: write Linear(...)"),
+        ((model, None, optimizer), "criterion: given None, expected a loss such as MSELoss()"),
+        ((model, torch_loss, optimizer), "criterion: given a torch.nn.modules.loss.MSELoss, which has no backward"),
+        ((model, MSELoss, optimizer), "criterion: given the class MSELoss, expected a layer: write MSELoss(...)"),
+        (
+            (model, loss, None),
+            "optimizer: given None, expected an optimizer such as AdamW(model.parameters(), ",
+        ),
+        ((model, loss, AdamW), "optimizer: given the class AdamW, expected an optimizer such as AdamW(model."),
+        ((model, loss, 0.1), "optimizer: given 0.1, expected an optimizer such as"),
+        ((model, loss, model.parameters()), "optimizer: given <"),
+    ]
+    for who in (Trainer, compile_step):
+        for parts, message in wrong:
+            with pytest.raises(TypeError, match=re.escape(f"{who.__name__}: {message}")) as raised:
+                who(*parts)
+            assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from attention_twins import causal_mask
-from ds_core import ShapeError, no_record
+from ds_core import ShapeError, no_record, record
 from ds_core.testing import one_graph
 from ds_transformers import CrossAttention, MultiheadAttention, SelfAttention, attention
 from ds_transformers.attentions.masks import (
@@ -177,6 +177,34 @@ def test_a_mask_that_is_changed_after_it_was_found_to_be_causal(layer):
 
 
 @every_layer
+@pytest.mark.parametrize("kind", ["boolean", "floating"])
+def test_no_edit_of_a_causal_mask_is_missed(kind, layer):
+    mask = causal_mask(4) if kind == "boolean" else floating(causal_mask(4))
+    hidden, seen = mask[0, 3].item(), mask[3, 0].item()
+
+    def through_data(value):
+        mask.data[3, 0] = value
+
+    def through_numpy(value):
+        mask.numpy()[3, 0] = value
+
+    def through_a_view(value):
+        mask[3:, 0].fill_(value)
+
+    for edit in (through_data, through_numpy, through_a_view):
+        run(layer, attn_mask=mask, is_causal=True)
+        assert resolve_causal(mask, None)
+        edit(hidden)
+        with pytest.raises(ValueError, match="contradicts"):
+            run(layer, attn_mask=mask, is_causal=True)
+        assert not resolve_causal(mask, None)
+        edit(seen)
+    with torch.inference_mode():
+        run(layer, attn_mask=mask.clone(), is_causal=True)
+    run(layer, attn_mask=mask, is_causal=True)
+
+
+@every_layer
 def test_is_causal_without_a_mask(layer):
     with pytest.raises(RuntimeError, match=rf"{layer}\(.*is_causal says that attn_mask is the causal mask, but none"):
         run(layer, is_causal=True)
@@ -278,3 +306,17 @@ def test_compiled_masks_are_read_and_the_promise_is_believed(layer):
     for mask, is_causal in [(causal_mask(4), None), (causal_mask(4), True), (~causal_mask(4), None)]:
         given_masks = (mask, padding, is_causal)  # the last one hides all keys from a query: NaN beside weights
         torch.testing.assert_close(compiled(*given_masks), found(*given_masks), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["attn_mask", "key_padding_mask"])
+def test_a_mask_that_requires_a_gradient_is_refused_while_recording(name):
+    """Autograd would train it, the handwritten engine would not."""
+    layer, x = MultiheadAttention(4, 2, batch_first=True), torch.ones(1, 3, 4)
+    mask = torch.zeros((3, 3) if name == "attn_mask" else (1, 3), requires_grad=True)
+    layer(x, x, x, **{name: mask})[0].sum().backward()
+    assert mask.grad is not None
+    message = rf"the argument {name} of MultiheadAttention\(.* requires a gradient, but the layer's backward gives none"
+    with pytest.raises(TypeError, match=message), record():
+        layer(x, x, x, **{name: mask})
+    with no_record():
+        layer(x, x, x, **{name: mask})

@@ -4,12 +4,14 @@ import os
 import platform
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ds_core.speed.compiled import has_compiler
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.history import FINAL, read_log
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, read_run_folder
 from ds_core.training.versions import installed_versions
 
 Table = list[tuple[str, str]]
@@ -47,10 +49,25 @@ def folder_table(folder: Path) -> Table:
         found = describe_checkpoint(path)
         trained = found.extra.get("trainer", {})
         table += [("step", str(found.step)), ("checkpoint", f"{path} ({path.stat().st_size / 1e6:.1f} MB)")]
-        if trained.get("best"):
-            table.append(("best loss", f"{trained['best']['loss']:.4f} at step {trained['best']['step']}"))
+        best = _best(folder, trained.get("best"))
+        if best is not None:
+            table.append(("best loss", f"{best['loss']:.4f} at step {best['step']}"))
         if trained.get("stopped"):
             table.append(("stopped", trained["stopped"]))
     else:
         table.append(("step", "no checkpoint yet"))
     return [*table, *((f"--{name.replace('_', '-')}", str(value)) for name, value in record.options.items())]
+
+
+def _best(folder: Path, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The best evaluation: that of the checkpoint, or the one at the end of the run, which only the log has.
+
+    Raises:
+        UserError: the log is not ours.
+    """
+    best, log = saved, folder / LOG_FILE
+    for record in read_log(log) if log.exists() else ():
+        loss = record.get("loss")
+        if record.get(FINAL) is True and loss is not None and (best is None or loss < best["loss"]):
+            best = {"step": record["step"], "loss": loss}
+    return best

@@ -9,8 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ds_core.__about__ import __version__
 from ds_core.cli.info import environment_table, folder_table
 from ds_core.distributed.failure import PeerError
@@ -18,6 +16,7 @@ from ds_core.distributed.processes import TIMEOUT, Processes, current, reported,
 from ds_core.errors import Interrupted, UserError, did_you_mean, one_line
 from ds_core.options import Parser, add_options, build_options
 from ds_core.recipes.recipe import Recipe, find_recipe, installed_commands, installed_recipes
+from ds_core.recipes.run import seed_everything
 from ds_core.speed.plain import is_plain, plain
 from ds_core.training.process_settings import dedicate_process
 from ds_core.training.run_folder import RECIPE_FILE, read_run_folder, resumed_options
@@ -191,7 +190,7 @@ def _check(words: list[str]) -> int:
     if recipe.check is None:
         raise UserError(f"recipe {recipe.name} has no check")
     try:
-        torch.manual_seed(0)  # the same numbers each time, fast and plain
+        seed_everything(0)  # the same numbers each time, fast and plain
         with form:
             found = recipe.check()
             if is_plain():

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ds_core.engine.mismatch import mismatch
 from ds_core.engine.nested_values import map_leaves, pair_leaves
@@ -64,7 +65,7 @@ def _forward(forward: Method) -> Method:
     @functools.wraps(forward)
     def guarded(self: Any, *inputs: Any, **options: Any) -> Any:
         # a super().forward() is part of the forward that calls it, whose outputs are the layer's
-        if torch.compiler.is_compiling() or type(self).forward is not guarded:
+        if is_compiling() or type(self).forward is not guarded:
             return forward(self, *inputs, **options)
         trace = open_trace()
         before = 0 if trace is None else len(trace.entries)
@@ -76,10 +77,10 @@ def _forward(forward: Method) -> Method:
                 raise
             raise ShapeError(fault) from error
         if trace is not None and len(trace.entries) > before:
-            # most layers save once; one that calls others may save before it calls them, or afterwards
-            for entry in (trace.entries[-1], trace.entries[before]):
-                if entry.layer is self and entry.outputs is None:
-                    entry.outputs = Output(outputs) if isinstance(outputs, Tensor) else map_leaves(_output, outputs)
+            # a layer that calls others saves after it calls them, or before
+            entry = trace.entries[-1] if trace.entries[-1].layer is self else trace.entries[before]
+            if entry.layer is self:
+                entry.outputs = Output(outputs) if isinstance(outputs, Tensor) else map_leaves(_output, outputs)
         return outputs
 
     guarded.guards = True  # type: ignore[attr-defined]
@@ -89,7 +90,7 @@ def _forward(forward: Method) -> Method:
 def _backward(backward: Method) -> Method:
     @functools.wraps(backward)
     def guarded(self: Any, *dys: Any, **options: Any) -> Any:
-        if torch.compiler.is_compiling() or type(self).backward is not guarded:
+        if is_compiling() or type(self).backward is not guarded:
             return backward(self, *dys, **options)
         trace = open_trace()
         outputs = None

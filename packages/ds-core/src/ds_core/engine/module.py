@@ -33,9 +33,15 @@ class Module:
     its name starts with an underscore), a layer, or a list, tuple or dict of layers (of any depth), is a child. Whether
     a name is a parameter or a buffer is fixed when it is first assigned, so frozen parameters stay parameters. Buffers
     are updated in place, under `no_record()`.
+
+    Attributes:
+        training: whether dropout drops, and so on; `train` and `eval` set it everywhere below.
+        backward_reads_parameters: False in a class whose backward needs no parameter's value, as an embedding's: its
+            parameters may then change between a forward and its backward.
     """
 
     training: bool = True
+    backward_reads_parameters: bool = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

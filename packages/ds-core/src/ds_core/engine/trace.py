@@ -165,8 +165,8 @@ def recording() -> bool:
 
 def save(layer: Any, *saved: Any) -> None:
     """Keep `saved` for the backward of this call of `layer`; outside `record()` keep nothing."""
-    trace = open_trace()
-    if trace is not None:
+    traces = _stack.traces
+    if len(traces) > 0 and (trace := traces[-1]) is not None:
         trace.entries.append(Entry(layer, saved, snapshot(layer, saved)))
 
 

@@ -6,10 +6,11 @@ The functions here run at every call of every layer, so they make few calls them
 """
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ds_core.engine.attributes import NEVER_LAYERS
 from ds_core.engine.nested_values import leaves
@@ -23,11 +24,11 @@ def snapshot(layer: Any, saved: Sequence[Any]) -> Snapshot | None:
 
     None for tensors that have no version: those of a compiled step, and of `torch.inference_mode`.
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return None
     parameters = parameters_read_by(layer)
     try:
-        return parameters, [tensor._version for tensor in (*tensors_in(saved), *parameters)]
+        return parameters, [tensor._version for tensor in [*tensors_in(saved), *parameters]]
     except RuntimeError:  # an inference tensor, which nothing outside that mode can change in place
         return None
 
@@ -36,9 +37,9 @@ def difference(layer: Any, saved: Sequence[Any], before: Snapshot) -> str | None
     """What has changed since, in words; None if nothing has."""
     parameters, versions = before
     now, kept = parameters_read_by(layer), tensors_in(saved)
-    if [tensor._version for tensor in (*kept, *now)] == versions and list(map(id, now)) == list(map(id, parameters)):
+    if [tensor._version for tensor in [*kept, *now]] == versions and all(map(is_, now, parameters)):
         return None
-    changed = [tensor._version != old for tensor, old in zip((*kept, *parameters), versions, strict=False)]
+    changed = [tensor._version != old for tensor, old in zip([*kept, *parameters], versions, strict=False)]
     for number, tensor in enumerate(kept):
         if changed[number]:
             which = "the tensor" if len(kept) == 1 else f"tensor {number + 1} of the {len(kept)} that"
@@ -70,15 +71,16 @@ def parameters_read_by(layer: Any) -> list[Tensor]:
     if not reads:
         return []
     attributes = layer.__dict__
-    kinds = attributes.get("_kinds", {})
-    found = []
-    for name, value in attributes.items():
-        if isinstance(value, Tensor):
-            if kinds.get(name) == "parameter":
-                found.append(value)
-        elif type(value) not in NEVER_LAYERS:  # perhaps a layer below
-            return list(layer.parameters())
-    return found
+    if attributes.get("_may_hold_layers"):
+        return list(layer.parameters())
+    kinds = attributes.get("_kinds")
+    if kinds is None:
+        return []
+    return [
+        tensor
+        for name, kind in kinds.items()
+        if kind == "parameter" and isinstance(tensor := attributes.get(name), Tensor)
+    ]
 
 
 def _name_of(layer: Any, tensor: Tensor) -> str:

@@ -15,21 +15,25 @@ def plain_total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """||g||_p of all gradients as one long vector g."""
     parts = [gradient.to(gradients[0].device, wide_dtype(gradient)).reshape(-1) for gradient in gradients]
     g = torch.cat(parts) if parts else torch.tensor([0.0])
+    if g.numel() == 0:
+        return torch.sum(g)
+    m = torch.amax(torch.abs(g))
     if math.isinf(p):
-        return torch.abs(g).amax() if g.numel() > 0 else torch.sum(g)  # (1)
-    return torch.sum(torch.abs(g) ** p) ** (1 / p)  # (1)
+        return m  # (1)
+    s = torch.where((m > 0) & torch.isfinite(m), m, 1)
+    return s * torch.sum(torch.abs(g / s) ** p) ** (1 / p)  # (2)
 
 
 def plain_scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
     """Multiply all gradients, whose norm is `norm`, by one factor, in place, so that it is at most `max_norm`."""
-    c = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # (2)
+    c = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # (3)
     for gradient in gradients:
         gradient *= c.to(gradient.device)
     return gradients
 
 
-# The fast forms join small gradients before they sum, read memory once if p = 2, multiply all gradients by one call,
-# and leave them alone if the factor is 1.
+# The fast forms join small gradients before they sum, read memory once if p = 2 and the sum is in range, multiply all
+# gradients by one call, and leave them alone if the factor is 1.
 @fast_form(plain_total_norm)
 def total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     """The p-norm of all numbers of all gradients together, a tensor of no dimensions on the first one's device."""
@@ -37,23 +41,49 @@ def total_norm(gradients: Sequence[Tensor], p: float) -> Tensor:
     if not vectors:
         return torch.tensor(0.0)
     if math.isinf(p):
-        terms = [vector.abs().amax() if vector.numel() > 0 else vector.sum() for vector in vectors]
-    elif p == 2:
-        # a product of the vector with itself reads memory once; squares would be written and read again
-        terms = [torch.dot(vector, vector) for vector in vectors]
-    else:
-        terms = [vector.abs().pow_(p).sum() for vector in vectors]
-    together = torch.stack([term.to(vectors[0].device) for term in terms])
-    if math.isinf(p):
-        return together.amax()
-    return together.sum() ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                     (1)
+        return _together([_largest(vector) for vector in vectors]).amax()
+    if all(vector.device.type == "cpu" for vector in vectors) and not torch.compiler.is_compiling():
+        total = _together([_sum_of_powers(vector, p) for vector in vectors]).sum()
+        if _is_exact(total):
+            return total ** (1 / p)  # ||g||_p = (sum_i |g_i|^p)^(1/p)                                      (1)
+    # On a GPU the program would have to wait to know whether that is needed, and a graph has no such choice. The norm
+    # of the norms of the vectors is the norm of them all.
+    return _scaled_norm(_together([_scaled_norm(vector, p) for vector in vectors]), p)
+
+
+def _scaled_norm(vector: Tensor, p: float) -> Tensor:
+    m = _largest(vector)
+    s = torch.where((m > 0) & torch.isfinite(m), m, 1)
+    return s * _sum_of_powers(vector / s, p) ** (1 / p)  # ||g||_p = s (sum_i |g_i / s|^p)^(1/p)            (2)
+
+
+def _sum_of_powers(vector: Tensor, p: float) -> Tensor:
+    if p != 2:
+        return vector.abs().pow_(p).sum()
+    # a product of the vector with itself reads memory once; squares would be written and read again, except by a
+    # compiler, which sums what it has just divided and squared
+    return (vector * vector).sum() if torch.compiler.is_compiling() else torch.dot(vector, vector)
+
+
+def _largest(vector: Tensor) -> Tensor:
+    return vector.abs().amax() if vector.numel() > 0 else vector.sum()
+
+
+def _together(terms: Sequence[Tensor]) -> Tensor:
+    """One vector on the first one's device."""
+    return torch.stack([term.to(terms[0].device) for term in terms])
+
+
+def _is_exact(total: Tensor) -> bool:
+    """Whether neither overflow nor underflow of single terms can be seen in a sum of powers; 2^60 terms are many."""
+    return math.isfinite(total) and float(total) > torch.finfo(total.dtype).tiny * 2.0**60
 
 
 @fast_form(plain_scale_)
 def scale_(gradients: Sequence[Tensor], max_norm: float, norm: Tensor) -> Sequence[Tensor]:
     """Multiply all gradients, whose norm is `norm`, by min(1, max_norm / norm), in place."""
     # a tensor, so that a GPU's norm is not waited for and a compiled step is not compiled twice
-    factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (2)
+    factor = torch.clamp_max(max_norm / (norm + 1e-6), 1.0)  # c = min(1, max_norm / (norm + 1e-6))          (3)
     if factor.device.type == "cpu" and not torch.compiler.is_compiling() and factor == 1:
         return gradients  # to ask costs nothing here, and spares a pass over all gradients
     by_device: dict[torch.device, list[Tensor]] = {}

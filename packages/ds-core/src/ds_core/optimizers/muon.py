@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ds_core.optimizers.clipping import total_norm
 from ds_core.optimizers.optimizer import BaseOptimizer
 from ds_core.optimizers.parameter_groups import Parameters
 from ds_core.optimizers.update_rule import Number, Options, State, move_
@@ -36,8 +37,7 @@ def orthogonalized(matrix: Tensor, coefficients: Sequence[float], steps: int, ep
     """
     a, b, c = coefficients
     x = matrix.to(torch.bfloat16)
-    flat = x.float().reshape(-1)
-    norm = torch.sqrt(torch.dot(flat, flat)).to(torch.bfloat16)
+    norm = total_norm([x], 2.0).to(torch.bfloat16)  # summed in float32
     tall = matrix.shape[0] > matrix.shape[1]
     x = (x.t() if tall else x) / torch.clamp_min(norm, eps)  # X = B / ||B||, wider than high           (3)
     for _ in range(steps):

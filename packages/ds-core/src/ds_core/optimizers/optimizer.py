@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ds_core.errors import ShapeError
-from ds_core.optimizers.optimizer_state import complete_state, from_state_dict, own_memory, to_state_dict
+from ds_core.optimizers.first_step import FirstStep
+from ds_core.optimizers.optimizer_state import complete_state, from_state_dict, own_memory, snapshot, to_state_dict
 from ds_core.optimizers.parameter_groups import (
     Parameters,
     as_groups,
@@ -46,6 +47,7 @@ class BaseOptimizer:
     # the CPU, and what they begin as: {"step": 0.0} counts updates.
     scalars: ClassVar[Mapping[str, float]] = {}
     fixed: ClassVar[Mapping[str, Any]] = {}  # options that a loaded state does not change
+    _moves = False  # whether an `update` is known to have changed a parameter
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         self.defaults = {**defaults, **MACHINERY}
@@ -115,7 +117,12 @@ class BaseOptimizer:
         return loss
 
     def _update_groups(self, ready: Sequence[Sequence[Tensor]]) -> None:
-        """Update the parameters that have a gradient, given by group, one after the other."""
+        """Update the parameters that have a gradient, given by group, one after the other.
+
+        Raises:
+            TypeError: no parameter has changed in the first step.
+        """
+        stays = FirstStep() if not self._moves and not torch.compiler.is_compiling() else None
         for group, parameters in zip(self.param_groups, ready, strict=True):
             options = {**group, "lr": number(group["lr"])} if "lr" in group else group
             for parameter in parameters:
@@ -126,9 +133,14 @@ class BaseOptimizer:
                     state = self._update_one_traced(parameter, gradient, state, options)
                 else:
                     decay_(parameter, options)
+                    before = None if stays is None else stays.before(parameter)
                     self.update(parameter, gradient, state, options)
+                    if stays is not None:
+                        stays.after(parameter, before, gradient, options)
                 if state:
                     self.state[parameter] = state
+        if stays is not None:
+            self._moves = stays.moved(type(self).__name__)
 
     def _update_one_traced(self, parameter: Tensor, gradient: Tensor, state: State, group: Options) -> State:
         """Decay and `update` inside a compiled graph; returns the new state.
@@ -197,9 +209,18 @@ class BaseOptimizer:
     def state_dict(self) -> dict[str, Any]:
         """{"state": {index: {name: value}}, "param_groups": [...]}, as torch.optim's and exchangeable with it.
 
-        As there, the tensors are the optimizer's own, which later steps change: copy.deepcopy keeps a snapshot.
+        A snapshot: all of it is copied, and later steps leave it alone (in torch.optim the tensors are the optimizer's
+        own).
         """
-        return to_state_dict(self.param_groups, self.state, self.scalars)
+        return to_state_dict(self.param_groups, self.state, snapshot)
+
+    def live_state_dict(self) -> dict[str, Any]:
+        """`state_dict()` with the optimizer's own tensors, not copied: to be written down before the next step."""
+
+        def keep(value: Any) -> Any:  # a step count may be shared by parameters, and is written for each
+            return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else value
+
+        return to_state_dict(self.param_groups, self.state, keep)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over copies of the state and the options of another optimizer, ours or torch.optim's.

@@ -47,23 +47,22 @@ def _fits(tensor: Tensor, parameter: Tensor) -> bool:
     return tensor.dtype == parameter.dtype and tensor.device == parameter.device
 
 
-def to_state_dict(groups: Groups, state: Mapping[Any, Any], scalars: Container[str]) -> dict[str, Any]:
+def to_state_dict(groups: Groups, state: Mapping[Any, Any], copy: Callable[[Any], Any]) -> dict[str, Any]:
     """{"state": {index: {name: value}}, "param_groups": [...]}, the parameters numbered through all groups.
 
-    Tensors are the optimizer's own, except those named in `scalars`: they are copies, as parameters may share one.
+    Args:
+        copy: what each value goes through.
     """
     indices: dict[int, int] = {}
     saved = []
     for group in groups:
         for parameter in group["params"]:
             indices[id(parameter)] = len(indices)
-        options = {name: value for name, value in group.items() if name != "params"}
+        options = {name: copy(value) for name, value in group.items() if name != "params"}
         saved.append({**options, "params": [indices[id(parameter)] for parameter in group["params"]]})
     by_index = {
         indices[id(key)] if isinstance(key, Tensor) else key: (
-            {name: value.clone() if name in scalars else value for name, value in entries.items()}
-            if isinstance(key, Tensor)
-            else entries
+            {name: copy(value) for name, value in entries.items()} if isinstance(key, Tensor) else copy(entries)
         )
         for key, entries in state.items()
     }
@@ -119,6 +118,11 @@ def from_state_dict(
         else:
             state[key] = deepcopy(entries)
     return options, state
+
+
+def snapshot(value: Any) -> Any:
+    """A copy of `value`, of a tensor alone: not of the larger one that it may be a part of."""
+    return value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
 
 
 def own_memory(entries: Mapping[str, Any], scalars: Container[str]) -> dict[str, Any]:

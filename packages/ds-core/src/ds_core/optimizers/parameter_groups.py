@@ -13,13 +13,24 @@ def as_groups(params: Parameters) -> list[dict[str, Any]]:
     """`params` as a list of groups: an iterable of tensors, or of (name, tensor), is one group.
 
     Raises:
-        TypeError: `params` is a single tensor.
+        TypeError: `params` is a single tensor, a layer or nothing that can be gone through.
         ValueError: `params` is empty.
     """
     if isinstance(params, Tensor):
         raise TypeError(
             "params argument given to the optimizer should be an iterable of Tensors or dicts, "
             f"but got a Tensor of shape {tuple(params.shape)}: write [tensor]"
+        )
+    if hasattr(params, "parameters"):
+        name = type(params).__name__ if not isinstance(params, type) else params.__name__
+        raise TypeError(
+            f"params argument given to the optimizer should be an iterable of Tensors or dicts, but got {name} itself: "
+            "write its parameters(), as in AdamW(model.parameters())"
+        )
+    if not isinstance(params, Iterable):
+        raise TypeError(
+            "params argument given to the optimizer should be an iterable of Tensors or dicts, such as "
+            f"model.parameters(), but got {params!r:.80}"
         )
     items: list[Any] = list(params)
     if len(items) == 0:

@@ -239,6 +239,8 @@ def _converter(spec: Spec) -> Any:
     def convert(text: str) -> Any:
         if spec.optional and spec.kind in (int, float) and text.lower() == "none":
             return None
+        if spec.kind is Path and not text:  # which would be the folder that one is in
+            raise UserError(f"{spec.flag}: given an empty text, expected a path")
         return spec.kind(text)
 
     convert.__name__ = spec.kind.__name__  # argparse's message: invalid int value: 'ten'

@@ -2,6 +2,7 @@
 
 import random
 import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,9 +19,12 @@ from ds_core.recipes.results import RESULTS_FILE, save_results
 from ds_core.speed.compiled import compile_pairs
 from ds_core.training.checkpoint import describe_checkpoint, load_weights
 from ds_core.training.devices import choose_device
-from ds_core.training.keep_checkpoints import BEST_FILE
+from ds_core.training.folder_lock import LOCK_FILE
+from ds_core.training.keep_checkpoints import BEST_FILE, EARLIER_BEST_FILE
+from ds_core.training.process_settings import busy_note
 from ds_core.training.run_folder import (
     CHECKPOINT_FILE,
+    folder_of_a_run,
     open_run_folder,
     read_run_folder,
     remove_files,
@@ -101,13 +105,14 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
     def run(self) -> None:
         """Train, or continue, and report."""
         self.prepare()
-        # Keep everything that can fail above this line: with --overwrite the next call deletes the old run.
-        self._open_folder()
-        if current().first:
-            self._begin()
-        self.trainer.fit(self.batches, self.steps)
-        if current().first:
-            self._finish()
+        with folder_of_a_run(self.options):
+            # Keep everything that can fail above this line: with --overwrite the next call deletes the old run.
+            self._open_folder()
+            if current().first:
+                self._begin()
+            self.trainer.fit(self.batches, self.steps)
+            if current().first:
+                self._finish()
 
     def prepare(self) -> None:
         """Choose the device, read the data, build model and trainer. Nothing is written yet."""
@@ -118,8 +123,9 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
         precise = options if isinstance(options, PrecisionOptions) else None
         self.dtype = None if precise is None else DTYPES[precise.dtype]
         compile_pairs(precise is not None and precise.compile == "pairs")
-        self.data = self.read_data()
         seed_everything(options.seed)
+        self.data = self.read_data()
+        seed_everything(options.seed)  # the model's weights do not depend on what was drawn for the data
         self.model = self.build_model().to(device=self.device, dtype=self.dtype)
         self.batches = self.make_batches()
         self.steps = self.count_steps()
@@ -189,7 +195,7 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _open_folder(self) -> None:
-        files = (BEST_FILE, RESULTS_FILE, CURVE_FILE, *self.files)
+        files = (BEST_FILE, EARLIER_BEST_FILE, RESULTS_FILE, CURVE_FILE, *self.files)
         open_run_folder(self.name, self.options, files)
         if not self.options.resume:
             return
@@ -211,6 +217,9 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
         self.write_folder()
         dtype = "" if self.dtype is None else f"{str(self.dtype).removeprefix('torch.')}, "
         print(f"{self.describe()}; on {self.device}, {dtype}{torch.get_num_threads()} thread(s)", flush=True)
+        note = busy_note() if self.device.type == "cpu" else None
+        if note is not None:
+            print(f"ds: note: {note}", file=sys.stderr, flush=True)
         if not self.resumed:
             self.before_training()
 
@@ -225,6 +234,7 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
                 print(f"no plots: {error}")
         print(f"weights of {weights}; {trainer.seconds:.1f} s of training")
         for path in sorted(self.folder.iterdir()):
-            print(f"  {path}")
+            if path.name != LOCK_FILE:
+                print(f"  {path}")
         commands = "".join(f"\n  {command_here()} {words}" for words in self.next_commands())
         print(f"\ntry next:{commands}", flush=True)

@@ -35,7 +35,7 @@ def check_optimizer(
 
     The gradients are random. Half way `state_dict`s are exchanged: an optimizer of ours takes
     theirs and one of theirs takes ours, and all four walk on. Gradients must not be changed by a
-    step, and our steps run primitive operations only.
+    step, and our steps run primitive operations only and change the parameters in place.
 
     Args:
         make_ours, make_theirs: make an optimizer of a list of parameters (or of groups of them).
@@ -188,8 +188,24 @@ class _Walk:
 
 
 def _step(name: str, walker: _Walker) -> None:
+    before = [parameter.detach().clone() for parameter in walker.parameters]
     try:
         with primitives_only():
             walker.optimizer.step()
     except BlackBoxError as error:
         raise CheckFailed(name, "primitives", str(error)) from error
+    except TypeError as error:
+        if _has_stayed(walker, before):
+            raise CheckFailed(name, "moves", str(error)) from error
+        raise
+    if _has_stayed(walker, before):
+        message = "a step has changed no parameter, though there are gradients: change them in place, p -= lr * p.grad"
+        raise CheckFailed(name, "moves", message)
+
+
+def _has_stayed(walker: _Walker, before: Sequence[Tensor]) -> bool:
+    """Whether no parameter has changed, though gradients and learning rates are not 0."""
+    driven = any(p.grad is not None and bool((p.grad != 0).any()) for p in walker.parameters)
+    rates = [float(group.get("lr", 1)) for group in walker.optimizer.param_groups]
+    same = all(torch.equal(old, now) for old, now in zip(before, walker.parameters, strict=True))
+    return driven and any(rates) and same

@@ -22,7 +22,11 @@ class Callback:
         """After each step; `metrics` is its record in the history."""
 
     def on_evaluate(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
-        """After each evaluation; `metrics` is its record in the history."""
+        """After each evaluation; `metrics` is its record in the history.
+
+        `metrics["final"]` is there, and true, if the evaluation was not due but the run ended. What is done then is
+        forgotten if the run is trained further: the callback's state, learning rates and weights are put back.
+        """
 
     def on_fit_end(self, trainer: Any) -> None:
         """When `fit` ends, however it ends."""
@@ -50,7 +54,7 @@ class Best:
     def improved(self, metrics: Mapping[str, Any]) -> bool:
         """Whether this evaluation is better than all before; NaN never is."""
         if self.value not in metrics:
-            given = [name for name in metrics if name not in ("kind", "step")]
+            given = [name for name in metrics if name not in ("kind", "step", "final")]
             raise ValueError(f"{self.name}: evaluate gave {', '.join(given)}, expected {self.value}")
         now = float(metrics[self.value])
         if self.number is None:

@@ -66,7 +66,7 @@ def save_checkpoint(
     first, *others = [random_state()] if random is None else random
     content = {
         "model": encoder.encode(model.state_dict(), "model"),
-        **{name: encoder.encode(part.state_dict(), name) for name, part in parts.items()},
+        **{name: encoder.encode(_state_to_write(part), name) for name, part in parts.items()},
         "random": encoder.encode(first, "random"),
         **({"random_others": encoder.encode(others, "random_others")} if others else {}),
         "extra": encoder.encode(dict(extra or {}), "extra"),
@@ -119,7 +119,7 @@ def load_checkpoint(
         saved = state["classes"].get(name)
         if saved != type(part).__name__:
             raise CheckpointError(f"{path} has {saved or 'nothing'} as {name}, this run {type(part).__name__}")
-    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    before = {name: copy.deepcopy(_state_to_write(part)) for name, part in parts.items()}
     for name, part in parts.items():
         try:
             part.load_state_dict(decode(state[name], tensors))
@@ -194,6 +194,11 @@ def describe_checkpoint(path: str | Path) -> Checkpoint:
 
 def _parts(**parts: Any) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+
+
+def _state_to_write(part: Any) -> Any:
+    """What is written at once needs no copy, of which an optimizer's `state_dict` makes one."""
+    return part.live_state_dict() if hasattr(part, "live_state_dict") else part.state_dict()
 
 
 def _read(path: Path, section: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:

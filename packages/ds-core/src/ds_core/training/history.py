@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from ds_core.plotting import new_figure, save_figure
 
 Record = dict[str, Any]
 
+FINAL = "final"  # in the record of an evaluation that is there only because the run ended
+
 
 class History:
     """Records in the order they were made, each with `kind` ("train" or "evaluation") and `step`.
+
+    The evaluation at the end of a run has `"final": true`, unless one was due at that step: the run would not have made
+    it with more steps. `rewind` forgets it, and what was recorded after it.
 
     Args:
         log: where each record is also written, as a line of JSON, and seen by whoever reads along.
@@ -53,7 +59,7 @@ class History:
             self._log.check()
 
     def rewind(self, step: int) -> None:
-        """Forget what came after `step`, in the log too: a resumed run writes it again.
+        """Forget what came after `step`, in the log too, and a final evaluation: a resumed run writes them again.
 
         Raises:
             UserError: the file is no log of ours.
@@ -61,7 +67,7 @@ class History:
         if self._log is not None:
             self.records = self._log.rewind(step)
         else:
-            self.records = [record for record in self.records if record["step"] <= step]
+            self.records = list(takewhile(lambda record: _stays(record, step), self.records))
 
     def sync(self) -> None:
         """Bring the log to the disk: a checkpoint is never ahead of it."""
@@ -118,7 +124,7 @@ class JsonLines:
             next(_records(self.path), None)
 
     def rewind(self, step: int) -> list[Record]:
-        """Cut the file off after the last record of `step` or before; returns those that stay.
+        """Cut the file off after the last record of `step` or before, or before a final evaluation; returns the rest.
 
         A line that cannot be read (a write that was cut off) ends the file too.
 
@@ -130,7 +136,7 @@ class JsonLines:
             return []
         kept, end = [], 0
         for record, after in _records(self.path):
-            if record["step"] > step:
+            if not _stays(record, step):
                 break
             kept.append(record)
             end = after
@@ -158,6 +164,10 @@ def read_log(path: str | Path) -> Iterator[Record]:
     """
     for record, _ in _records(path):
         yield record
+
+
+def _stays(record: Record, step: int) -> bool:
+    return bool(record["step"] <= step and record.get(FINAL) is not True)
 
 
 def _records(path: str | Path) -> Iterator[tuple[Record, int]]:

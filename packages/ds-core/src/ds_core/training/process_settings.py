@@ -3,6 +3,9 @@
 import ctypes
 import gc
 import sys
+import time
+
+import torch
 
 # The parameters of glibc's mallopt, from its malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -31,3 +34,28 @@ def dedicate_process() -> bool:
     settings = [(_MMAP_THRESHOLD, 32 * 2**20), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 64 * 2**20)]
     taken = [mallopt(name, value) == 1 for name, value in settings]
     return all(taken)
+
+
+def busy_note(seconds: float = 0.05) -> str | None:
+    """What to set where the processors are too busy for this process's threads; None if they are not, or it has one.
+
+    It is found by trial, in `seconds`: how much of their time the threads get. The system's load average would still
+    count what has ended, and knows nothing of the share that a container is held to.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return None
+    numbers = torch.ones(threads * 2**16)  # PyTorch divides no less than 2^15 numbers among threads
+    numbers.add_(0)
+    began, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        numbers.add_(0)
+    elapsed = time.perf_counter() - began
+    processors = (time.process_time() - used) / elapsed
+    if processors > 0.75 * threads:
+        return None
+    return (
+        f"the {threads} threads of this run get the time of {processors:.1f} processors, because others compute here: "
+        "threads that wait for each other may then be slower by far than one, so try --threads 1 (OMP_NUM_THREADS=1), "
+        "or set GOMP_SPINCOUNT=0 before the start, which lets them wait without using a processor"
+    )

@@ -1,7 +1,8 @@
 """The folder of one run: made for it alone, and resumed with the options that the run began with."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,6 +10,7 @@ from ds_core.atomic_files import is_leftover, remove_leftovers, write_atomically
 from ds_core.distributed.processes import current
 from ds_core.errors import UserError, did_you_mean, one_line
 from ds_core.options import build_options, from_json, json_value, specs, to_json
+from ds_core.training.folder_lock import LOCK_FILE, hold_folder, release_folder
 from ds_core.training.run_options import RunOptions
 from ds_core.training.versions import installed_versions
 
@@ -18,17 +20,22 @@ LOG_FILE = "log.jsonl"
 
 _FORMAT = "ds-run"
 _VERSION = 1
+_SAVED = "saved"
 # Options that are given anew each time: the record of a run does not hold them
 _NOT_STORED = ("out", "resume", "overwrite")
 
 
 class RunRecord(NamedTuple):
-    """What `recipe.json` says: the recipe, its options as JSON, the versions that wrote it, the files it may leave."""
+    """What `recipe.json` says: the recipe, its options as JSON, the versions that wrote it, the files it may leave.
+
+    `saved` is whether the run has written a checkpoint.
+    """
 
     recipe: str
     options: dict[str, Any]
     versions: dict[str, str]
     files: list[str]
+    saved: bool = False
 
 
 R = TypeVar("R", bound=RunOptions)
@@ -48,9 +55,10 @@ def open_run_folder(recipe: str, options: RunOptions, files: Iterable[str] = ())
 
     Raises:
         UserError: the folder is not empty (and neither resumed nor overwritten), holds something else, cannot be
-            written, or holds a run that began with other options.
+            written, is in use by another run, or holds a run that began with other options.
     """
-    return current().on_first(lambda: _open(recipe, options, files))
+    with folder_of_a_run(options):
+        return current().on_first(lambda: _open(recipe, options, files))
 
 
 def _open(recipe: str, options: RunOptions, files: Iterable[str]) -> Path:
@@ -63,6 +71,36 @@ def _open(recipe: str, options: RunOptions, files: Iterable[str]) -> Path:
     if not options.resume:
         store_options(recipe, options, files)
     return folder
+
+
+@contextmanager
+def folder_of_a_run(options: RunOptions) -> Iterator[None]:
+    """Inside, no other run can use the folder `options.out`, which is made unless it is to be resumed.
+
+    What opens the folder, trains and writes results does all of it inside, as `Run` does; a Trainer of the same
+    process, one at a time, may use the folder. Of several processes rank 0 locks it.
+
+    Raises:
+        UserError: another run trains in it, or it cannot be made.
+    """
+    held: list[Path] = []
+    current().on_first(lambda: _hold(Path(options.out), not options.resume, held))
+    try:
+        yield
+    finally:
+        for folder in held:
+            release_folder(folder)
+
+
+def _hold(folder: Path, make: bool, held: list[Path]) -> None:
+    if make:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+    if folder.is_dir():
+        hold_folder(folder)
+        held.append(folder)
 
 
 def store_options(recipe: str, options: RunOptions, files: Iterable[str] = ()) -> None:
@@ -82,7 +120,40 @@ def store_options(recipe: str, options: RunOptions, files: Iterable[str] = ()) -
         "files": list(files),
     }
     if current().first:
-        write_atomically(Path(options.out) / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
+        if options.resume and was_saved(options.out):
+            record[_SAVED] = True
+        _write(Path(options.out), record)
+
+
+def note_checkpoint(folder: str | Path) -> None:
+    """Write into `recipe.json`, if there is one, that the run has a checkpoint, unless it says so already.
+
+    A checkpoint that is missing later was lost; without the note, the run was killed before its first one.
+
+    Raises:
+        WriteError: it cannot be written; the one before is still there.
+    """
+    record = _read(Path(folder))
+    if record is not None and not record.get(_SAVED):
+        _write(Path(folder), {**record, _SAVED: True})
+
+
+def was_saved(folder: str | Path) -> bool:
+    """Whether `recipe.json` says that the run has written a checkpoint."""
+    return bool((_read(Path(folder)) or {}).get(_SAVED))
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What `recipe.json` holds, None if it is missing or not ours."""
+    try:
+        record = json.loads((folder / RECIPE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    write_atomically(folder / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def read_run_folder(folder: str | Path) -> RunRecord:
@@ -111,7 +182,7 @@ def read_run_folder(folder: str | Path) -> RunRecord:
     files = record.get("files", [])
     if not (isinstance(files, list) and all(isinstance(name, str) and Path(name).name == name for name in files)):
         raise UserError(f"{path} is damaged: expected files to be a list of names")
-    return RunRecord(recipe, options, versions, files)
+    return RunRecord(recipe, options, versions, files, bool(record.get(_SAVED)))
 
 
 def remove_files(folder: str | Path, record: RunRecord) -> None:
@@ -144,15 +215,18 @@ def resumed_options(options: type[R], folder: str | Path, given: Mapping[str, An
     return build_options(options, {**values, **given, "out": Path(folder), "resume": True})
 
 
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot use {folder} as run folder: {error.strerror or one_line(error)}")
+
+
 def _make_room(recipe: str, folder: Path, overwrite: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        content = sorted(path.name for path in folder.iterdir() if not is_leftover(path))
+        content = sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE and not is_leftover(path))
         probe = folder / ".writable.0.tmp"
         probe.mkdir(exist_ok=True)
         probe.rmdir()
     except OSError as error:
-        raise UserError(f"cannot use {folder} as run folder: {error.strerror or one_line(error)}") from error
+        raise _unusable(folder, error) from error
     if not content:
         return
     if RECIPE_FILE not in content:

@@ -1,5 +1,6 @@
 """The options that recipes share: where a run is kept, and how it computes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 # Recipes make two streams of batches of one seed, 2 * seed and 2 * seed + 1, which have to be 64-bit numbers
 LARGEST_SEED = 2**62
 
+# More threads than any machine has processors: the system fails to start so many, and the process with it
+MOST_THREADS = max(1024, os.cpu_count() or 1)
+
 
 @dataclass
 class RunOptions:
@@ -23,7 +27,7 @@ class RunOptions:
     overwrite: bool = option(False, "start again in a folder that holds a run", may_change=True)
     seed: int = option(0, "seed of the initial weights, the batches and dropout", minimum=0, maximum=LARGEST_SEED)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one", may_change=True)
-    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
+    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, maximum=MOST_THREADS)
     plots: bool = option(True, "draw plots (needs matplotlib)", may_change=True)
 
     def __post_init__(self) -> None:

@@ -47,8 +47,9 @@ class TensorBoard(Callback):
         step = metrics["step"]
         if self._writer is None:
             folder = Path(trainer.folder or ".") / "tensorboard" if self.folder is None else self.folder
-            # what a run that was killed wrote beyond its checkpoint is hidden, since this one writes it again
-            self._writer = self._new_writer(str(folder), purge_step=step)
+            # what a run that was killed wrote beyond its checkpoint is hidden, since this one writes it again; if that
+            # begins with an evaluation, the step before it stays
+            self._writer = self._new_writer(str(folder), purge_step=step + (kind == "evaluation"))
         for name, value in metrics.items():
-            if name not in ("kind", "step") and value is not None:
+            if name not in ("kind", "step", "final") and value is not None:
                 self._writer.add_scalar(f"{kind}/{name}", value, step)

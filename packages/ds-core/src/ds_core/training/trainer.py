@@ -10,16 +10,14 @@ from ds_core.data.batches import Batches
 from ds_core.distributed.data_parallel import DataParallel
 from ds_core.engine.random_state import random_state, unchanged_random_state
 from ds_core.errors import CheckpointError, Interrupted, NonFiniteError, UserError
-from ds_core.training.callbacks import match_states
-from ds_core.training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
+from ds_core.training.checkpoint import save_checkpoint
 from ds_core.training.evaluation import evaluation_mode
-from ds_core.training.history import History
+from ds_core.training.history import FINAL, History
 from ds_core.training.progress import Progress
 from ds_core.training.run_files import RunFiles
-from ds_core.training.state_json import all_finite
+from ds_core.training.run_state import BeforeEnd, check_weights, load_run, run_state, what_to_know
 from ds_core.training.stepper import StepError, Stepper
-
-_IN_CHECKPOINT = ("evaluated", "best", "stopped", "seconds")
+from ds_core.training.trainer_parts import check_counts, check_parts
 
 
 class Trainer:
@@ -40,7 +38,8 @@ class Trainer:
         folder: where checkpoint and log go; without it nothing is written.
         evaluate: called with the model in evaluation mode, nothing being recorded; returns values by name,
             of which the lowest `loss` is remembered. What it draws at random changes nothing in training.
-        evaluate_every: steps between evaluations; there is always one at the end of the run.
+        evaluate_every: steps between evaluations; there is always one at the end of the run. If none was due there, it
+            is no part of the run: its checkpoint is written before, and the run with more steps forgets it.
         checkpoint_every: steps between checkpoints, None: one with every evaluation; always one at the end.
         callbacks: see `callbacks.Callback`; of several processes each calls them, but for those with an attribute
             `everywhere = False`, which only write and are rank 0's alone.
@@ -75,12 +74,8 @@ class Trainer:
         progress: bool = True,
         parallel: DataParallel | None = None,
     ) -> None:
-        counts = {"accumulate": accumulate, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise ValueError(f"Trainer: given {name}={count}, expected at least 1")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"Trainer: given clip_norm={clip_norm}, expected more than 0")
+        check_parts("Trainer", model, criterion, optimizer)
+        check_counts(clip_norm, accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
         self.model = model
         self.optimizer = optimizer
         self.parallel = DataParallel(model, criterion) if parallel is None else parallel
@@ -95,7 +90,7 @@ class Trainer:
         self._may_stop = bool(callbacks)
         self.callbacks = [callback for callback in callbacks if first or getattr(callback, "everywhere", True)]
         self.step = self.evaluated = 0
-        self._files = RunFiles(folder)
+        self._files = RunFiles(folder, checkpoint_every)
         self.history = History(self._files.log if first else None)
         self.best: dict[str, Any] | None = None
         self.stopped: str | None = None
@@ -108,6 +103,7 @@ class Trainer:
         self._progress = Progress(progress and first)
         self._resumed = False
         self._saved: int | None = None  # the step of the checkpoint, unless something has happened since
+        self._before_end: BeforeEnd | None = None  # the run before the evaluation at its end, if none was due
 
     def fit(self, batches: Batches, steps: int) -> History:
         """Train until `step` is `steps`; a resumed trainer goes on where it stood.
@@ -116,11 +112,16 @@ class Trainer:
             NonFiniteError: the loss or the gradient norm is infinite or NaN. The last good checkpoint is kept.
             Interrupted: at Ctrl-C or SIGTERM, after the step and its checkpoint; a second one stops at once.
             WriteError: disk full or folder not writable. The last checkpoint is kept.
-            UserError: the folder holds a run that was not resumed, or a log that we did not write; or the run is
-                beyond `steps` already.
+            UserError: the folder holds a run that was not resumed, or a log that we did not write, or another run
+                trains in it; or the run is beyond `steps` already.
         """
         batches = self.parallel.share(batches)
+        with self._files.held(self.parallel.processes, make=True):
+            return self._fit(batches, steps)
+
+    def _fit(self, batches: Batches, steps: int) -> History:
         self.parallel.processes.on_first(lambda: self._open(steps))
+        self._continue(steps)
         self._stepper.prepare()
         self.model.train()
         self._progress.start(steps, self.step)
@@ -129,11 +130,12 @@ class Trainer:
             with self.parallel.interrupts(heard) as interrupts:
                 # every turn begins between two steps, so a run taken up from a checkpoint begins where it was left
                 while not interrupts.requested:
-                    if self._evaluation_is_due(steps):
+                    if self._evaluation_is_due():
                         self._evaluate()
                     if self._checkpoint_is_due(steps):
                         self.save()
                     if self._ends(steps):
+                        self._evaluate_at_end()
                         return self.history
                     self._take_step(batches)
                 raise self._interrupted(steps)
@@ -164,23 +166,16 @@ class Trainer:
             WriteError: it cannot be written; the previous one is kept.
         """
         target = self._files.checkpoint if path is None else Path(path)
-        spoiled = [name for name, tensor in self.model.named_parameters() if not all_finite([tensor])]
-        if spoiled:
-            names = ", ".join(spoiled[:3])
-            raise NonFiniteError(f"after step {self.step} weights are not finite: {names}; {self._files.last_good()}")
+        check_weights(self.model, self.step, self._files.last_good())
         self.parallel.check_equal()
-        callbacks = [
-            {"class": type(callback).__name__, "state": callback.state_dict()}
-            for callback in self.callbacks
-            if hasattr(callback, "state_dict")
-        ]
-        own = {name: getattr(self, name) for name in _IN_CHECKPOINT}
-        extra = {"trainer": own, "callbacks": callbacks, "parallel": self.parallel.state_dict()}
+        state = run_state(self) if self._before_end is None else self._before_end.state
+        extra = {**state, "parallel": self.parallel.state_dict()}
         random = self.parallel.processes.gather(random_state())
 
         def write() -> None:
-            self.history.sync()
-            save_checkpoint(target, **self._parts, step=self.step, extra=extra, random=random)
+            with self._files.writing(own=path is None):
+                self.history.sync()
+                save_checkpoint(target, **self._parts, step=self.step, extra=extra, random=random)
 
         self.parallel.processes.on_first(write)
         if path is None:
@@ -194,41 +189,31 @@ class Trainer:
             False where the run was killed before its first checkpoint: it starts again from step 0.
 
         Raises:
-            CheckpointError: it is damaged, newer or of another run; or `path` does not exist.
-            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or we did not write its log.
+            CheckpointError: it is damaged, newer, of another run, or was lost; or `path` does not exist.
+            UserError: `path` is a checkpoint from elsewhere, and the folder holds a run; or we did not write its log;
+                or another run trains in the folder.
         """
         source = self._files.checkpoint if path is None else Path(path)
+        with self._files.held(self.parallel.processes):
+            return self._resume(source, path is not None)
+
+    def _resume(self, source: Path, given: bool) -> bool:
         own = self._files.is_own(source)
         if self.parallel.processes.same(own) != own:
             raise CheckpointError(f"not every process sees {source}: they need a file system that all of them share")
-        if path is None and not own:
+        if not own and not given:
+            self.parallel.processes.on_first(self._files.refuse_lost_checkpoint)
             self.history.rewind(0)
             self._resumed = True
             self.note(f"{self.folder} holds no checkpoint yet: starting from step 0")
             return False
-        extra = describe_checkpoint(source).extra
-        if not {"trainer", "callbacks"} <= set(extra):
-            raise CheckpointError(f"{source} was not written by a Trainer: load_checkpoint reads it")
-        states = match_states(source, self.callbacks, extra["callbacks"])
-        self.history.check()
-        processes = self.parallel.processes
-        found = load_checkpoint(source, **self._parts, rank=processes.rank, world_size=processes.world_size)
-        self.parallel.load_state_dict(extra.get("parallel", {}))
+        notes = load_run(self, source, self._parts)
         self._resumed = True
         self._stepper.forget()
-        self.step = found.step
-        for name in _IN_CHECKPOINT:
-            setattr(self, name, extra["trainer"][name])
-        self._saved = found.step if own else None
-        for callback, state in states:
-            callback.load_state_dict(state)
+        self._saved = self.step if own else None
+        self._before_end = None
         self.history.rewind(self.step)
-        if self.stopped is not None:
-            found.notes.append(f"the run had ended early: {self.stopped}")
-        logged = len(self.history.training)
-        if self.folder is not None and logged < self.step and processes.first:
-            found.notes.append(f"the log holds only {logged} of the {self.step} steps before")
-        self.note("\n".join([f"resuming after step {self.step}", *found.notes]))
+        self.note("\n".join([f"resuming after step {self.step}", *notes, *what_to_know(self)]))
         return True
 
     def _open(self, steps: int) -> None:
@@ -237,7 +222,16 @@ class Trainer:
         if self.folder is not None and not self._resumed and self.step == 0:
             self._files.refuse_another_run()
             self.history.rewind(0)
-        self._files.make_folder()
+        self._files.remove_leftovers()
+        if self._files.note is not None:
+            self.note(self._files.note)
+
+    def _continue(self, steps: int) -> None:
+        """Forget the evaluation at the end of what is no longer the end."""
+        if self._before_end is not None and self.step < steps:
+            self.history.rewind(self.step)
+            self._before_end.put_back(self)
+            self._before_end = None
 
     def _take_step(self, batches: Batches) -> None:
         began = time.perf_counter()
@@ -258,10 +252,9 @@ class Trainer:
     def _ends(self, steps: int) -> bool:
         return self.step >= steps or self.stopped is not None
 
-    def _evaluation_is_due(self, steps: int) -> bool:
-        if self.evaluate is None or self.step == self.evaluated:
-            return False
-        return self._ends(steps) or (self.evaluate_every is not None and self.step % self.evaluate_every == 0)
+    def _evaluation_is_due(self) -> bool:
+        every = None if self.evaluate is None else self.evaluate_every
+        return every is not None and self.step != self.evaluated and self.step % every == 0
 
     def _checkpoint_is_due(self, steps: int) -> bool:
         if self.folder is None or self._saved == self.step:
@@ -270,7 +263,14 @@ class Trainer:
             return self._ends(steps) or 0 < self.step == self.evaluated
         return self._ends(steps) or (self.step > 0 and self.step % self.checkpoint_every == 0)
 
-    def _evaluate(self) -> None:
+    def _evaluate_at_end(self) -> None:
+        if self.evaluate is not None and self.step != self.evaluated:
+            saved, self._before_end = self._saved, BeforeEnd(self)
+            self._evaluate({FINAL: True})
+            self._before_end.evaluated(self)
+            self._saved = saved
+
+    def _evaluate(self, mark: Mapping[str, Any] = {}) -> None:
         assert self.evaluate is not None
         with unchanged_random_state(), evaluation_mode(self.model):
             values = {name: float(value) for name, value in self.evaluate(self.model).items()}
@@ -279,7 +279,7 @@ class Trainer:
         loss = values.get("loss", math.inf)
         if loss < (math.inf if self.best is None else self.best["loss"]):
             self.best = {"step": self.step, "loss": loss}
-        record = self.history.add("evaluation", self.step, **values)
+        record = self.history.add("evaluation", self.step, **{**values, **mark})
         self.note(f"step {self.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self._tell("on_evaluate", record)
         self._agree_to_stop()
@@ -289,9 +289,8 @@ class Trainer:
             self.stopped = self.parallel.agree(self.stopped)
 
     def _interrupted(self, steps: int) -> Interrupted:
-        if self.folder is None:
-            return Interrupted(f"stopped after step {self.step} of {steps}; without a folder nothing was saved")
-        return Interrupted(f"stopped after step {self.step} of {steps}; saved in {self.save()}")
+        saved = "without a folder nothing was saved" if self.folder is None else f"saved in {self.save()}"
+        return Interrupted(f"stopped after step {self.step} of {steps}; {saved}")
 
     def _tell(self, event: str, *record: Mapping[str, Any]) -> None:
         for callback in self.callbacks:

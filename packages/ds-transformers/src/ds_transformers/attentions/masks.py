@@ -1,11 +1,11 @@
 """The masks that the layers take, as the one that attention takes, `visible`. Theory: docs/masks.md."""
 
 import math
-import weakref
 from typing import Any
 
 import torch
 from ds_core import ShapeError
+from ds_core.engine.guard import refuse_gradient
 from ds_core.engine.trace import describe
 from einops import rearrange
 from torch import Tensor
@@ -33,6 +33,7 @@ def check_masks(
 
     Raises:
         ShapeError: another shape, another device, or neither boolean nor floating; also where the mask is not read.
+        TypeError: inside `record()`, a mask that requires a gradient, which no backward gives.
         RuntimeError, ValueError: as `check_causal`.
     """
     batch, heads, queries, _ = query.shape
@@ -133,18 +134,22 @@ def resolve_causal(mask: Tensor | None, is_causal: bool | None) -> bool:
 
 
 class _KnownCausal:
-    """The mask that was last found to be causal: every layer of a stack is given the same one."""
+    """A copy of the mask that was last found to be causal: every layer of a stack is given the same one.
+
+    Its numbers are compared, because nothing else tells of every edit: NumPy and `.data` write without a version.
+    """
 
     def __init__(self) -> None:
-        self.last: tuple[Any, int] | None = None
+        self.last: Tensor | None = None
 
     def holds(self, mask: Tensor) -> bool:
         last = self.last
-        return last is not None and last[0]() is mask and last[1] == mask._version
+        if last is None or (last.shape, last.dtype, last.device) != (mask.shape, mask.dtype, mask.device):
+            return False
+        return torch.equal(last, mask)
 
     def remember(self, mask: Tensor) -> None:
-        if not mask.is_inference():  # such a tensor counts no versions
-            self.last = (weakref.ref(mask), mask._version)
+        self.last = mask.detach().clone()
 
 
 _KNOWN = _KnownCausal()
@@ -166,3 +171,4 @@ def _check_mask(layer: Any, name: str, mask: Tensor, shapes: list[tuple[int, ...
         raise ShapeError(
             f"{describe(layer)}: given {name} on {mask.device}, expected it on {query.device}, where the inputs are"
         )
+    refuse_gradient(layer, **{name: mask})

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 from ds_core import CheckpointError
 from ds_core.atomic_files import write_atomically
 from ds_core.errors import WriteError, one_line
+from ds_core.training.weights_file import weights_bytes
 from torch import Tensor
 
 from ds_zoo.minigpt.config import MiniGPTConfig, from_hugging_face, to_hugging_face
@@ -73,7 +73,7 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot write a model into {folder}: {error.strerror or one_line(error)}") from error
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, metadata))
+    write_atomically(folder / "model.safetensors", weights_bytes(tensors, metadata))
     write_atomically(folder / "config.json", (json.dumps(fields, indent=2) + "\n").encode())
 
 

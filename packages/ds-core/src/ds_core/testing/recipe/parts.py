@@ -17,7 +17,7 @@ from ds_core.testing.recipe.mishaps import (
     signal_after_step,
 )
 from ds_core.testing.recipe.outcome import logged
-from ds_core.testing.recipe.sessions import Ended
+from ds_core.testing.recipe.sessions import Ended, Session
 from ds_core.testing.recipe.under_test import RecipeUnderTest, Words, content, known_files, split
 from ds_core.training.checkpoint import describe_checkpoint
 from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE
@@ -45,6 +45,8 @@ def check_mistakes(recipe: RecipeUnderTest, mistakes: Refusals) -> None:
             "--device meta": "--device meta cannot be used here",
             "--seed -1": "--seed: given -1, expected at least 0",
             "--threads 0": "--threads: given 0, expected at least 1",
+            "--threads 1000000": "--threads: given 1000000, expected at most",
+            "--out ''": "--out: given an empty text, expected a path",
         }
     out = recipe.folder / "run"
     for words, message in {**usual, **mistakes}.items():
@@ -125,6 +127,51 @@ def check_damaged(recipe: RecipeUnderTest) -> None:
         (out / name).write_bytes(whole)
     (out / LOG_FILE).write_text('{"time": 1}\n')
     _expect_refused(recipe, out, "", f"{LOG_FILE} is no log of a training run")
+
+
+def check_lost(recipe: RecipeUnderTest) -> None:
+    """A run whose checkpoint is gone is not begun anew in silence: --resume is refused, and the folder stays."""
+    stopped = recipe.folder / "stopped"
+    ended = recipe.train(*recipe.words, out=stopped, prepare=partial(signal_after_step, 1, signal.SIGINT))
+    recipe.expect(ended, 130, "Ctrl-C in the first step")
+    for out in (stopped, recipe.copy()):
+        (out / CHECKPOINT_FILE).rename(out / "elsewhere")
+        _expect_refused(recipe, out, "", f"{CHECKPOINT_FILE} is missing, which this run has written")
+        (out / CHECKPOINT_FILE).symlink_to(recipe.folder / "another disk")
+        _expect_refused(recipe, out, "", f"{CHECKPOINT_FILE} is a link to {recipe.folder / 'another disk'}, which is")
+        (out / CHECKPOINT_FILE).unlink()
+        (out / "elsewhere").rename(out / CHECKPOINT_FILE)
+        recipe.expect(recipe.train("--resume", out=out), 0, "--resume when the checkpoint is back")
+        recipe.expect_equal(out, "a run that had lost its checkpoint for a while")
+
+
+def check_in_use(recipe: RecipeUnderTest) -> None:
+    """While a run trains, its folder is nobody else's, and it ends as if nobody had asked for it."""
+    out = recipe.folder / "in use"
+    words = ["train", recipe.recipe.name, "--out", str(out), *recipe.words]
+    step = recipe.steps // 2
+    running = Session(recipe.recipe, words, recipe.folder, partial(signal_after_step, step, signal.SIGSTOP))
+    running.wait_until_paused()
+    leftover = out / f".{CHECKPOINT_FILE}.1.tmp"  # as if it were about to write
+    leftover.mkdir()
+    before = content(out)
+    for more in ([*recipe.words], [*recipe.words, "--overwrite"], ["--resume"]):
+        ended = recipe.train(*more, out=out)
+        recipe.expect_complaint(ended, f"{out} is in use", f"a second run in the folder, {' '.join(more)}")
+        if content(out) != before or not leftover.exists():
+            recipe.fail(f"a second run, {' '.join(more)}, has changed the folder of one that trains")
+    leftover.rmdir()
+    running.go_on()
+    recipe.expect(running.wait(), 0, "a run that others have asked for the folder of")
+    recipe.expect_equal(out, "a run that others have asked for the folder of")
+    killed = recipe.folder / "killed"
+    words = ["train", recipe.recipe.name, "--out", str(killed), *recipe.words]
+    running = Session(recipe.recipe, words, recipe.folder, partial(signal_after_step, step, signal.SIGSTOP))
+    running.wait_until_paused()
+    running.go_on(signal.SIGKILL)
+    running.wait()
+    recipe.expect(recipe.train("--resume", out=killed), 0, "--resume of a run that was killed while it held the folder")
+    recipe.expect_equal(killed, "a run that was killed while it held the folder")
 
 
 def check_longer(recipe: RecipeUnderTest, longer: Words) -> None:

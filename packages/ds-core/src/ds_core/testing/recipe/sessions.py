@@ -59,6 +59,7 @@ class Session:
     ) -> None:
         self.words = ["ds", *words]
         self._paths = [folder / f"{name}-{time.monotonic_ns()}" for name in ("out", "err", "modules")]
+        self._status: int | None = None  # as the system gives it, once that is known
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
@@ -70,14 +71,36 @@ class Session:
     def wait(self, timeout: float = 200.0) -> Ended:
         """How it ended; one that takes longer than `timeout` seconds is killed."""
         until = time.monotonic() + timeout
-        found, status = os.waitpid(self._pid, os.WNOHANG)
-        while found == 0:
+        status = self._status
+        while status is None:
+            found, ended = os.waitpid(self._pid, os.WNOHANG)
+            status = ended if found else None
             if time.monotonic() > until:
                 os.kill(self._pid, signal.SIGKILL)
-            time.sleep(0.005)
-            found, status = os.waitpid(self._pid, os.WNOHANG)
+            time.sleep(0.005 if status is None else 0)
         out, err = (path.read_text(errors="replace") for path in self._paths[:2])
         return Ended(os.waitstatus_to_exitcode(status), out, err)
+
+    def wait_until_paused(self, timeout: float = 200.0) -> None:
+        """Wait until a SIGSTOP has stopped it; `go_on` lets it continue.
+
+        Raises:
+            TimeoutError: it has ended instead, or runs still.
+        """
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            found, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+            if found and os.WIFSTOPPED(status):
+                return
+            if found:
+                self._status = status
+                break
+            time.sleep(0.005)
+        raise TimeoutError("a session that was to be paused " + ("has ended" if self._status is not None else "runs"))
+
+    def go_on(self, number: signal.Signals = signal.SIGCONT) -> None:
+        """Let a session that is paused continue, or send it another signal."""
+        os.kill(self._pid, number)
 
     def import_what_it_imported(self) -> None:
         """Import the same modules here, so that later children need not. To be called after `wait`."""
