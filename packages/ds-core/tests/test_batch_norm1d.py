@@ -4,6 +4,7 @@ import pytest
 import torch
 from ds_core import BatchNorm1d, Recompute, ShapeError, no_record, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
+from ds_core.testing.signature import takes_argument
 
 Twin = torch.nn.BatchNorm1d
 STATISTICS = ["running_mean", "running_var", "num_batches_tracked"]
@@ -28,7 +29,8 @@ def test_batch_norm1d_is_the_twin(shape: tuple[int, ...]) -> None:
         "track_running_stats": [True, False],
         "bias": [True, False],
     }
-    assert check_twin_grid(BatchNorm1d, Twin, grid, [2 * torch.randn(shape) + 1]) == 64
+    compared = check_twin_grid(BatchNorm1d, Twin, grid, [2 * torch.randn(shape) + 1], newer=["bias"])
+    assert compared == (64 if takes_argument(Twin, "bias") else 32)
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -182,11 +184,25 @@ def test_eps_is_refused_where_the_twin_refuses_it(eps: float, track: bool, train
     ours, twin = (layer.train(training) for layer in twins(eps=eps, track_running_stats=track))
     x = torch.randn(4, 3)
     if eps == 0 and track and not training:
-        torch.testing.assert_close(ours(x), twin(x))
+        statistics = (twin.weight, twin.bias, twin.running_mean, twin.running_var)
+        try:
+            expected = twin(x)
+        except ValueError:  # torch 2.11 refuses 0 here too, though it can compute it
+            expected = torch.batch_norm(x, *statistics, False, 0.1, eps, False)
+        torch.testing.assert_close(ours(x), expected)
         return
-    for layer in (ours, twin):
+    for layer in (ours, twin) if twin_refuses_eps() else (ours,):
         with pytest.raises(ValueError, match="eps"):
             layer(x)
+
+
+def twin_refuses_eps() -> bool:
+    """Older torch computes with it, and may divide by zero."""
+    try:
+        torch.nn.functional.batch_norm(torch.ones(2, 3), None, None, training=True, eps=-1.0)
+    except ValueError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("track", [True, False])
@@ -197,7 +213,8 @@ def test_state_and_repr_are_the_twins(track: bool, momentum: float | None) -> No
     for name, tensor in twin.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor)
         assert ours.state_dict()[name].dtype == tensor.dtype
-    assert repr(ours) == repr(twin)
+    shown = repr(ours) if takes_argument(Twin, "bias") else repr(ours).replace(", bias=True", "")
+    assert shown == repr(twin)
     assert all(tensor.is_meta for tensor in BatchNorm1d(3, device="meta").state_dict().values())
     assert [name for name, _ in ours.named_buffers()] == (STATISTICS if track else [])
     assert ours.to(torch.bfloat16).state_dict().keys() == twin.state_dict().keys()

@@ -1,8 +1,12 @@
 """CosineEmbeddingLoss against finite differences, autograd, torch.nn and a worked example."""
 
+import math
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
-from ds_core import CosineEmbeddingLoss, ShapeError, record
+from ds_core import CosineEmbeddingLoss, ShapeError, plain, record
 from ds_core.losses.cosine_embedding import cosine, cosine_backward, cosine_embedding, cosine_embedding_backward
 from ds_core.testing import check_loss, check_twin_grid
 from hypothesis import given, settings
@@ -48,6 +52,8 @@ def test_cosine_embedding_is_the_twin_for_any_shape(
     torch.manual_seed(seed)
     counts = [1 if one else rows for one in alone]
     x1, x2 = (torch.randn(n, size, dtype=dtype) for n in counts[:2])
+    # A gradient is a difference of unit vectors, which may cancel, over the length of its own: none shorter than 1/2.
+    x1, x2 = x1 + x1.sign() / 2, x2 + x2.sign() / 2
     target = torch.randint(-1, 2, counts[2:])  # a label of 0 counts for nothing
     twin = torch.nn.CosineEmbeddingLoss(0.1, reduction=reduction)
     near = {"rtol": 1e-4, "atol": 1e-5} if dtype is torch.float32 else {"rtol": 1e-9, "atol": 1e-10}
@@ -94,6 +100,30 @@ def test_long_vectors_do_not_overflow_in_float32() -> None:
     torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=0)
     for found, expected in zip((dx1, dx2), right, strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-19)
+
+
+@pytest.mark.parametrize("form", [nullcontext, plain])
+@pytest.mark.parametrize(
+    "engine", [handwritten, lambda loss, *inputs: by_autograd(loss, inputs, 2)], ids=["our", "auto"]
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_vectors_as_long_as_a_dtype_allows(dtype: torch.dtype, engine: Any, form: Any) -> None:
+    """Of vectors k times as long, k a power of 2, the cosine is the same, and a gradient 1 / k of what it was."""
+    x1 = torch.tensor([[1.75, 0.5], [0.25, -1.0], [1.5, -1.25]], dtype=dtype)
+    x2 = torch.tensor([[-1.0, 1.5], [1.25, 1.25], [1.5, 1.0]], dtype=dtype)
+    loss, target = CosineEmbeddingLoss(-0.9, "sum"), torch.tensor([1, -1, 1])
+    finfo = torch.finfo(dtype)
+    longest = 2.0 ** (round(math.log2(finfo.max)) - 1)
+    with form():
+        value, gradients = engine(loss, x1, x2, target)
+        for k1, k2 in ((longest, longest), (longest, 1.0), (1.0, longest), (math.sqrt(longest) // 2, longest)):
+            found, long_gradients = engine(loss, x1 * k1, x2 * k2, target)
+            torch.testing.assert_close(found, value)
+            for k, gradient, long_gradient in zip((k1, k2), gradients, long_gradients, strict=True):
+                # epsilon counts for the short ones alone, and a gradient that is subnormal keeps fewer digits
+                rounding = 4 * finfo.eps + 1e-12
+                near = {"rtol": rounding, "atol": rounding + finfo.tiny * k}
+                torch.testing.assert_close(long_gradient.double() * k, gradient.double(), **near)
 
 
 def test_cosine_embedding_in_bfloat16_rounds_once() -> None:

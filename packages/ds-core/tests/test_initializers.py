@@ -1,5 +1,6 @@
 """Initializers against those of torch.nn.init: the same numbers from the same seed, and the same errors."""
 
+import inspect
 import math
 
 import pytest
@@ -27,6 +28,7 @@ from ds_core.initializers import (
     zeros_,
 )
 from ds_core.initializers.variance_scaling import fans
+from newer_trunc_normal import newer_trunc_normal_, trunc_normal_twin
 
 init = torch.nn.init
 SHAPES = [(3, 5), (5, 3), (4, 4), (1, 7), (6, 2, 3), (4, 2, 3, 3), (2, 3, 2, 2, 2)]
@@ -71,8 +73,9 @@ OURS = {
     name: getattr(module, name)
     for module in (filling, distributions, variance_scaling, orthogonal)
     for name in vars(module)
-    if name in init.__all__
+    if inspect.isfunction(vars(module)[name]) and inspect.isfunction(getattr(init, name, None))
 }
+TWINS = {name: getattr(init, name) for name in OURS} | {"trunc_normal_": trunc_normal_twin}
 
 
 @pytest.mark.parametrize(("name", "options"), DRAWN)
@@ -85,7 +88,7 @@ def test_same_seed_same_numbers(name, options, dtype):
             assert OURS[name](weight, **options) is weight
             after = torch.rand(1)
             torch.manual_seed(5)
-            getattr(init, name)(expected, **options)
+            TWINS[name](expected, **options)
             assert torch.equal(weight.detach(), expected)
             assert torch.equal(torch.rand(1), after)  # neither has drawn more
             assert weight.is_leaf
@@ -98,8 +101,18 @@ def test_drawn_from_the_generator_that_is_given(name, options):
     state = torch.get_rng_state()
     OURS[name](weight, **options, generator=torch.Generator().manual_seed(3))
     assert torch.equal(torch.get_rng_state(), state)
-    getattr(init, name)(expected, **options, generator=torch.Generator().manual_seed(3))
+    TWINS[name](expected, **options, generator=torch.Generator().manual_seed(3))
     assert torch.equal(weight, expected)
+
+
+@pytest.mark.skipif("erfinv" in inspect.getsource(init._no_grad_trunc_normal_), reason="this torch draws otherwise")
+@pytest.mark.parametrize("options", [options for name, options in DRAWN if name == "trunc_normal_"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_what_stands_for_the_twin_on_an_older_torch_is_the_newer_twin(options, dtype):
+    ours, theirs = torch.empty(2, 40, 30, dtype=dtype)
+    newer_trunc_normal_(ours, **options, generator=torch.Generator().manual_seed(4))
+    init.trunc_normal_(theirs, **options, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name not in ("orthogonal_", "calculate_gain")])
@@ -114,7 +127,7 @@ def test_bfloat16_and_memory_with_gaps(name):
         torch.manual_seed(1)
         OURS[name](weight, *arguments)
         torch.manual_seed(1)
-        getattr(init, name)(expected, *arguments)
+        TWINS[name](expected, *arguments)
         assert torch.equal(weight, expected)
 
 

@@ -1,5 +1,7 @@
 """Modules in modules: where children are found, how they are named, and what reaches all of them."""
 
+import copy
+
 import pytest
 import torch
 from ds_core import Linear, Module, Sequential
@@ -32,6 +34,24 @@ def test_children_in_lists_tuples_and_dicts_of_any_depth():
     assert "blocks.1.1.deep.weight" in module.state_dict()
     assert names(module.named_parameters(recurse=False)) == []
     assert names(module.blocks[0].named_parameters("front")) == ["front.weight", "front.bias"]
+
+
+def test_children_come_as_they_were_assigned_and_a_hidden_layer_is_none():
+    ours, theirs = Module(), torch.nn.Module()
+    for module, layer in ((ours, Linear), (theirs, torch.nn.Linear)):
+        module.first = None
+        module.second = layer(2, 2)
+        module.first = layer(2, 2)
+        module.third = layer(2, 2)
+        module.third = None
+        module.__dict__["hidden"] = layer(2, 2)
+    assert names(ours.named_children()) == names(theirs.named_children()) == ["second", "first"]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    twin = copy.deepcopy(ours)
+    assert names(twin.named_children()) == ["second", "first"]
+    assert twin.second is not ours.second
+    ours.third = Linear(2, 2)
+    assert names(twin.named_children()) == ["second", "first"]
 
 
 def test_shared_parameters_and_modules_are_counted_once_and_saved_under_every_name():

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from ds_core import drawn, no_record
@@ -87,6 +88,28 @@ class DrawsByHand(Noise):
         return torch.rand_like(x)
 
 
+class AddsNoise(Square):
+    """Whatever is added to the output, the gradient is the same."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.rand(())
+
+
+class DrawsFromItsOwn(Square):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        return super().forward(x) + torch.rand((), generator=self.generator)
+
+
+class DrawsForNothing(Square):
+    def forward(self, x):
+        random.random(), np.random.rand()
+        return super().forward(x)
+
+
 class DrawsElsewhere(Noise):
     def draw(self, x):
         return drawn(lambda: torch.full_like(x, random.random()))
@@ -144,6 +167,9 @@ FAULTS = [
     (ReturnsAllTheSame, (X,), "input_gradient", r"returned Tensor\(2, 3\), expected None"),
     (SkipsTooMuch, (X,), "input_gradient", "gradient of weight"),
     (DrawsByHand, (X,), "recompute", "gradient of input x.*drawn"),
+    (AddsNoise, (X,), "recompute", "a second forward.*draws from the generator of torch\n.*drawn"),
+    (DrawsFromItsOwn, (X,), "recompute", "draws from the generator of the layer"),
+    (DrawsForNothing, (X,), "recompute", "draws from the generator of python and numpy"),
     (CountsTwice, (X,), "recompute", "seen"),
     (DrawsElsewhere, (X,), "repeatable", "default generator"),
     (ReplacesBuffer, (X,), "repeatable", "buffer seen; update it in place"),

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ds_core import Linear, record
+from ds_core import GroupNorm, Linear, record
 from ds_core.testing import CheckFailed, check_twin_grid, full_grids, one_graph, pairwise
 from ds_core.testing.grids import FULL_GRIDS, combinations
 from hypothesis import given, settings
@@ -127,3 +127,14 @@ def test_what_looks_at_values_is_no_graph():
 
     with pytest.raises(torch._dynamo.exc.Unsupported):
         one_graph(looks)(torch.ones(2))
+
+
+def test_an_argument_that_an_older_torch_lacks_is_left_out_if_it_is_named():
+    class Older(torch.nn.GroupNorm):
+        def __init__(self, num_groups, num_channels):
+            super().__init__(num_groups, num_channels)
+
+    grid = {"num_groups": [1, 3], "num_channels": [6], "bias": [True, False]}
+    with pytest.raises(CheckFailed, match="unexpected keyword argument 'bias'"):
+        check_twin_grid(GroupNorm, Older, grid, [torch.randn(2, 6)], check_arguments=False)
+    assert check_twin_grid(GroupNorm, Older, grid, [torch.randn(2, 6)], check_arguments=False, newer=["bias"]) == 2

@@ -16,13 +16,16 @@ from ds_core.speed.plain import fast_form
 # 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (A + B x^2)
 A = 2 * math.sqrt(2 / math.pi)
 B = 0.044715 * A
+# At -FAR and FAR the gate is 0 and 1 in every dtype. Farther out x^2 would overflow, and 0 times infinity is NaN.
+FAR = 32
 
 
 def plain_gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x -> y of the same shape, y = x Phi(x)."""
     if approximate == "none":
-        return x * (1 + torch.erf(x / math.sqrt(2))) / 2  # Phi(x) = (1 + erf(x / sqrt(2))) / 2             (2)
-    return x * plain_sigmoid(x * (A + B * x * x))  # y = x s, s = sigmoid(z), z = x (A + B x^2)             (4)
+        return x * ((1 + torch.erf(x / math.sqrt(2))) / 2)  # Phi(x) = (1 + erf(x / sqrt(2))) / 2           (2)
+    cut = torch.clamp(x, -FAR, FAR)
+    return x * plain_sigmoid(cut * (A + B * cut * cut))  # y = x s, s = sigmoid(z), z = x (A + B x^2)       (4)
 
 
 def plain_gelu_with_slope(x: Tensor, approximate: str = "none") -> tuple[Tensor, Tensor]:
@@ -31,8 +34,10 @@ def plain_gelu_with_slope(x: Tensor, approximate: str = "none") -> tuple[Tensor,
         phi = (1 + torch.erf(x / math.sqrt(2))) / 2  # (2)
         density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         return x * phi, phi + x * density  # dy/dx = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)                  (3)
-    s = plain_sigmoid(x * (A + B * x * x))  # (4)
-    return x * s, s + x * s * (1 - s) * (A + 3 * B * x * x)  # dy/dx = s + x s (1 - s) (A + 3 B x^2)        (5)
+    cut = torch.clamp(x, -FAR, FAR)
+    s = plain_sigmoid(cut * (A + B * cut * cut))  # (4)
+    # dy/dx = s + x s (1 - s) (A + 3 B x^2)                                                                 (5)
+    return x * s, s + cut * s * (1 - s) * (A + 3 * B * cut * cut)
 
 
 # The fast pair takes exponentials as powers of 2, folds constants and sums into one pass (addcmul), computes value and
@@ -87,6 +92,8 @@ def _normal_gate(x: Tensor) -> Tensor:
 
 def _logistic_gate(x: Tensor) -> Tensor:
     """What x is multiplied by: s = sigmoid(z) with z = x (A + B x^2)."""
+    if torch.is_grad_enabled():
+        x = torch.clamp(x, -FAR, FAR)  # only autograd multiplies an infinite x^2 by 0
     t = torch.addcmul(_constant(-A * LOG2_E, x), x, x, value=-B * LOG2_E)
     t = torch.mul(t, x, out=reuse(t))  # -z in base 2
     return logistic(t)

@@ -9,24 +9,26 @@ from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
 from ds_core.speed.plain import fast_form
+from ds_core.speed.precision import to_floating, wide_dtype
 
 
 def plain_mish(x: Tensor) -> Tensor:
     """x -> y of the same shape, y = x tanh(log(1 + exp(x)))."""
-    # Beyond 22 the gate n / (n + 2) is 1 to rounding, and later n would overflow.
-    e = torch.exp(torch.clamp_max(x, 22))
+    # Beyond 22 the gate n / (n + 2) is 1 to rounding, and later n would overflow; in float16 that is too late.
+    e = torch.exp(torch.clamp_max(x.to(wide_dtype(x)), 22))
     n = e * (e + 2)
-    return x * (n / (n + 2))  # y = x n / (n + 2)                                                           (2)
+    return (x * (n / (n + 2))).to(to_floating(x).dtype)  # y = x n / (n + 2)                                (2)
 
 
 def plain_mish_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """x -> y and dy/dx, both of the same shape."""
-    cut = torch.clamp_max(x, 22)
+    cut = torch.clamp(x.to(wide_dtype(x)), -1000, 22)  # Below -1000 e is 0 in every dtype; 4 x would overflow.
     e = torch.exp(cut)
     n = e * (e + 2)
     gate = n / (n + 2)
-    # dy/dx = n / (n + 2) + 4 x e (1 + e) / (n + 2)^2                                                       (3)
-    return x * gate, gate + 4 * cut * e * (1 + e) / (n + 2) ** 2
+    slope = gate + 4 * cut * e * (1 + e) / (n + 2) ** 2  # dy/dx = n / (n + 2) + 4 x e (1 + e) / (n + 2)^2  (3)
+    dtype = to_floating(x).dtype
+    return (x * gate).to(dtype), slope.to(dtype)
 
 
 # The fast pair takes the exponential as a power of 2, computes value and slope from it, and writes each step into
@@ -66,8 +68,11 @@ def _value_and_slope(x: Tensor, out: Out) -> tuple[Tensor, Tensor]:
 
 
 def _cut(x: Tensor) -> Tensor:
-    """Beyond 22 the gate is 1 and the second part of the slope nothing, in any dtype, and n is finite in all."""
-    return torch.clamp_max(x, 22)
+    """Beyond 22 the gate is 1 and the second part of the slope nothing, in any dtype, and n is finite in all.
+
+    Below -1000 gate and slope are 0 in any dtype, and 4 x would overflow.
+    """
+    return torch.clamp(x, -1000, 22)
 
 
 def _exponential_and_numerator(x: Tensor) -> tuple[Tensor, Tensor]:

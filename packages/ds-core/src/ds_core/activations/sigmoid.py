@@ -62,8 +62,10 @@ def logistic(t: Tensor) -> Tensor:
     takes the same time for every number; torch.exp takes a hundred times longer for numbers that overflow.
     """
     if torch.is_grad_enabled():
-        # An infinite 2^t gives the right value, 1 / (1 + inf) = 0, but to autograd the derivative 0 inf = NaN.
-        t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)
+        # An infinite 2^t gives the right value, 1 / (1 + inf) = 0, but to autograd the derivative 0 inf = NaN. And the
+        # least of the values that it can have without that is no 0: a layer may multiply it by a huge x.
+        limit = math.log2(torch.finfo(t.dtype).max) - 1
+        return torch.where(t > limit, 0.0, torch.reciprocal(torch.exp2(torch.clamp_max(t, limit)) + 1))
     t = torch.exp2(t, out=reuse(t))
     t = torch.add(t, 1, out=reuse(t))
     return torch.reciprocal(t, out=reuse(t))  # s = 1 / (1 + 2^t)                                           (2)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ds_core.activations.log_sigmoid import log_of_one_plus_exp
 from ds_core.activations.sigmoid import logistic, plain_sigmoid
 from ds_core.activations.smooth import SmoothActivation
+from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.exponential import LOG2_E
@@ -18,9 +19,10 @@ from ds_core.speed.plain import fast_form
 def plain_softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """x -> y of the same shape, y = log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
     z = beta * x
-    positive = torch.maximum(z, torch.zeros_like(z))
-    # y = (max(z, 0) + log(1 + exp(-|z|))) / beta                                                           (2)
-    y = (positive + torch.log1p(torch.exp(-torch.abs(z)))) / beta
+    zero = torch.zeros_like(x)
+    positive = torch.maximum(x, zero) if beta > 0 else torch.minimum(x, zero)  # max(z, 0) / beta; z may be infinite
+    # y = max(z, 0) / beta + log(1 + exp(-|z|)) / beta                                                      (2)
+    y = positive + torch.log1p(torch.exp(-torch.abs(z))) / beta
     return torch.where(z > threshold, x, y)
 
 
@@ -52,10 +54,12 @@ def softplus_with_slope(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -
 
 def _value(x: Tensor, out: Out, beta: float, threshold: float) -> tuple[Tensor]:
     z = x if beta == 1 else x * beta
-    greatest = torch.maximum(z, torch.zeros((), dtype=z.dtype, device=z.device))
-    y = torch.add(greatest, log_of_one_plus_exp(z), out=out[0])
+    zero = torch.zeros((), dtype=x.dtype, device=x.device)
+    positive = torch.maximum(x, zero) if beta > 0 else torch.minimum(x, zero)
+    logarithm = log_of_one_plus_exp(z)
     if beta != 1:
-        y = torch.div(y, beta, out=out[0])
+        logarithm = torch.div(logarithm, beta, out=reuse(logarithm))
+    y = torch.add(positive, logarithm, out=out[0])
     return (y if _is_late(threshold, z) else torch.where(z > threshold, x, y, out=out[0]),)
 
 

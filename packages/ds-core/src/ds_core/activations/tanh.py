@@ -8,13 +8,14 @@ from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import to_floating
+from ds_core.speed.precision import to_floating, wide_dtype
 
 
 def plain_tanh(x: Tensor) -> Tensor:
     """x -> y of the same shape: exact to rounding for small and large x, and so is autograd's gradient of it."""
-    t = torch.expm1(2 * torch.clamp_max(x, 20))  # beyond 20 y is 1 to rounding, and later t would overflow
-    return t / (t + 2)  # y = t / (t + 2), t = exp(2x) - 1                                                  (1)
+    # Beyond 20 y is 1 to rounding, and later t would overflow; in float16 that is too late.
+    t = torch.expm1(2 * torch.clamp_max(x.to(wide_dtype(x)), 20))
+    return (t / (t + 2)).to(to_floating(x).dtype)  # y = t / (t + 2), t = exp(2x) - 1                       (1)
 
 
 def plain_tanh_backward(dy: Tensor, y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from ds_core.engine.mismatch import mismatch
-from ds_core.engine.nested_values import map_leaves, pair_leaves
+from ds_core.engine.nested_values import items_of, pair_leaves
 from ds_core.engine.trace import describe, open_trace
 from ds_core.errors import ShapeError
 
@@ -80,7 +80,7 @@ def _forward(forward: Method) -> Method:
             # a layer that calls others saves after it calls them, or before
             entry = trace.entries[-1] if trace.entries[-1].layer is self else trace.entries[before]
             if entry.layer is self:
-                entry.outputs = Output(outputs) if isinstance(outputs, Tensor) else map_leaves(_output, outputs)
+                entry.outputs = Output(outputs) if isinstance(outputs, Tensor) else _outlines(outputs)
         return outputs
 
     guarded.guards = True  # type: ignore[attr-defined]
@@ -114,8 +114,18 @@ def _backward(backward: Method) -> Method:
     return guarded
 
 
-def _output(leaf: Any) -> Any:
-    return Output(leaf) if isinstance(leaf, Tensor) else leaf
+def _outlines(outputs: Any) -> tuple[Any, ...]:
+    """For each gradient that backward takes what it must fit."""
+    return tuple(map(_outline, outputs if isinstance(outputs, tuple) else (outputs,)))
+
+
+def _outline(value: Any) -> Any:
+    """An `Output` for each tensor, in tuples and dicts: a dataclass built of them might compute with its fields."""
+    items = items_of(value)
+    if items is None:
+        return Output(value) if isinstance(value, Tensor) else value
+    outlines = [_outline(item) for item in items]
+    return dict(zip(value, outlines, strict=True)) if isinstance(value, dict) else tuple(outlines)
 
 
 def _check_gradients(layer: Any, backward: Method, outputs: Any, dys: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -124,9 +134,8 @@ def _check_gradients(layer: Any, backward: Method, outputs: Any, dys: tuple[Any,
         parameters = inspect.signature(backward).parameters.values()
         named = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD][1:]  # without self
         dys = (*dys, *[options.get(name) for name in named[len(dys) :]])
-    expected = outputs if isinstance(outputs, tuple) else (outputs,)
     try:
-        pairs = list(pair_leaves(expected, dys))
+        pairs = list(pair_leaves(outputs if isinstance(outputs, tuple) else (outputs,), dys))
     except TypeError as error:
         raise TypeError(f"backward of {describe(layer)}: {error}") from None
     for number, (output, dy) in enumerate(pairs):

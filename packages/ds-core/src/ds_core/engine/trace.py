@@ -35,7 +35,7 @@ class Entry:
 
     Attributes:
         before: what its backward will read, as forward left it; None if nobody compares.
-        outputs: shapes and dtypes of what forward returned, in its structure; None if they are not known.
+        outputs: what the gradients must fit, see `guard`; None if it is not known.
     """
 
     layer: Any

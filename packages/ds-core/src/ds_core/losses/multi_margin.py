@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, check_floating
 from ds_core.losses.class_targets import check_class_weight, check_classes
 from ds_core.losses.denominator import counted
 from ds_core.losses.reduction import check_reduction, reduce, reduce_backward
@@ -23,7 +23,7 @@ def plain_multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight
     # Half of each z, and the share of each in the loss: z, its square and the sum may be infinite if the loss is not.
     half = margin / 2 - x.gather(1, index) / 2 + x / 2  # z_c = margin - x_t + x_c                          (1)
     lacking = others * torch.where(half > 0, half, 0.0)  # unlike clamp_min, this has slope 0 at z = 0 for autograd
-    share = (2**p * target_weight / x.shape[1]).unsqueeze(-1)
+    share = (2.0**p * target_weight / x.shape[1]).unsqueeze(-1)
     # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
     return (lacking * (share * lacking ** (p - 1))).sum(1)
 
@@ -48,7 +48,7 @@ def plain_multi_margin_backward(
 def multi_margin(x: Tensor, classes: Tensor, p: int, margin: float, weight: Tensor | None) -> Tensor:
     """x (N, C), classes (N,), weight (C,) -> losses (N,)."""
     half = _half_of_lacking(x, classes, margin)
-    shares = (_target_weight(x, classes, weight) * 2**p).unsqueeze(1)
+    shares = (_target_weight(x, classes, weight) * 2.0**p).unsqueeze(1)
     # L = w_t / C sum_(c != t) max(z_c, 0)^p                                                                (2)
     terms = half * shares if p == 1 else half * (half * shares)
     return terms.sum(1)
@@ -147,6 +147,7 @@ class MultiMarginLoss(Module):
         return input.reshape(target.numel(), input.shape[-1]), target.reshape(-1).to(torch.int64)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:
+        check_floating(self, input=x)
         fits = (x.dim() == 2 and target.shape == x.shape[:1]) or (x.dim() == 1 and target.shape in ((), (1,)))
         if not fits or x.shape[-1] == 0 or target.is_floating_point():
             raise ShapeError(

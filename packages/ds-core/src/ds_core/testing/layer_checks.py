@@ -172,6 +172,12 @@ class LayerChecks:
             buffers=dict(zip(self.base.buffers, found.buffers.values(), strict=True)),
         )
         self.same("recompute", found, self.base, ("recomputed", "kept"))
+        with self.subject.explained("recompute"):
+            moved = self.subject.draws_past_drawn(self.call)
+        if moved:
+            generators = " and ".join(moved)
+            message = f"a second forward, given the draws of the first one, draws from the generator of {generators}"
+            self.subject.fail("recompute", message)
 
     def primitives(self) -> None:
         self.handwritten("primitives", [self.call], [self.gradients], guard=primitives_only)

@@ -19,6 +19,7 @@ MACHINERY = {
     "differentiable": "autograd through the optimizer's step",
     "size_average": "deprecated for `reduction`",
     "reduce": "deprecated for `reduction`",
+    "verbose": "deprecated, and gone from newer versions",
 }
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -80,6 +81,12 @@ def check_signatures(package: ModuleType, exceptions: Mapping[str, str] | None =
     if left:
         raise CheckFailed(package.__name__, "arguments", f"exceptions that are not needed: {', '.join(left)}")
     return compared
+
+
+def takes_argument(cls: Any, name: str) -> bool:
+    """Whether a class of the installed torch takes the argument: some came after the oldest torch that is supported."""
+    arguments = inspect.signature(cls).parameters
+    return name in arguments or any(argument.kind is inspect.Parameter.VAR_KEYWORD for argument in arguments.values())
 
 
 def _twins(package: ModuleType) -> Iterator[tuple[type, type]]:

@@ -11,7 +11,7 @@ from ds_core.testing.calls import make_call, random_gradients
 from ds_core.testing.failure import CheckFailed, compare
 from ds_core.testing.grids import combinations, pairwise
 from ds_core.testing.layer_under_test import Evaluation, LayerUnderTest
-from ds_core.testing.signature import check_signature
+from ds_core.testing.signature import check_signature, takes_argument
 
 _SIDES = ("ours", "PyTorch's")
 
@@ -69,6 +69,7 @@ def check_twin_grid(
     same_initialisation: bool = True,
     check_arguments: bool = True,
     left_out: Collection[str] = (),
+    newer: Collection[str] = (),
     thinned: bool = False,
     **options: Any,
 ) -> int:
@@ -90,6 +91,7 @@ def check_twin_grid(
         same_initialisation: whether `torch.manual_seed` must give both the same weights.
         check_arguments: whether to compare the classes' names and signatures (`check_signature`).
         left_out: the twin's arguments that ours does not have, beside those in `MACHINERY`.
+        newer: arguments of the grid that came to PyTorch's class late; a torch that lacks one goes without it.
         thinned: whether only so many combinations go through `check_twin` as hold every pair of values (`pairwise`).
             All are built, refused and initialised alike either way.
         options: passed to `check_twin`.
@@ -103,6 +105,8 @@ def check_twin_grid(
     if check_arguments and inspect.isclass(make_ours) and inspect.isclass(make_theirs):
         check_signature(make_ours, make_theirs, left_out)
     name = getattr(make_ours, "__name__", repr(make_ours))
+    lacking = [argument for argument in newer if not takes_argument(make_theirs, argument)]
+    grid = {argument: values for argument, values in grid.items() if argument not in lacking}
     accepted = []
     for chosen in combinations(grid):
         title = _title(name, chosen)
