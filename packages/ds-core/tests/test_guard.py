@@ -1,5 +1,6 @@
 """A gradient that does not fit, and tensors that PyTorch refuses: one message, with the layer's name."""
 
+import functools
 import inspect
 import re
 import weakref
@@ -152,6 +153,82 @@ def test_a_composite_that_saves_before_it_calls_others():
         outer.backward(torch.ones(1, 3))
 
 
+def test_the_second_output_of_a_composite_that_saves_before_it_calls_others():
+    class Both(Module):
+        def __init__(self):
+            self.inner = Tanh()
+
+        def forward(self, x):
+            self.save()
+            return self.inner.forward(x), x.sum(0)
+
+        def backward(self, dy, dsum=None):
+            dx = self.inner.backward(dy)
+            self.saved()
+            return dx
+
+    layer = Both()
+    with record() as trace:
+        layer(X)
+        for wrong in (torch.ones(1), torch.ones(3, dtype=torch.float64)):
+            with pytest.raises(ShapeError, match=r"backward of Both\(\): given as gradient 2 of 2 "):
+                layer.backward(torch.ones(2, 3), wrong)
+        layer.backward(torch.ones(2, 3), torch.ones(3))
+        assert len(trace) == 0
+
+
+def test_a_layer_that_calls_itself():
+    class Halves(Module):
+        def forward(self, x):
+            self.save()
+            return x * 2 if len(x) == 1 else torch.cat([self.forward(x[:1]), self.forward(x[1:])])
+
+        def backward(self, dy):
+            if len(dy) == 1:
+                self.saved()
+                return dy * 2
+            second = self.backward(dy[1:])
+            dx = torch.cat([self.backward(dy[:1]), second])
+            self.saved()
+            return dx
+
+    layer = Halves()
+    with record() as trace:
+        layer(X)
+        assert layer.backward(torch.ones(2, 3)).tolist() == [[2.0] * 3] * 2
+        assert len(trace) == 0
+
+
+def test_a_decorated_method_is_guarded_and_a_static_one_left_alone():
+    def decorated(method):
+        @functools.wraps(method)
+        def around(self, *values):
+            return method(self, *values)
+
+        return around
+
+    class Decorated(GELU):
+        forward, backward = decorated(GELU.forward), decorated(GELU.backward)
+
+    class Negative(Module):
+        @staticmethod
+        def forward(x):
+            return -x
+
+        @staticmethod
+        def backward(dy):
+            return -dy
+
+    layer = Decorated()
+    with record() as trace:
+        layer(X)
+        with pytest.raises(ShapeError, match=r"given the gradient \(\)"):
+            layer.backward(torch.ones(()))
+        trace.take()
+    assert torch.equal(Negative()(X), -X)
+    assert torch.equal(Negative().backward(X), -X)
+
+
 def test_super_is_part_of_the_layer_that_calls_it():
     class Halved(Linear):
         def forward(self, input):
@@ -211,6 +288,30 @@ def test_a_gradient_is_not_held_while_the_layers_below_run(base):
     reference = weakref.ref(gradients[0])
     Model().backward(gradients.pop())
     assert alive == [calls_hold_their_arguments()]
+
+
+def test_what_was_kept_is_free_once_backward_has_used_it():
+    alive = []
+
+    class Keeps(Module):
+        def forward(self, x):
+            kept = x.clone()
+            references.append(weakref.ref(kept))
+            self.save(kept)
+            return x * 2
+
+        def backward(self, dy):
+            (kept,) = self.saved()
+            del kept
+            alive.append(references[0]() is not None)
+            return dy * 2
+
+    references = []
+    layer = Keeps()
+    with record():
+        layer(X)
+        layer.backward(torch.ones(2, 3))
+    assert alive == [False]
 
 
 def calls_hold_their_arguments():
@@ -329,6 +430,9 @@ def test_other_errors_pass_unchanged():
         Broken()(X)
     with pytest.raises(RuntimeError, match=r"^mine$"):
         Sequential(Broken())(X)
+    whole = torch.ones(2, 3, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        Broken()(whole)  # not taken for the fault of the dtype
     with pytest.raises(TraceError, match="outside record"):
         Linear(3, 4).double().backward(X)
     with pytest.raises(TypeError, match="argument"):

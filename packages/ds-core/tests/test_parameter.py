@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from ds_core import accumulate, parameter
@@ -75,3 +77,18 @@ def test_accumulating_outside_record_leaves_no_graph():
     accumulate(weight, source * 2)
     assert weight.grad.tolist() == [3, 3]
     assert weight.grad.grad_fn is None
+
+
+def test_threads_that_share_a_parameter_lose_no_gradient():
+    shared, times = parameter(torch.zeros(256, 256)), 100
+
+    def work():
+        for _ in range(times):
+            accumulate(shared, torch.ones(256, 256))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(shared.grad, torch.full((256, 256), 4.0 * times))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from ds_core import (
     BatchNorm1d,
+    Bilinear,
     CrossEntropyLoss,
     Dropout,
     Linear,
@@ -9,6 +10,7 @@ from ds_core import (
     Recompute,
     Residual,
     Sequential,
+    Tanh,
     TraceError,
     drawn,
     no_record,
@@ -270,3 +272,37 @@ def test_as_many_draws_the_second_time_as_the_first(first, second):
         y = block(torch.ones(3))
         with pytest.raises(TraceError, match=message):
             block.backward(y)
+
+
+def test_a_layer_that_changes_its_input_cannot_be_recomputed():
+    class AddsOne(Module):
+        def forward(self, x):
+            x.add_(1)
+            self.save(x)
+            return x * x
+
+        def backward(self, dy):
+            (x,) = self.saved()
+            return 2 * dy * x
+
+    with pytest.raises(TraceError, match=r"Recompute: AddsOne\(\) changes its input in place"), record():
+        Recompute(AddsOne())(torch.ones(3))
+
+
+def test_forward_and_backward_run_under_the_same_autocast():
+    block, x = Recompute(Sequential(Linear(3, 3), Tanh())), torch.ones(2, 3)
+    with record() as trace:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = block(x)
+        with pytest.raises(TraceError, match="another autocast than its forward"):
+            block.backward(y)
+        assert len(trace) == 0
+        with torch.autocast("cpu", torch.bfloat16):
+            block.backward(block(x))
+
+
+def test_none_for_each_of_several_inputs():
+    block = Recompute(Bilinear(3, 3, 2))
+    with record():
+        block(torch.ones(2, 3), torch.ones(2, 3))
+        assert block.backward(None) == (None, None)

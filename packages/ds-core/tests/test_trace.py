@@ -200,3 +200,16 @@ def test_describe_takes_any_layer():
 
     assert describe(Linear(1, 2, bias=False)) == "Linear(in_features=1, out_features=2, bias=False)"
     assert describe(Foreign()) == "Foreign()"
+
+
+def test_a_record_that_is_open_cannot_be_entered_again():
+    again = record()
+    hooks = len(torch.nn.modules.module._global_forward_pre_hooks)
+    with again:
+        with pytest.raises(TraceError, match="is open already"):
+            again.__enter__()
+        assert recording()
+    assert torch.is_grad_enabled()
+    assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks
+    with again:
+        assert recording()

@@ -20,12 +20,13 @@ from ds_core import (
     Tanh,
     TraceError,
     accumulate,
+    linear,
+    linear_backward,
     no_record,
     parameter,
     record,
 )
 from ds_core.engine.trace import save, take_saved
-from ds_core.engine.unchanged import snapshot
 
 X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 
@@ -193,14 +194,53 @@ def test_a_layer_without_base_class_is_watched_too():
         changed_between(layer, X.clone(), lambda x, y: x.zero_())
 
 
-def test_tensors_of_inference_mode_have_no_versions():
+def test_tensors_of_inference_mode_have_no_versions_but_what_stands_beside_them_has():
     with torch.inference_mode():
         x = torch.ones(2, 3)
-    assert snapshot(Linear(3, 4), (x,)) is None
     layer = Linear(3, 4)
     with record():
         layer.backward(layer(x))
-    assert layer.weight.grad is not None
+    with pytest.raises(TraceError, match="its parameter weight"):
+        changed_between(layer, x, lambda x, y: layer.weight.detach().mul_(2))
+
+
+def test_a_parameter_below_that_backward_reads_itself_is_watched_if_save_is_told():
+    class Tied(Module):
+        def __init__(self):
+            self.table, self.unused = Embedding(5, 3), Linear(3, 1)
+
+        def forward(self, index):
+            x = self.table(index)
+            self.save(x, reads=[self.table.weight])
+            return linear(x, self.table.weight, None)
+
+        def backward(self, dy):
+            (x,) = self.saved()
+            dx, dweight, _ = linear_backward(dy, x, self.table.weight)
+            accumulate(self.table.weight, dweight)
+            self.table.backward(dx)
+
+    model, index = Tied(), torch.tensor([1, 2])
+    changed_between(model, index, lambda x, y: model.unused.weight.detach().mul_(2))  # nobody reads it
+    with pytest.raises(TraceError, match=r"backward of Tied\(\): its parameter table.weight, of shape \(5, 3\)"):
+        changed_between(model, index, lambda x, y: model.table.weight.detach().mul_(2))
+
+
+def test_what_a_base_class_does_not_read_a_subclass_may():
+    class Scaled(Embedding):
+        def __init__(self):
+            super().__init__(4, 3)
+            self.gain = parameter(torch.ones(3))
+
+        def forward(self, index):
+            return super().forward(index) * self.gain
+
+        def backward(self, dy):
+            super().backward(dy * self.gain)
+
+    layer = Scaled()
+    with pytest.raises(TraceError, match="its parameter gain"):
+        changed_between(layer, torch.tensor([0]), lambda x, y: layer.gain.detach().mul_(3))
 
 
 def test_a_copied_layer_is_watched_as_the_first_one_is():

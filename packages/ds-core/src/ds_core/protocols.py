@@ -58,8 +58,9 @@ class Optimizer(Protocol):
 def takes_input_gradient(backward: Callable[..., Any]) -> bool:
     """Whether a layer's backward can be told `input_gradient=False`; one that cannot computes it all the same."""
     function = getattr(backward, "__func__", backward)
-    # the compiler sees through a cache, and warns of it
-    return _takes_input_gradient(function) if torch.compiler.is_compiling() else _known_to_take_it(function)
+    # the compiler sees through a cache, and warns of it; in one, other callables would keep what they hold alive
+    cached = inspect.isfunction(function) and not torch.compiler.is_compiling()
+    return _known_to_take_it(function) if cached else _takes_input_gradient(function)
 
 
 def _takes_input_gradient(function: Callable[..., Any]) -> bool:

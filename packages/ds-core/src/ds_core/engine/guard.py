@@ -10,13 +10,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from ds_core.engine.mismatch import mismatch
+from ds_core.engine.mismatch import autocast_dtype, mismatch
 from ds_core.engine.nested_values import items_of, pair_leaves
-from ds_core.engine.trace import describe, open_trace
+from ds_core.engine.trace import Entry, Trace, describe, open_trace
 from ds_core.errors import ShapeError
 
 Method = Callable[..., Any]
@@ -37,14 +36,16 @@ class Output:
             return True
         if not isinstance(dy, Tensor) or dy.shape != self.shape:
             return False
-        return dy.dtype == self.dtype or torch.is_autocast_enabled(dy.device.type)
+        return dy.dtype == self.dtype or (dy.is_floating_point() and autocast_dtype(dy.device.type) is not None)
 
 
 def guard(layer_class: type, *, base: type = object) -> None:
     """Wrap `forward` and `backward` of a class, unless they are those of `base`."""
     for name, wrap in (("forward", _forward), ("backward", _backward)):
-        method = getattr(layer_class, name, None)
-        if inspect.isfunction(method) and method is not getattr(base, name, None) and not hasattr(method, "guards"):
+        method = inspect.getattr_static(layer_class, name, None)  # a static method stays one, and goes unguarded
+        if not inspect.isfunction(method) or method is inspect.getattr_static(base, name, None):
+            continue
+        if getattr(method, "guards", None) is not method:  # a decorator around a guarded one copies its attributes
             setattr(layer_class, name, wrap(method))
 
 
@@ -77,13 +78,13 @@ def _forward(forward: Method) -> Method:
                 raise
             raise ShapeError(fault) from error
         if trace is not None and len(trace.entries) > before:
-            # a layer that calls others saves after it calls them, or before
-            entry = trace.entries[-1] if trace.entries[-1].layer is self else trace.entries[before]
-            if entry.layer is self:
+            last = trace.entries[-1]
+            entry = last if last.layer is self and last.outputs is None else _own_entry(self, trace, before)
+            if entry is not None:
                 entry.outputs = Output(outputs) if isinstance(outputs, Tensor) else _outlines(outputs)
         return outputs
 
-    guarded.guards = True  # type: ignore[attr-defined]
+    guarded.guards = guarded  # type: ignore[attr-defined]
     return guarded
 
 
@@ -93,11 +94,9 @@ def _backward(backward: Method) -> Method:
         if is_compiling() or type(self).backward is not guarded:
             return backward(self, *dys, **options)
         trace = open_trace()
-        outputs = None
-        if trace is not None and trace.entries and trace.entries[-1].layer is self:
-            outputs = trace.entries[-1].outputs
-            if outputs is not None and not (len(dys) == 1 and type(outputs) is Output and outputs.fits(dys[0])):
-                _check_gradients(self, backward, outputs, dys, options)
+        outputs = None if trace is None else _outputs_to_come(self, trace)
+        if outputs is not None and not (len(dys) == 1 and type(outputs) is Output and outputs.fits(dys[0])):
+            _check_gradients(self, backward, outputs, dys, options)
         try:
             if len(dys) == 1 and not options:
                 given = [dys[0]]
@@ -110,8 +109,29 @@ def _backward(backward: Method) -> Method:
                 raise
             raise ShapeError(fault) from error
 
-    guarded.guards = True  # type: ignore[attr-defined]
+    guarded.guards = guarded  # type: ignore[attr-defined]
     return guarded
+
+
+def _own_entry(layer: Any, trace: Trace, before: int) -> Entry | None:
+    """The entry of the call that has just ended, of a layer that saves and then calls others; None if it has none."""
+    for entry in trace.entries[before:]:
+        if entry.layer is layer and entry.outputs is None:
+            trace.early.add(id(layer))
+            return entry
+    return None
+
+
+def _outputs_to_come(layer: Any, trace: Trace) -> Any:
+    """What the call of `layer` returned that its backward is about to go through; None if that is not known."""
+    if len(trace.entries) == 0:
+        return None
+    last = trace.entries[-1]
+    if id(layer) not in trace.early:
+        return last.outputs if last.layer is layer else None
+    if last.layer is layer:
+        return None  # it calls itself, so that the last entry may be of an inner call
+    return next((entry.outputs for entry in reversed(trace.entries) if entry.layer is layer), None)
 
 
 def _outlines(outputs: Any) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Why PyTorch refused the tensors of a layer, if they are of several dtypes or devices: said with the layer's name."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,17 @@ from torch import Tensor
 from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
 
+# What PyTorch's messages have in them if it is one of these: "same dtype, but got Double and Float", "on device cpu"
+_SPEAKS_OF_IT = re.compile(r"type|device|meta|promot|implemented for|\b(Half|BFloat16|Float|Double|Long|Int|Bool)\b")
+
 Named = tuple[str, Any]  # what it is called, and something that has a dtype and perhaps a device
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """What autocast casts to on devices of this type; None if it is off, or knows no such devices."""
+    if device not in ("cpu", "cuda", "mps", "xpu") or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 def mismatch(
@@ -22,8 +33,8 @@ def mismatch(
         error: what PyTorch raised.
         forward: whose arguments `given` and `options` are; None for a backward, with its outputs as `given`.
     """
-    if type(error) not in (RuntimeError, NotImplementedError):
-        return None  # ours, of a layer below, or of some other kind
+    if type(error) not in (RuntimeError, NotImplementedError) or not _SPEAKS_OF_IT.search(str(error)):
+        return None  # ours, of a layer below, or of something else
     named = list(_arguments(layer, forward, given, options) if forward else _each(given, "the gradient"))
     own = [(name, tensor) for name, tensor in getattr(layer, "named_parameters", dict)() if tensor is not None]
     what = describe(layer) if forward else f"backward of {describe(layer)}"

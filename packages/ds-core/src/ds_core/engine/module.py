@@ -4,7 +4,7 @@ Behaves like torch.nn.Module where both have a method, except that a parameter
 is a plain leaf tensor and that a layer has a `backward`. `docs/module.md` says more.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -45,6 +45,8 @@ class Module:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "backward" in vars(cls) and "backward_reads_parameters" not in vars(cls):
+            cls.backward_reads_parameters = True  # what a base class says is said of its own backward
         guard(cls, base=Module)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,9 +60,13 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
-    def save(self, *saved: Any) -> None:
-        """Keep `saved` for the backward of this call; outside `record()` keep nothing."""
-        save(self, *saved)
+    def save(self, *saved: Any, reads: Iterable[Tensor] = ()) -> None:
+        """Keep `saved` for the backward of this call; outside `record()` keep nothing.
+
+        Args:
+            reads: parameters of layers below that this backward reads itself, which must not change until then.
+        """
+        save(self, *saved, reads=reads)
 
     def saved(self) -> tuple[Any, ...]:
         """Take back what the matching forward kept; raises `TraceError` where backward does not mirror forward."""
@@ -81,7 +87,7 @@ class Module:
                 )
         else:
             refuse_strangers(value, name, self)
-            if type(value) not in NEVER_LAYERS:
+            if torch.compiler.is_compiling() or type(value) not in NEVER_LAYERS:  # torch 2.6 compiles no frozenset
                 self._names_of("_may_hold_layers")[name] = ""
         object.__setattr__(self, name, value)
 

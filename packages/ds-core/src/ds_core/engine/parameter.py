@@ -16,6 +16,7 @@ class _Watch(threading.local):
 
 
 _watch = _Watch()
+_one_at_a_time = threading.Lock()  # threads that share a parameter would lose each other's gradients
 
 
 def parameter(data: Tensor) -> Tensor:
@@ -65,11 +66,19 @@ def _add(parameter: Tensor, gradient: Tensor) -> None:
             f"a gradient of shape {tuple(gradient.shape)} for a parameter of shape {tuple(parameter.shape)}: "
             "a gradient has the shape of what it is the gradient of"
         )
-    with torch.no_grad():
-        if parameter.grad is None:
-            parameter.grad = gradient.to(parameter.dtype)
-        else:
-            parameter.grad.add_(gradient)
+    if torch.compiler.is_compiling():
+        _add_up(parameter, gradient)
+        return
+    with _one_at_a_time:
+        _add_up(parameter, gradient)
+
+
+@torch.no_grad()
+def _add_up(parameter: Tensor, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient.to(parameter.dtype)
+    else:
+        parameter.grad.add_(gradient)
 
 
 def replace_value(tensor: Tensor, value: Tensor) -> None:

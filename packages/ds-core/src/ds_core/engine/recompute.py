@@ -10,11 +10,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ds_core.engine.composition import require_layer
+from ds_core.engine.mismatch import autocast_dtype
 from ds_core.engine.module import Module, walk
 from ds_core.engine.trace import TraceError, describe, no_record, record, recording
+from ds_core.engine.unchanged import tensors_in, versions_of
 
 
 class _Tapes(threading.local):
@@ -81,8 +84,9 @@ class Recompute(Module):
 
     Raises:
         TypeError: `layer` is no layer.
-        TraceError: from `backward`, if the second forward would not be the first: a layer below has been switched
-            between training and evaluation, or draws more or fewer random tensors.
+        TraceError: if the second forward would not be the first: the layer changes its input in place; or, from
+            `backward`, one below has been switched between training and evaluation, or draws more or fewer random
+            tensors, or autocast is another one.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -92,22 +96,26 @@ class Recompute(Module):
         if not recording():
             return self.layer.forward(*inputs, **options)
         draws: list[Tensor] = []
+        eager = not torch.compiler.is_compiling()
+        given = tensors_in((inputs, options)) if eager else []
+        before = versions_of(given)
         with no_record(), tape(draws):
             outputs = self.layer.forward(*inputs, **options)
-        self.save(inputs, options, draws, _modes(self.layer))
+        if versions_of(given) != before:
+            raise TraceError(
+                f"Recompute: {describe(self.layer)} changes its input in place, so that its second forward would be "
+                "given another one: let it work on a copy"
+            )
+        then = (_modes(self.layer), _autocast(given))
+        self.save(inputs, options, draws, then, reads=self.layer.parameters() if eager else ())
         return outputs
 
     def backward(self, *dys: Any, **options: Any) -> Any:
-        inputs, forward_options, draws, modes = self.saved()
+        inputs, forward_options, draws, (modes, autocast) = self.saved()
         if dys and all(dy is None for dy in dys):  # without any: a loss, whose gradient is 1
-            return None
-        for (name, layer, mode), (_, _, now) in zip(modes, _modes(self.layer), strict=False):
-            if mode != now:
-                raise TraceError(
-                    f"Recompute: {name or 'the layer'}, {describe(layer)}, was switched to "
-                    f"{'training' if now else 'evaluation'} between forward and backward, so that its second forward "
-                    "would not be the first: call train() and eval() before forward or after backward"
-                )
+            differentiable = [any(t.is_floating_point() for t in tensors_in((value,))) for value in inputs]
+            return (None,) * sum(differentiable) if sum(differentiable) > 1 else None
+        self._check_same(modes, autocast, tensors_in((inputs, forward_options)))
         left = list(draws)
         with record(), tape(left, replay=True):
             self.layer.forward(*inputs, **forward_options)
@@ -117,6 +125,27 @@ class Recompute(Module):
                     f"{len(draws)}: its layers must draw the same each time"
                 )
             return self.layer.backward(*dys, **options)
+
+
+    def _check_same(self, modes: list[tuple[str, Any, bool]], autocast: Any, given: list[Tensor]) -> None:
+        """Raise if a layer below has another mode than in the first forward, or autocast is another."""
+        for (name, layer, mode), (_, _, now) in zip(modes, _modes(self.layer), strict=False):
+            if mode != now:
+                raise TraceError(
+                    f"Recompute: {name or 'the layer'}, {describe(layer)}, was switched to "
+                    f"{'training' if now else 'evaluation'} between forward and backward, so that its second forward "
+                    "would not be the first: call train() and eval() before forward or after backward"
+                )
+        if not torch.compiler.is_compiling() and autocast != _autocast(given):
+            raise TraceError(
+                f"Recompute: backward of {describe(self.layer)} runs under another autocast than its forward: run "
+                "both inside it, or neither"
+            )
+
+
+def _autocast(given: list[Tensor]) -> list[torch.dtype | None]:
+    """What autocast casts to on the devices of these tensors."""
+    return [autocast_dtype(device) for device in sorted({tensor.device.type for tensor in given})]
 
 
 def _modes(layer: Any) -> list[tuple[str, Any, bool]]:

@@ -57,6 +57,7 @@ class Trace:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = list(entries)
+        self.early: set[int] = set()  # the ids of layers that save before they call others: see `guard`
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -114,10 +115,14 @@ class record:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.trace = Trace(entries)
+        self._open = False
 
     def __enter__(self) -> Trace:
+        if self._open:
+            raise TraceError("this record() is open already: write record() anew for a pass inside a pass")
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             raise TraceError("record() under torch.inference_mode(): use no_record() for inference and leave that out")
+        self._open = True
         self._refusal = None if torch.compiler.is_compiling() else refuse_foreign_modules(recording)
         self._grad_was_enabled = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
@@ -127,6 +132,7 @@ class record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self._open = False
         if self._refusal is not None:
             self._refusal.remove()
         _leave(self.trace, "record()", self._grad_was_enabled)
@@ -163,11 +169,15 @@ def recording() -> bool:
     return open_trace() is not None
 
 
-def save(layer: Any, *saved: Any) -> None:
-    """Keep `saved` for the backward of this call of `layer`; outside `record()` keep nothing."""
+def save(layer: Any, *saved: Any, reads: Iterable[Tensor] = ()) -> None:
+    """Keep `saved` for the backward of this call of `layer`; outside `record()` keep nothing.
+
+    Args:
+        reads: parameters of other layers that this backward reads, to be compared as its own are.
+    """
     traces = _stack.traces
     if len(traces) > 0 and (trace := traces[-1]) is not None:
-        trace.entries.append(Entry(layer, saved, snapshot(layer, saved)))
+        trace.entries.append(Entry(layer, saved, snapshot(layer, saved, reads)))
 
 
 def take_saved(layer: Any) -> tuple[Any, ...]:

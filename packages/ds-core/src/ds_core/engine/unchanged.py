@@ -5,7 +5,7 @@ saves and for the parameters that its backward will read. `docs/trace.md` says w
 The functions here run at every call of every layer, so they make few calls themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
 
@@ -15,41 +15,43 @@ from torch.compiler import is_compiling
 from ds_core.engine.attributes import NEVER_LAYERS
 from ds_core.engine.nested_values import leaves
 
-# The parameters that backward will read; the versions of the tensors that were saved, and then of these.
-Snapshot = tuple[list[Tensor], list[int]]
+# A layer's own parameters; others that its backward reads; the versions of what was saved, and then of these.
+Snapshot = tuple[list[Tensor], list[Tensor], list[int]]
 
 
-def snapshot(layer: Any, saved: Sequence[Any]) -> Snapshot | None:
-    """What the backward of this call of `layer` will read, as forward leaves it.
-
-    None for tensors that have no version: those of a compiled step, and of `torch.inference_mode`.
-    """
+def snapshot(layer: Any, saved: Sequence[Any], reads: Iterable[Tensor] = ()) -> Snapshot | None:
+    """What the backward of this call of `layer` will read, as forward leaves it; None while a step is compiled."""
     if is_compiling():
         return None
-    parameters = parameters_read_by(layer)
-    try:
-        return parameters, [tensor._version for tensor in [*tensors_in(saved), *parameters]]
-    except RuntimeError:  # an inference tensor, which nothing outside that mode can change in place
-        return None
+    own, others = own_parameters(layer), list(reads)
+    return own, others, versions_of([*tensors_in(saved), *own, *others])
 
 
 def difference(layer: Any, saved: Sequence[Any], before: Snapshot) -> str | None:
     """What has changed since, in words; None if nothing has."""
-    parameters, versions = before
-    now, kept = parameters_read_by(layer), tensors_in(saved)
-    if [tensor._version for tensor in [*kept, *now]] == versions and all(map(is_, now, parameters)):
+    own, others, versions = before
+    now, kept = own_parameters(layer), tensors_in(saved)
+    if versions_of([*kept, *now, *others]) == versions and all(map(is_, now, own)):
         return None
-    changed = [tensor._version != old for tensor, old in zip([*kept, *parameters], versions, strict=False)]
+    changed = [new != old for new, old in zip(versions_of([*kept, *own, *others]), versions, strict=False)]
     for number, tensor in enumerate(kept):
         if changed[number]:
             which = "the tensor" if len(kept) == 1 else f"tensor {number + 1} of the {len(kept)} that"
             return f"{which} it keeps for backward, of shape {tuple(tensor.shape)}, was changed in place"
-    for number, tensor in enumerate(parameters):
+    for number, tensor in enumerate([*own, *others]):
         if changed[len(kept) + number]:
             return f"its parameter {_name_of(layer, tensor)}, of shape {tuple(tensor.shape)}, was changed in place"
-        if not any(tensor is other for other in now):
+        if number < len(own) and not any(tensor is other for other in now):
             return f"a parameter of shape {tuple(tensor.shape)} was replaced by another one"
     return "what it keeps for backward, or its parameters, are no longer as many"
+
+
+def versions_of(tensors: Sequence[Tensor]) -> list[int]:
+    """How often each was changed in place; 0 for those of `torch.inference_mode`, which do not count it."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def tensors_in(saved: Sequence[Any]) -> list[Tensor]:
@@ -63,18 +65,14 @@ def tensors_in(saved: Sequence[Any]) -> list[Tensor]:
     return found
 
 
-def parameters_read_by(layer: Any) -> list[Tensor]:
-    """The parameters of a layer and of those below it; none if its backward does not read their values."""
+def own_parameters(layer: Any) -> list[Tensor]:
+    """The layer's own parameters; none if its backward does not read their values. Layers below watch theirs."""
     reads = getattr(layer, "backward_reads_parameters", None)
     if reads is None:  # no Module
         return list(layer.parameters())
-    if not reads:
-        return []
     attributes = layer.__dict__
-    if attributes.get("_may_hold_layers"):
-        return list(layer.parameters())
     kinds = attributes.get("_kinds")
-    if kinds is None:
+    if kinds is None or not reads:
         return []
     return [
         tensor

@@ -21,7 +21,8 @@ class PreNormBlock(Module):
     Args:
         attention: from x (B, T, E) to (B, T, E), as `SelfAttention`; further arguments of `forward` go to it.
         feed_forward: from (B, T, E) to (B, T, E), as `FeedForward`.
-        norm1, norm2: two norms over the last dimension, as `LayerNorm(E)`. The gradient that they return must be new.
+        norm1, norm2: two norms over the last dimension, as `LayerNorm(E)`. The gradient that they return
+            must be new, or share its memory with the given one.
         dropout: the probability that an element of either branch is dropped, before it is added.
         stochastic_depth: the probability that an example goes without a branch, drawn for each of the two; behind
             dropout. `depth_rates` gives one for each block of a stack.

@@ -141,16 +141,24 @@ class TransformerDecoderLayer(Module):
         return DecoderCache(tokens, projected)
 
     def _run(self, x: Tensor, memory: Any, own: dict[str, Any], other: dict[str, Any]) -> Tensor:
+        # Another layer in the place of one of these may keep its output, or hand on what a layer before it keeps.
+        own_new = type(self.self_attn) is SelfAttention and type(self.dropout1) is Dropout
+        other_new = type(self.multihead_attn) is CrossAttention and type(self.dropout2) is Dropout
+        fed_new = type(self.linear2) is Linear and type(self.dropout3) is Dropout
         if self.norm_first:
-            x1 = add_branch(x, self.dropout1.forward(self.self_attn.forward(self.norm1.forward(x), **own)))
-            x2 = add_branch(
-                x1, self.dropout2.forward(self.multihead_attn.forward(self.norm2.forward(x1), memory, **other))
-            )
-            return add_branch(x2, self._feed_forward(self.norm3.forward(x2)))
-        x1 = self.norm1.forward(add_branch(x, self.dropout1.forward(self.self_attn.forward(x, **own))))
-        x2 = self.norm2.forward(add_branch(x1, self.dropout2.forward(self.multihead_attn.forward(x1, memory, **other))))
-        z: Tensor = self.norm3.forward(add_branch(x2, self._feed_forward(x2)))
+            x1 = add_branch(x, self._attend(self.norm1.forward(x), own), own_new)
+            x2 = add_branch(x1, self._attend_to_memory(self.norm2.forward(x1), memory, other), other_new)
+            return add_branch(x2, self._feed_forward(self.norm3.forward(x2)), fed_new)
+        x1 = self.norm1.forward(add_branch(x, self._attend(x, own), own_new))
+        x2 = self.norm2.forward(add_branch(x1, self._attend_to_memory(x1, memory, other), other_new))
+        z: Tensor = self.norm3.forward(add_branch(x2, self._feed_forward(x2), fed_new))
         return z
+
+    def _attend(self, x: Tensor, options: dict[str, Any]) -> Tensor:
+        return self.dropout1.forward(self.self_attn.forward(x, **options))
+
+    def _attend_to_memory(self, x: Tensor, memory: Any, options: dict[str, Any]) -> Tensor:
+        return self.dropout2.forward(self.multihead_attn.forward(x, memory, **options))
 
     def backward(
         self, dz: Tensor | None, *, input_gradient: bool = True, memory_gradient: bool | None = None

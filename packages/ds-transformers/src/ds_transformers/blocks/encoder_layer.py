@@ -96,11 +96,14 @@ class TransformerEncoderLayer(Module):
             RuntimeError: `is_causal` without a `src_mask`.
         """
         masks = {"attn_mask": src_mask, "key_padding_mask": src_key_padding_mask, "is_causal": is_causal}
+        # Another layer in the place of one of these may keep its output, or hand on what a layer before it keeps.
+        attended_new = type(self.self_attn) is SelfAttention and type(self.dropout1) is Dropout
+        fed_new = type(self.linear2) is Linear and type(self.dropout2) is Dropout
         if self.norm_first:
-            y = add_branch(src, self._attend(self.norm1.forward(src), masks))
-            return add_branch(y, self._feed_forward(self.norm2.forward(y)))
-        y = self.norm1.forward(add_branch(src, self._attend(src, masks)))
-        z: Tensor = self.norm2.forward(add_branch(y, self._feed_forward(y)))
+            y = add_branch(src, self._attend(self.norm1.forward(src), masks), attended_new)
+            return add_branch(y, self._feed_forward(self.norm2.forward(y)), fed_new)
+        y = self.norm1.forward(add_branch(src, self._attend(src, masks), attended_new))
+        z: Tensor = self.norm2.forward(add_branch(y, self._feed_forward(y), fed_new))
         return z
 
     def backward(self, dz: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:

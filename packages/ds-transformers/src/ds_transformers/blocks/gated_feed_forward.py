@@ -137,7 +137,7 @@ class GatedFeedForward(Module):
         """x (..., E) -> y (..., E)."""
         gate, up = self.gate_proj.forward(x), self.up_proj.forward(x)  # (..., F)
         dropout_mask = self._draw_dropout_mask(gate)
-        self.save(gate, up, dropout_mask)
+        self.save(gate, up, dropout_mask, reads=[self.down_proj.weight])
         hidden = self._product(gate, up)
         hidden = hidden if dropout_mask is None else dropout(hidden, dropout_mask)
         # not down_proj.forward, which would keep `hidden`

@@ -159,7 +159,7 @@ class Seq2SeqTransformer(Module):
         mask = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool, device=target.device).triu_(1)
         # padding of the target stands behind its tokens, so that the causal mask hides it from them
         y = self.transformer.decoder.forward(x, memory, tgt_mask=mask, memory_key_padding_mask=padding)  # (B, T, E)
-        self.save(y)
+        self.save(y, reads=[self._output_weight()])
         return linear(y, self._output_weight(), None)  # z_btv = sum_e y_bte W_ve                                (2)
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> tuple[None, None]:

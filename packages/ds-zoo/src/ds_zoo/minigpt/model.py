@@ -112,7 +112,7 @@ class MiniGPT(Module):
             cache: from `new_cache`: the tokens before these, which these are appended to; only under `no_record()`.
         """
         x = self._hidden(tokens, cache)
-        self.save(x)
+        self.save(x, reads=[self.tokens.weight])
         return linear(x, self.tokens.weight, None)  # z_btv = sum_e x_bte W_ve                             (2)
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
