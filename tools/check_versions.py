@@ -1,5 +1,6 @@
 """Versions that must agree: changelog with package, siblings with each other, one requires-python for all.
 
+What is supported is said in four places: the metadata's bounds, its classifiers, CI's matrix and the README.
 And the files that every package has: changelog, README, license, the mark that it is typed.
 """
 
@@ -11,6 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 from workspace import ROOT, Package, location, packages, report
+
+CI = ".github/workflows/ci.yml"
 
 ENTRY = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\S+))?\s*$", re.MULTILINE)
 
@@ -33,6 +36,50 @@ def check(root: Path) -> Iterator[str]:
     pythons = {package.project["requires-python"] for package in members}
     if len(pythons) > 1:
         yield f"packages/*/pyproject.toml: requires-python differs: {', '.join(sorted(pythons))}"
+    torches = {str(need.specifier) for package in members for need in package.requirements() if need.name == "torch"}
+    if len(torches) > 1:
+        yield f"packages/*/pyproject.toml: torch's range differs: {', '.join(sorted(torches))}"
+    elif torches and len(pythons) == 1 and (root / CI).exists():
+        yield from _supported(root, members, pythons.pop(), torches.pop())
+
+
+def _supported(root: Path, members: list[Package], pythons: str, torches: str) -> Iterator[str]:
+    """What CI tries begins at the bounds, and is what the classifiers and the README say."""
+    tried = _tried(root)
+    versions = sorted({python for python, _ in tried}, key=Version)
+    for package in members:
+        found = re.findall(r"Python :: (3\.\d+)", "\n".join(package.project.get("classifiers", [])))
+        if found != versions:
+            where = location(root, package.folder / "pyproject.toml")
+            yield f"{where}: classifiers name Python {', '.join(found) or 'of no version'}, {CI} {', '.join(versions)}"
+    for name, bound, oldest in (
+        ("Python", pythons, versions[0]),
+        ("torch", torches, str(min(Version(torch) for _, torch in tried))),
+    ):
+        if not re.fullmatch(r">=[\d.]+", bound) or (_of_two(bound[2:]) != _of_two(oldest)):
+            yield f"{CI}: the oldest {name} is {oldest}, the packages declare {bound}"
+    readme = " ".join((root / "README.md").read_text("utf-8").split())
+    for said in (f"Python {pythons[2:]} or later", f"torch ({torches[2:]} or later)"):
+        if said not in readme:
+            yield f"README.md: expected {said!r}, as in the packages' metadata"
+    named = {(python, torch) for torch, python in re.findall(r"(\d+\.\d+\.\d+) on Python (\d+\.\d+)", readme)}
+    for python, torch in sorted(named ^ tried):
+        yield f"torch {torch} on Python {python}: only one of README.md and {CI} names it"
+
+
+def _tried(root: Path) -> set[tuple[str, str]]:
+    """Pairs of Python and torch: CI's matrix, and the development environment."""
+    text = (root / CI).read_text("utf-8")
+    tried = set(re.findall(r'\{ python: "([\d.]+)", torch: "([\d.]+)" \}', text))
+    pinned = re.search(r"^torch==([\d.]+)$", (root / "tools/constraints.txt").read_text("utf-8"), re.MULTILINE)
+    for python in re.findall(r'python-version: "([\d.]+)" \}\n +- run: bash \.ci/run', text):
+        tried.add((python, pinned[1] if pinned else "0"))
+    return tried
+
+
+def _of_two(version: str) -> tuple[int, ...]:
+    """2.6.0 and 2.6 are the same bound."""
+    return Version(version).release[:2]
 
 
 def _version(package: Package) -> Version:

@@ -2,6 +2,7 @@
 
     hatch run isolate                 all packages
     hatch run isolate ds-cnn          one of them
+    hatch run isolate --torch 2.6.0   with another torch than the development environment's
 
 First bare: the wheel brings only what `LIGHT` names, every module imports, the README's examples run and `ds` checks
 every recipe (tools/bare.py). Then with the extra `test`: its tests. They are copied out of the checkout, so they can
@@ -12,6 +13,7 @@ hard-links the files of torch, so many environments cost one copy.
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     members = packages(root)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help="default: all")
+    parser.add_argument("--torch", metavar="VERSION", help="default: the version in tools/constraints.txt")
     options = parser.parse_args(arguments)
     unknown = set(options.packages) - {package.name for package in members}
     if unknown:
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     with tempfile.TemporaryDirectory(prefix="isolate-") as folder, ThreadPoolExecutor(2) as pool:
         scratch = Path(folder)
         environment = _environment(scratch)
-        _write_constraints(root, scratch, environment)
+        _write_constraints(root, scratch, environment, options.torch)
         if not all(list(pool.map(lambda package: _builds(package, scratch / "dist", environment), members))):
             return 1
         results = list(pool.map(lambda package: _isolate(package, members, scratch, environment), chosen))
@@ -170,15 +173,19 @@ def _environment(scratch: Path) -> dict[str, str]:
     return environment
 
 
-def _write_constraints(root: Path, scratch: Path, environment: Mapping[str, str]) -> None:
+def _write_constraints(root: Path, scratch: Path, environment: Mapping[str, str], torch: str | None = None) -> None:
     """The development versions; and if torch's CPU build is at hand, no gigabytes of CUDA: fail rather than fetch.
+
+    Of a torch that is asked for by its version, any build will do.
 
     It goes on the command line. An option there makes uv forget the variable UV_CONSTRAINT.
     """
     path = root / "tools/constraints.txt"
     lines = path.read_text() if path.exists() else ""
     links = environment["UV_FIND_LINKS"].split(",")
-    if any(list(Path(link).glob("torch-*+cpu-*.whl")) for link in links if link):
+    if torch is not None:
+        lines = re.sub(r"^torch==.*$", f"torch=={torch}", lines, flags=re.MULTILINE)
+    elif any(list(Path(link).glob("torch-*+cpu-*.whl")) for link in links if link):
         lines += "\nnvidia-cublas<0\ncuda-toolkit<0\ntriton<0\n"
     (scratch / "constraints.txt").write_text(lines)
 

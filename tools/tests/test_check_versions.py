@@ -56,3 +56,68 @@ def test_catches_a_missing_file(plant, name):
     root = plant({"ds-core/CHANGELOG.md": "## [0.1.0] - 2026-01-01\n"})
     (root / "packages/ds-core" / name).unlink()
     assert f"packages/ds-core/{name}: is not there" in check_versions.check(root)
+
+
+MATRIX = """\
+        with: { python-version: "3.11" }
+      - run: bash .ci/run
+          - { python: "3.10", torch: "2.6.0" }
+          - { python: "3.12", torch: "2.9.1" }
+"""
+README = """\
+Python 3.10 or later, torch (2.6 or later). Tested: torch 2.6.0 on Python 3.10, 2.13.0 on
+Python 3.11, 2.9.1 on Python 3.12.
+"""
+CLASSIFIERS = [f"Programming Language :: Python :: {version}" for version in ("3", "3.10", "3.11", "3.12")]
+
+
+@pytest.fixture
+def supported(plant):
+    """`supported(("README.md", "2.6.0", "2.7.0"))` is a workspace where all agrees but for that replacement."""
+
+    def write(*changes):
+        root = plant({"ds-core/CHANGELOG.md": "## [0.1.0] - 2026-01-01\n"}, dependencies='"torch>=2.6"')
+        plant({"ds-cnn/CHANGELOG.md": "## [0.1.0] - 2026-01-01\n"}, dependencies='"torch>=2.6"')
+        files = {
+            check_versions.CI: MATRIX,
+            "README.md": README,
+            "tools/constraints.txt": "torch==2.13.0\n",
+        }
+        for name in ("ds-core", "ds-cnn"):
+            path = f"packages/{name}/pyproject.toml"
+            listed = f'version = "0.1.0"\nclassifiers = {CLASSIFIERS!r}\n'
+            files[path] = (root / path).read_text().replace('version = "0.1.0"\n', listed)
+        for name, old, new in changes:
+            assert old in files[name]
+            files[name] = files[name].replace(old, new)
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        return list(check_versions.check(root))
+
+    return write
+
+
+def test_what_is_supported_agrees(supported):
+    assert supported() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (("packages/ds-cnn/pyproject.toml", "torch>=2.6", "torch>=2.7"), "torch's range differs: >=2.6, >=2.7"),
+        (
+            ("packages/ds-cnn/pyproject.toml", ", 'Programming Language :: Python :: 3.12'", ""),
+            "name Python 3.10, 3.11,",
+        ),
+        ((check_versions.CI, '"2.6.0"', '"2.7.1"'), "the oldest torch is 2.7.1, the packages declare >=2.6"),
+        ((check_versions.CI, '"3.10"', '"3.11"'), "the oldest Python is 3.11, the packages declare >=3.10"),
+        (("README.md", "3.10 or later", "3.9 or later"), "expected 'Python 3.10 or later'"),
+        (("README.md", "(2.6 or later)", "(2.5 or later)"), "expected 'torch (2.6 or later)'"),
+        (("README.md", "2.9.1 on", "2.9.0 on"), "torch 2.9.1 on Python 3.12: only one of README.md and"),
+        (("tools/constraints.txt", "2.13.0", "2.14.0"), "torch 2.14.0 on Python 3.11: only one of README.md and"),
+    ],
+)
+def test_catches_what_is_said_otherwise_in_one_place(supported, change, fault):
+    found = supported(change)
+    assert any(fault in line for line in found), found

@@ -73,6 +73,18 @@ def test_the_constraints_of_the_workspace_hold(plant, capsys):
     assert "pytest<8" in capsys.readouterr().out
 
 
+def test_another_torch_takes_the_place_of_the_pinned_one(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/constraints.txt").write_text("pytest<9\ntorch==2.13.0\n")
+    (tmp_path / "torch-2.13.0+cpu-cp311.whl").touch()
+    for torch, expected in [
+        ("2.6.0", "pytest<9\ntorch==2.6.0\n"),
+        (None, "pytest<9\ntorch==2.13.0\n\nnvidia-cublas<0\ncuda-toolkit<0\ntriton<0\n"),
+    ]:
+        isolate._write_constraints(tmp_path, tmp_path, {"UV_FIND_LINKS": str(tmp_path)}, torch)
+        assert (tmp_path / "constraints.txt").read_text() == expected
+
+
 def test_catches_a_package_that_does_not_build(plant, capsys):
     root = plant({"broken/pyproject.toml": "[project]\nname = 'broken'\n"})
     assert isolate.main([], root) == 1

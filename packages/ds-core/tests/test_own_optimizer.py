@@ -273,7 +273,7 @@ def shows_errors():
     @torch.compile(fullgraph=True, backend="eager")
     def fails(x):
         with torch.no_grad():
-            raise TypeError("words".upper())  # the line itself is shown by all
+            raise TypeError("words".upper())  # computed, since every compiler shows the line itself
 
     try:
         fails(torch.zeros(1))

@@ -162,11 +162,11 @@ class BaseOptimizer:
             parameter.view(1).copy_(moved.view(1))
         for name, value in after.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if is_number and state.get(name, value) != value:
+            if is_number and state.get(name, value) != value:  # no !r below: the compiler of torch 2.9 loses it
                 raise TypeError(
-                    f"{type(self).__name__}: state[{name!r}] is a Python number that changes, and a compiled step "
+                    f"{type(self).__name__}: state['{name}'] is a Python number that changes, and a compiled step "
                     "would be compiled again for each of its values. Write "
-                    f"`scalars = {{{name!r}: 0.0}}` in the class, with what it begins as, and it is a tensor"
+                    f"`scalars = {{'{name}': 0.0}}` in the class, with what it begins as, and it is a tensor"
                 )
         return after
 

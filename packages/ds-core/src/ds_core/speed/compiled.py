@@ -20,11 +20,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Switch:
-    """Whether pairs are compiled, what has been, and whether a missing compiler has been reported."""
+    """Whether pairs are compiled, what has been, and what has been reported: a missing compiler, torch's refusal."""
 
     on = False
     compiled: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {}
     warned = False
+    reported = False
 
 
 def compile_pairs(enabled: bool = True) -> bool:
@@ -35,12 +36,33 @@ def compile_pairs(enabled: bool = True) -> bool:
     that is itself being compiled, are left alone: they call what is written.
 
     Returns:
-        Whether the functions run compiled from now on: False too if no C++ compiler
-        is found, after one warning that says so.
+        Whether the functions run compiled from now on: False too where `can_compile` is.
     """
-    _Switch.on = enabled and has_compiler()
+    _Switch.on = enabled and can_compile()
     _Switch.compiled.clear()
     return _Switch.on
+
+
+def can_compile() -> bool:
+    """Whether torch.compile works here; the first time it does not, a warning says why.
+
+    It needs a C++ compiler, and a Python that the installed torch can compile: none newer than torch itself.
+    """
+    if not has_compiler():
+        return False
+    try:
+        torch.compile(can_compile)  # compiles nothing before it is called
+    except RuntimeError as refusal:
+        if not _Switch.reported:
+            _Switch.reported = True
+            python = ".".join(map(str, sys.version_info[:2]))
+            warnings.warn(
+                f"torch {torch.__version__} cannot compile on Python {python} ({refusal}): running uncompiled. "
+                "Install a newer torch, or use an older Python",
+                stacklevel=3,
+            )
+        return False
+    return True
 
 
 def has_compiler() -> bool:
