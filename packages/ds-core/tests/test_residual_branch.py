@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_core import Linear, Module, record
+from ds_core import Dropout, Flatten, Identity, Linear, Module, record
 from ds_core.layers.residual_branch import add_branch, add_branch_backward, add_skip
 from ds_core.testing import check_layer
 
@@ -47,13 +47,44 @@ def test_the_sum_is_written_where_the_branch_was():
         y = add_branch(x, branch)
     assert y.data_ptr() == branch.data_ptr()
     assert torch.equal(x, kept)
-    dy, dbranch = torch.randn(2, 3, 4)
+    dy, dbranch = torch.randn(3, 4), torch.randn(3, 4)
     kept, expected = dy.clone(), dy + dbranch
     with torch.no_grad():
         dx = add_skip(dy, dbranch)
     assert dx.data_ptr() == dbranch.data_ptr()
     assert torch.equal(dy, kept)
     assert torch.equal(dx, expected)
+
+
+def test_a_sum_whose_branch_is_not_new_is():
+    x, branch = torch.randn(2, 3, 4)
+    kept, expected = branch.clone(), x + branch
+    with torch.no_grad():
+        y = add_branch(x, branch, new=False)
+    assert torch.equal(y, expected)
+    assert torch.equal(branch, kept)
+
+
+@pytest.mark.parametrize("handed_on", [lambda dy: dy, lambda dy: dy.view(4, 3).view(3, 4), lambda dy: dy.flip(0)[:]])
+def test_a_given_gradient_is_not_written_to(handed_on):
+    dy = torch.randn(3, 4)
+    kept, expected = dy.clone(), dy + handed_on(dy)
+    with torch.no_grad():
+        dx = add_skip(dy, handed_on(dy))
+    assert torch.equal(dy, kept)
+    assert torch.equal(dx, expected)
+
+
+@pytest.mark.parametrize("layers", [[Identity()], [Identity(), Dropout(0.5).eval()], [Dropout(0.0), Flatten(1)]])
+def test_a_branch_that_hands_its_gradient_on(layers):
+    x, dy = torch.randn(2, 3, 4)
+    kept = dy.clone()
+    with record():
+        for layer in layers:
+            x = layer(x)
+        dx = add_branch_backward(dy, layers, True)
+    assert torch.equal(dy, kept)
+    assert torch.equal(dx, 2 * kept)
 
 
 def test_with_autograd_nothing_is_written_over():

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ds_core.activations.softmax import implied_dim
+from ds_core.activations.softmax import given_dim, implied_dim
 from ds_core.engine.module import Module
 from ds_core.engine.trace import reuse
 from ds_core.speed.compiled import compilable
@@ -75,7 +75,7 @@ class LogSoftmax(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """input -> y of the same shape, every slice along `dim` the logarithms of numbers that sum to 1."""
-        dim = implied_dim(self, input) if self.dim is None else self.dim
+        dim = implied_dim(self, input) if self.dim is None else given_dim(self, input, self.dim)
         y = log_softmax(input, dim)
         self.save(y, dim)
         return y

@@ -62,6 +62,14 @@ def implied_dim(layer: Module, x: Tensor) -> int:
     return 0 if x.dim() in (0, 1, 3) else 1
 
 
+def given_dim(layer: Module, x: Tensor, dim: int) -> int:
+    """`dim`; raises IndexError, naming `layer`, if x has no such dimension. A scalar has 0 and -1, as in PyTorch."""
+    count = max(1, x.dim())
+    if not -count <= dim < count:
+        raise IndexError(f"{layer!r}: given input of shape {tuple(x.shape)}, which has no dimension {dim}")
+    return dim
+
+
 class Softmax(Module):
     """y_i = exp(x_i) / sum_j exp(x_j) along one dimension.
 
@@ -80,7 +88,7 @@ class Softmax(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """input -> y of the same shape, every slice along `dim` summing to 1."""
-        dim = implied_dim(self, input) if self.dim is None else self.dim
+        dim = implied_dim(self, input) if self.dim is None else given_dim(self, input, self.dim)
         y = softmax(input, dim)
         self.save(y, dim)
         return y

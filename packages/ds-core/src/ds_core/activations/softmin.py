@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ds_core.activations.softmax import implied_dim, plain_softmax, softmax, softmax_backward
+from ds_core.activations.softmax import given_dim, implied_dim, plain_softmax, softmax, softmax_backward
 from ds_core.engine.module import Module
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
@@ -53,7 +53,7 @@ class Softmin(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """input -> y of the same shape, every slice along `dim` summing to 1."""
-        dim = implied_dim(self, input) if self.dim is None else self.dim
+        dim = implied_dim(self, input) if self.dim is None else given_dim(self, input, self.dim)
         y = softmin(input, dim)
         self.save(y, dim)
         return y

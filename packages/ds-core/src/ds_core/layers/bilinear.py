@@ -51,7 +51,7 @@ def bilinear_backward(
         dx1 = torch.bmm(dy.unsqueeze(1), _mixed(x2, weight)).squeeze(1)  # dx1_ni = sum_o dy_no s_noi        (1)
     if needs[1] or needs[2]:
         # p_n,oi = dy_no x1_ni
-        products = (dy.unsqueeze(2) * x1.unsqueeze(1)).view(dy.shape[0], outputs * inputs1)  # (N, O I)
+        products = (dy.unsqueeze(2) * x1.unsqueeze(1)).reshape(dy.shape[0], outputs * inputs1)  # (N, O I)
         if needs[1]:
             dx2 = torch.mm(products, weight.reshape(outputs * inputs1, inputs2))  # dx2_nj = sum_oi p W_oij  (2)
         if needs[2]:

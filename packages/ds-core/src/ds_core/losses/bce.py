@@ -101,8 +101,8 @@ def _log_of_no(x: Tensor, out: Tensor | None = None) -> Tensor:
 class BCELoss(PointwiseLoss):
     """-(target log(input) + (1 - target) log(1 - input)), the mean over all elements.
 
-    Twin of torch.nn.BCELoss, the deprecated `size_average` and `reduce` left out. Keeps the input and the target.
-    `BCEWithLogitsLoss` of what came before the sigmoid is more exact.
+    Twin of torch.nn.BCELoss, the deprecated `size_average` and `reduce` left out. Keeps the input, the target
+    and the weight. `BCEWithLogitsLoss` of what came before the sigmoid is more exact.
 
     Args:
         weight: a factor for the loss of each element, of a shape that can be broadcast to the input's.

@@ -105,8 +105,8 @@ def _sides(target: Tensor, pos_weight: Tensor | None) -> tuple[Tensor, Tensor]:
 class BCEWithLogitsLoss(PointwiseLoss):
     """-(target log(s) + (1 - target) log(1 - s)) with s = sigmoid(input), the mean over all elements.
 
-    Twin of torch.nn.BCEWithLogitsLoss, the deprecated `size_average` and `reduce` left out. Keeps the input and the
-    target.
+    Twin of torch.nn.BCEWithLogitsLoss, the deprecated `size_average` and `reduce` left out. Keeps the input, the
+    target and both weights.
 
     Args:
         weight: a factor for the loss of each element, of a shape that can be broadcast to the input's.

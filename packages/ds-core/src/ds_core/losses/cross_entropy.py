@@ -214,7 +214,7 @@ class CrossEntropyLoss(Module):
         if recording():
             dlosses = reduce_backward(None, self.reduction, count, losses)
             dx = probability_cross_entropy_backward(dlosses, exps, sums, *options).to(x.dtype)
-            self.save(dx, (dlosses, x, sums, target.dtype))
+            self.save(dx, (dlosses, x, sums, self.weight, target.dtype))
         return loss.to(x.dtype)
 
     def backward(self, grad: Tensor | None = None, *, target_gradient: bool = False) -> Any:
@@ -231,8 +231,8 @@ class CrossEntropyLoss(Module):
             return dinput
         if probabilities is None:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
-        dlosses, x, sums, dtype = probabilities
-        dtarget = probability_target_backward(dlosses, x, sums, self.weight, self.label_smoothing)
+        dlosses, x, sums, weight, dtype = probabilities
+        dtarget = probability_target_backward(dlosses, x, sums, weight, self.label_smoothing)
         return dinput, (dtarget if grad is None else dtarget * grad).to(dtype)
 
     def _check_shapes(self, x: Tensor, target: Tensor) -> None:

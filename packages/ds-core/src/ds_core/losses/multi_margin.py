@@ -87,8 +87,8 @@ class MultiMarginLoss(Module):
     """sum over the other classes of max(0, margin - input[target] + input)^p / classes, the mean over the batch.
 
     Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", 1999, with p = 1 and without the
-    division. Twin of torch.nn.MultiMarginLoss, the deprecated `size_average` and `reduce` left out. Keeps the input
-    and the target.
+    division. Twin of torch.nn.MultiMarginLoss, the deprecated `size_average` and `reduce` left out. Keeps the input,
+    the target and the weight.
 
     Args:
         p: 1 or 2.
@@ -124,7 +124,7 @@ class MultiMarginLoss(Module):
         self._check_shapes(input, target)
         x, classes = self._rows(input, target)
         losses = multi_margin(widened(x), classes, self.p, self.margin, self.weight).view(target.shape)
-        self.save(input, target, denominator)
+        self.save(input, target, denominator, self.weight)
         count = None if denominator is None else denominator.to(losses.dtype)
         return reduce(losses, self.reduction, count).to(input.dtype)
 
@@ -134,13 +134,13 @@ class MultiMarginLoss(Module):
         Raises:
             ValueError: `target_gradient`, for classes have no gradient.
         """
-        input, target, denominator = self.saved()
+        input, target, denominator, weight = self.saved()
         if target_gradient:
             raise ValueError(f"{self!r}: target_gradient=True, but classes have no gradient")
         x, classes = self._rows(input, target)
         count = target.numel() if denominator is None else denominator.to(wide_dtype(x))
         dlosses = reduce_backward(grad, self.reduction, count, widened(x)).reshape(-1)
-        dx = multi_margin_backward(widened(dlosses), widened(x), classes, self.p, self.margin, self.weight)
+        dx = multi_margin_backward(widened(dlosses), widened(x), classes, self.p, self.margin, weight)
         return dx.to(input.dtype).view(input.shape)
 
     def _rows(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

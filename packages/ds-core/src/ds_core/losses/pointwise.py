@@ -50,8 +50,8 @@ def summed_to(gradient: Tensor, shape: torch.Size) -> Tensor:
 class PointwiseLoss(Module):
     """The base of such losses: shapes, dtypes, reduction and what is kept; a subclass adds the formulas.
 
-    Keeps the input and the target themselves, and no number more. Shapes that differ are broadcast, and the
-    gradient summed back to the input's.
+    Keeps the input, the target and the factors themselves, and no number more. Shapes that differ are broadcast, and
+    the gradient summed back to the input's.
 
     Args:
         reduction: "mean" over all elements, "sum", or "none" for the loss of each.
@@ -101,8 +101,9 @@ class PointwiseLoss(Module):
         if not self._dtype(input, target).is_floating_point:
             check_floating(self, input=input)
         self.check(input, target)
-        names, tensors = self._fitted(input, target)
-        self.save(input, target, denominator)
+        factors = self.factors()
+        names, tensors = self._fitted(input, target, factors)
+        self.save(input, target, denominator, factors)
         reduction, count = self.divided(input, target, tensors[0], denominator)
         loss = reduce_elementwise(_by_name(self.losses, names), tensors, reduction, count)
         return loss.to(self._dtype(input, target))
@@ -113,13 +114,13 @@ class PointwiseLoss(Module):
         Raises:
             ValueError: `target_gradient` where the target has none: labels, or integers.
         """
-        input, target, denominator = self.saved()
+        input, target, denominator, factors = self.saved()
         if target_gradient and (self.labels or not target.is_floating_point()):
             reason = "labels have" if self.labels else f"a target of {target.dtype} has"
             raise ValueError(f"{self!r}: target_gradient=True, but {reason} no gradient")
         if not target_gradient:
             refuse_gradient(self, target=target)
-        names, tensors = self._fitted(input, target)
+        names, tensors = self._fitted(input, target, factors)
         fixed: dict[str, Any] = {"needs": (True, target_gradient)}
         reduction, count = self.divided(input, target, tensors[0], denominator)
         dlosses = reduce_backward(grad, reduction, count, widened(tensors[0]))
@@ -138,14 +139,16 @@ class PointwiseLoss(Module):
     def _dtype(self, input: Tensor, target: Tensor) -> torch.dtype:
         return input.dtype if self.labels else common_dtype(input, target)
 
-    def _fitted(self, input: Tensor, target: Tensor) -> tuple[list[str], list[Tensor]]:
+    def _fitted(
+        self, input: Tensor, target: Tensor, factors: dict[str, Tensor | None]
+    ) -> tuple[list[str], list[Tensor]]:
         """x, target and the factors that are there in one shape and dtype, and their names."""
         shape, dtype = common_shape(self, input=input, target=target), self._dtype(input, target)
         named = {"x": input.to(dtype), "target": target.to(dtype)}
         if input.shape != target.shape:
             # Gradients are summed before they are rounded.
             named = {name: widened(tensor).expand(shape) for name, tensor in named.items()}
-        for name, factor in self.factors().items():
+        for name, factor in factors.items():
             if factor is not None:
                 if common_shape(self, target=target, **{name: factor}) != shape:
                     raise ShapeError(f"{self!r}: given {name} {tuple(factor.shape)}, larger than target {tuple(shape)}")

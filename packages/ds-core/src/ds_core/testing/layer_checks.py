@@ -113,6 +113,9 @@ class LayerChecks:
             self.same("non-contiguous", found, expected)
         else:
             self.same("non-contiguous", found, self.base, ("non-contiguous", "contiguous"))
+        # One tensor's layout decides that of a product with another's, so each is tried beside one that is contiguous.
+        found = self.handwritten("non-contiguous", [self.call], [self.gradients], gradient_layout=scattered)
+        self.same("non-contiguous", found, self.base, ("gradients non-contiguous", "contiguous"))
 
     def batch_of_one(self) -> None:
         self._batch(1, "batch of one")

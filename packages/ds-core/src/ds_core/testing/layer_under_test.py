@@ -96,6 +96,7 @@ class LayerUnderTest:
         gradients: Sequence[tuple[Any, ...]],
         check: str = "autograd",
         layout: Callable[[Tensor], Tensor] = torch.clone,
+        gradient_layout: Callable[[Tensor], Tensor] | None = None,
         guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
         **options: Any,
     ) -> Evaluation:
@@ -108,13 +109,14 @@ class LayerUnderTest:
         Args:
             check: during which check this is, for messages.
             layout: copies a tensor into the memory layout that inputs and gradients come in.
+            gradient_layout: that of the gradients, if it is another one.
             guard: context in which the layer's own code runs.
             options: keyword arguments for backward.
         """
         for tensor in self.parameters.values():
             tensor.grad = None
         calls = [call.change(lambda _, tensor: layout(tensor)) for call in calls]
-        dys = [transform(gradient, layout) for gradient in gradients]
+        dys = [transform(gradient, gradient_layout or layout) for gradient in gradients]
         with self.restored(), self.explained(check):
             with record():
                 watch = _Watch(self)
