@@ -1,12 +1,14 @@
 """Which of a layer's arguments each gradient belongs to that its backward returned."""
 
 import inspect
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ds_core.engine.attributes import is_layer
 from ds_core.engine.nested_values import Slot, leaves, pair_leaves
 from ds_core.engine.trace import describe
 from ds_core.errors import ShapeError
@@ -57,12 +59,31 @@ def input_gradients(
     return gradients
 
 
+def refuse_hidden(layer: Any, args: Any, kwargs: Any) -> None:
+    """Refuse a tensor that requires a gradient inside an argument that is no container the bridge looks into.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for leaf in leaves((args, kwargs)):
+        if isinstance(leaf, (Slot, type, torch.nn.Module)) or is_layer(leaf):
+            continue
+        held = [*getattr(leaf, "__dict__", {}).values(), *(leaf if isinstance(leaf, _COLLECTIONS) else ())]
+        if held and any(isinstance(x, Tensor) and x.requires_grad for x in leaves(held)):
+            raise TypeError(
+                f"as_torch: {describe(layer)} is given a {type(leaf).__name__} with a tensor in it that requires a "
+                "gradient and would get none: pass a tuple, list, dict or dataclass, or detach the tensor"
+            )
+
+
+_COLLECTIONS = (list, tuple, set, frozenset, deque)
+
 _Named = list[tuple[Any, Any]]  # a name, or a position whose name is looked up when an error asks for it, and the value
 
 
 def _matched(layer: Any, args: Any, kwargs: Any, returned: Any) -> tuple[_Named, tuple[Any, ...]]:
     """The arguments that `returned` has gradients for, in order, and these gradients."""
-    inputs: _Named = _in_order(layer, args, kwargs) if kwargs else list(enumerate(args))
+    inputs: _Named = [*_in_order(layer, args, kwargs)] if kwargs else [*enumerate(args)]
     wanted = [pair for pair in inputs if _can_have_gradient(pair[1])]
     one = len(wanted) == 1 and not (isinstance(wanted[0][1], Slot) and isinstance(returned, tuple))
     given = (returned,) if one or not isinstance(returned, tuple) else returned
@@ -75,7 +96,7 @@ def _matched(layer: Any, args: Any, kwargs: Any, returned: Any) -> tuple[_Named,
     ):
         return inputs, given
     # LSTM(x), or LSTM(x, None), gives the gradients of its states, too
-    inputs = _in_order(layer, args, kwargs, defaults=True)
+    inputs = [*_in_order(layer, args, kwargs, defaults=True)]
     candidates = [pair for pair in inputs if pair[1] is None or _can_have_gradient(pair[1])]
     if len(given) > len(candidates):
         names = ", ".join(str(name) for name, _ in candidates) or "none"
@@ -90,16 +111,35 @@ def _name(layer: Any, args: Any, kwargs: Any, name: Any) -> str:
     return str(_in_order(layer, args, kwargs)[name][0] if isinstance(name, int) else name)
 
 
-def _in_order(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], defaults: bool = False) -> _Named:
-    """The arguments with their names, in the order of forward's signature, however they were passed."""
+def _in_order(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], defaults: bool = False
+) -> list[tuple[str, Any]]:
+    return in_order(signed(layer), args, kwargs, defaults)
+
+
+def signed(layer: Any) -> Callable[..., Any]:
+    """The function whose signature orders a layer's arguments; of the layer inside if they are handed on to it."""
+    function: Callable[..., Any] = getattr(layer, "called_like", layer.forward)
+    inside = getattr(layer, "layer", None)
+    if is_layer(inside):
+        kinds = {each.kind for each in inspect.signature(function).parameters.values()}
+        if kinds == {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+            return signed(inside)
+    return function
+
+
+def in_order(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], defaults: bool = False
+) -> list[tuple[str, Any]]:
+    """The arguments with their names, in the order of the function's signature, however they were passed."""
     try:
-        signature = inspect.signature(layer.forward)
+        signature = inspect.signature(function)
         bound = signature.bind(*args, **kwargs)
     except (TypeError, ValueError):  # a forward written in C, or in a wrapper that hides its arguments
         return [(f"number {i + 1}", value) for i, value in enumerate(args)] + list(kwargs.items())
     if defaults:
         bound.apply_defaults()
-    ordered: _Named = []
+    ordered: list[tuple[str, Any]] = []
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:

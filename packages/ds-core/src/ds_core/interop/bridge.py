@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.composition import backward_without_input
-from ds_core.engine.nested_values import Slot, map_leaves, none_if_zero, put_tensors, take_tensors
+from ds_core.engine.nested_values import (
+    Slot,
+    is_differentiable,
+    leaves,
+    map_gradients,
+    none_if_zero,
+    put_tensors,
+    take_tensors,
+)
 from ds_core.engine.parameter import watched_accumulation
 from ds_core.engine.trace import Entry, describe, record
 from ds_core.interop.arguments import input_gradients
@@ -57,7 +65,7 @@ class _Bridge(torch.autograd.Function):
         ctx.call = call
         ctx.save_for_backward(*tensors[: len(call.parameters)], *saved)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*[tensor for tensor in results if not tensor.is_floating_point()])
+        ctx.mark_non_differentiable(*[tensor for tensor in results if not is_differentiable(tensor)])
         return tuple(results)
 
     @staticmethod
@@ -71,7 +79,8 @@ class _Bridge(torch.autograd.Function):
         stand_ins = [tensor.detach().requires_grad_(need) for tensor, need in zip(tensors[:own], needed, strict=False)]
         saved = put_tensors(call.saved, tensors[own:])
         entries = [Entry(layer, kept) for layer, kept in zip(call.layers, saved, strict=True)]
-        dys = map_leaves(lambda leaf: grads[leaf.index] if isinstance(leaf, Slot) else None, call.outputs)
+        _refuse_computed(call, grads)
+        dys = map_gradients(lambda leaf: grads[leaf.index] if isinstance(leaf, Slot) else None, call.outputs)
         dys = [none_if_zero(dy) for dy in (dys if isinstance(dys, tuple) else (dys,))]
         swapped = swapped_tensors(call.parameters + call.buffers, stand_ins + call.buffers_then)
         returned = None
@@ -107,7 +116,17 @@ def run_bridge(call: Call, tensors: Sequence[Tensor]) -> Any:
             f"as_torch: torch.func (vmap, grad, jvp ...) cannot look into the handwritten backward of "
             f"{describe(call.layer)}: use torch.autograd, or the layer itself (module.wrapped_layer)"
         ) from None
-    return put_tensors(call.outputs, results)
+    return put_tensors(call.outputs, results, compute=True)
+
+
+def _refuse_computed(call: Call, grads: Sequence[Tensor | None]) -> None:
+    """Refuse the gradient of a tensor in an output that is no field of its dataclass: backward is given no such."""
+    fields = {leaf.index for leaf in leaves(call.outputs) if isinstance(leaf, Slot)}
+    if any(gradient is not None and index not in fields for index, gradient in enumerate(grads)):
+        raise TypeError(
+            f"as_torch: an output of {describe(call.layer)} holds a tensor that its dataclass does not take as a "
+            "field, and it has a gradient, which backward could not be given: compute it from the fields instead"
+        )
 
 
 def _only(parameters: Sequence[Tensor], layer: Any) -> AbstractContextManager[None]:

@@ -7,16 +7,28 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.module import Module, own_tensors
-from ds_core.engine.nested_values import leaves, map_leaves, none_if_zero, pair_leaves
+from ds_core.engine.nested_values import (
+    is_differentiable,
+    leaves,
+    map_gradients,
+    map_values,
+    none_if_zero,
+    pair_leaves,
+)
 from ds_core.engine.parameter import accumulate
 from ds_core.engine.recompute import drawn, replaying, taping
 from ds_core.engine.trace import describe, no_record, recording
+from ds_core.interop.arguments import in_order, signed
 
 
 def from_torch(module: torch.nn.Module) -> Module:
     """A layer that runs `module`. Under `record()` autograd does its backward, and its repr says so.
 
-    Parameters, buffers, `state_dict` and training mode are those of `module`.
+    Parameters, buffers, `state_dict` and training mode are those of `module`. Its backward returns a gradient for each
+    argument that holds floating or complex tensors, in the order of the signature, however they were passed.
+
+    Raises:
+        TypeError: from `forward`, if `module` uses a parameter that is neither an input nor its own.
     """
     return AutogradLayer(module)
 
@@ -36,6 +48,7 @@ def from_autograd(function: Callable[..., Any]) -> Module:
 class AutogradLayer(Module):
     """A torch.nn module or a function as a layer. Its backward is autograd's, the only one here that nobody wrote."""
 
+    backward_reads_parameters = False  # autograd watches those that it keeps, and no others
     _function: Any
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -64,17 +77,30 @@ class AutogradLayer(Module):
         named = module.named_parameters if kind == "parameter" else module.named_buffers
         return list(named(remove_duplicate=False))
 
+    @property
+    def called_like(self) -> Callable[..., Any]:
+        """The function whose signature orders the arguments, and so their gradients."""
+        return signed(self._function) if hasattr(self._function, "forward") else self._function
+
     def forward(self, *inputs: Any, **options: Any) -> Any:
         if not recording():
             return self._run(inputs, options)
         with no_record(), torch.enable_grad():
-            inputs = map_leaves(_as_leaf, inputs)
-            outputs = self._run(inputs, options)
-        graph = _Graph(inputs, outputs, list(self.parameters()))
-        if not isinstance(self._function, torch.nn.Module):
-            graph.refuse_strangers(describe(self))
+            inputs, options = map_values(_as_leaf, (inputs, options), compute=True)
+            try:
+                outputs = self._run(inputs, options)
+            except RuntimeError as error:
+                if "leaf Variable that requires grad" not in str(error):
+                    raise
+                raise RuntimeError(
+                    f"{describe(self)} changes its input, or a parameter, in place, which another layer may still "
+                    "need: make it with inplace=False, or let it work on a copy"
+                ) from error
+        ordered = [value for _, value in in_order(self.called_like, inputs, options)] if options else inputs
+        graph = _Graph(tuple(ordered), outputs, list(self.parameters()))
+        graph.refuse_strangers(describe(self))
         self.save(graph)
-        return map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, outputs)
+        return map_values(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, outputs)
 
     def backward(self, *dys: Any, input_gradient: bool = True) -> Any:
         graph: _Graph = self.saved()[0]
@@ -85,7 +111,7 @@ class AutogradLayer(Module):
         wanted = [
             value for value in graph.inputs if any(isinstance(x, Tensor) and x.requires_grad for x in leaves(value))
         ]
-        dxs = [none_if_zero(map_leaves(lambda leaf: gradients.get(id(leaf)), value)) for value in wanted]
+        dxs = [none_if_zero(map_gradients(lambda leaf: gradients.get(id(leaf)), value)) for value in wanted]
         return tuple(dxs) if len(dxs) > 1 else (dxs[0] if dxs else None)
 
     def _run(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -108,6 +134,9 @@ class AutogradLayer(Module):
     def extra_repr(self) -> str:
         name = getattr(self._function, "__name__", type(self._function).__name__)
         return f"{name}, gradients by autograd"
+
+
+_LEAF = "torch::autograd::AccumulateGrad"  # the node in which a graph ends
 
 
 class _Graph:
@@ -139,14 +168,16 @@ class _Graph:
         """Raise if the graph ends in a tensor whose gradient nobody would fetch."""
         known = {id(tensor) for tensor in [*self.parameters, *self._leaves()]}
         nodes = [y.grad_fn for y in leaves(self.outputs) if isinstance(y, Tensor) and y.grad_fn is not None]
-        seen = set(nodes)
+        # what a parametrization has computed is the layer's parameter, and how it did is as_torch's business
+        seen = {*nodes, *[tensor.grad_fn for tensor in self.parameters]}
         while nodes:
             node = nodes.pop()
-            stranger = getattr(node, "variable", None)
+            stranger = getattr(node, "variable", None) if node.name() == _LEAF else None
             if stranger is not None and id(stranger) not in known:
                 raise TypeError(
-                    f"{name}: the function uses a parameter of shape {tuple(stranger.shape)} that is not among its "
-                    "inputs; pass it as an input, or give from_autograd the Module that owns it"
+                    f"{name} uses a parameter of shape {tuple(stranger.shape)} that is neither its own nor among its "
+                    "inputs, so that nobody would fetch its gradient; pass it as an input, or give from_autograd or "
+                    "from_torch the module that owns it"
                 )
             for after, _ in node.next_functions:
                 if after is not None and after not in seen:
@@ -155,6 +186,6 @@ class _Graph:
 
 
 def _as_leaf(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+    if isinstance(leaf, Tensor) and is_differentiable(leaf):
         return leaf.detach().requires_grad_()
     return leaf

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.trace import describe
+from ds_core.interop.tensor_slots import TensorSlot, content, put, turn
 
 
 class FixedParts(torch.nn.Module):
-    """Holds the tensors of a layer and the parts below it. Takes no modules but parametrizations of its tensors."""
+    """Holds the tensors of a layer and the parts below it. Takes no modules but parametrizations of its tensors.
+
+    A parameter or buffer that is put in the place of another is the layer's from then on, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slots: dict[str, list[TensorSlot]] = {}  # where the layer keeps each tensor, by its name here
 
     def hold(self, name: str, tensor: Tensor, kind: str) -> None:
         """Register a tensor under a name, which may have dots."""
@@ -51,6 +59,25 @@ class FixedParts(torch.nn.Module):
         if changes and name != "parametrizations":
             refuse_module(self, name)
         super().__setattr__(name, value)
+        if name in self.__dict__.get("_buffers", ()):
+            self._hand_down(name, value)
+
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        super().register_parameter(name, param)  # comes here from __setattr__ as well
+        self._hand_down(name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        super().register_buffer(name, tensor, persistent)
+        self._hand_down(name, tensor)
+
+    def _hand_down(self, name: str, tensor: Tensor | None) -> None:
+        """Let the layer hold what this module holds from now on under the name."""
+        slots = self.__dict__.get("_slots", {}).get(name, ())
+        if slots:
+            with turn():
+                for slot in slots:
+                    if content(slot) is not tensor:
+                        put(slot, tensor)
 
     def __delattr__(self, name: str) -> None:
         if name != "parametrizations" and name in self._modules:

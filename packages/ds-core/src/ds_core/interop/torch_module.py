@@ -11,6 +11,7 @@ from ds_core.engine.foreign import ForeignModuleError
 from ds_core.engine.module import Module, own_tensors, walk
 from ds_core.engine.nested_values import take_tensors
 from ds_core.engine.trace import describe, no_record, recording
+from ds_core.interop.arguments import refuse_hidden
 from ds_core.interop.bridge import Call, Slots, run_bridge
 from ds_core.interop.graph_break import outside_the_graph
 from ds_core.interop.parts import FixedParts, refuse_hook
@@ -66,6 +67,9 @@ class TorchModule(FixedParts):
                 Part(child, parts)
             self.place(name, parts[id(child)])
         self._adopted = {kind: _adopted(layer, kind) for kind in ("parameter", "buffer")}
+        for adopted in self._adopted.values():
+            for path, name, slots in adopted:
+                self.part_at(path)._slots[name] = slots
         self._given: dict[str, list[Any]] = {}  # what the layer held when this module last gave it its tensors
         self._skips_input = _skips_input(layer)
         _give_own(self)
@@ -85,6 +89,8 @@ class TorchModule(FixedParts):
         slots: dict[int, list[TensorSlot]] = {}
         for adopted in self._adopted[kind]:
             tensor = getattr(self.part_at(adopted.path), adopted.name)
+            if tensor is None:  # taken away, `module.bias = None`, from the layer, too
+                continue
             if id(tensor) not in tensors and not adopted.slots:
                 raise TypeError(
                     f"as_torch: {'.'.join([*adopted.path, adopted.name])} of {describe(self.wrapped_layer)} was one "
@@ -100,6 +106,8 @@ class TorchModule(FixedParts):
         if recording():  # said already if it is called as a module is, by __call__
             raise ForeignModuleError(f"TorchModule.forward ran inside record(): {self.instead_in_record}")
         (positional, named), inputs = take_tensors((args, kwargs))
+        if torch.is_grad_enabled():
+            refuse_hidden(layer, positional, named)
         with turn() as nested, ExitStack() as swapped:
             if not nested:
                 self._compare_with_layer()
@@ -127,7 +135,10 @@ class TorchModule(FixedParts):
         for kind, given in self._given.items():
             for number, (path, name, slots) in enumerate(self._adopted[kind]):
                 found = content(slots[0]) if slots else given[number]
-                if found is given[number] or found is getattr(self.part_at(path), name):
+                if found is given[number]:
+                    continue
+                if found is getattr(self.part_at(path), name):  # set on the part, which handed it down
+                    given[number] = found
                     continue
                 if kind == "parameter":
                     raise TypeError(
