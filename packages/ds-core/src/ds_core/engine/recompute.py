@@ -126,7 +126,6 @@ class Recompute(Module):
                 )
             return self.layer.backward(*dys, **options)
 
-
     def _check_same(self, modes: list[tuple[str, Any, bool]], autocast: Any, given: list[Tensor]) -> None:
         """Raise if a layer below has another mode than in the first forward, or autocast is another."""
         for (name, layer, mode), (_, _, now) in zip(modes, _modes(self.layer), strict=False):
