@@ -37,7 +37,7 @@ EQUIVALENT = {
         "minus zero is zero"
     ),
     ("nll.py", "classes = target.to(torch.int64).masked_fill(ignored, 0)"): ("an ignored target may be any class"),
-    ("nll.py", 'count = target_weight.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
+    ("nll.py", "return 1"): ("only the mean divides"),
     ("kl_div.py", "log = target if log_target else torch.log(t.masked_fill(nothing, 1))"): (
         "masked again in the line below"
     ),
@@ -57,13 +57,13 @@ EQUIVALENT = {
         "variance_scaling.py",
         "return 0.0 if tensor.numel() == 0 else gain / math.sqrt(fan)  # sigma = g / sqrt(fan)                (8)",
     ): ("nothing is drawn into an empty tensor"),
-    ("sigmoid.py", "t = torch.clamp_max(t, math.log2(torch.finfo(t.dtype).max) - 1)"): (
+    ("sigmoid.py", "limit = math.log2(torch.finfo(t.dtype).max) - 1"): (
         "where it clamps, autograd gives 0 instead of NaN, so any limit up there serves"
     ),
     ("tanh.py", "t = torch.clamp_max(x, 20)  # beyond it y is 1 in any dtype, up to it t is finite in all"): (
         "any limit from 20 to 44 serves"
     ),
-    ("mish.py", "return torch.clamp_max(x, 22)"): ("any limit near it serves"),
+    ("mish.py", "return torch.clamp(x, -1000, 22)"): ("any limit near it serves"),
     ("softplus.py", "return threshold > -math.log(torch.finfo(z.dtype).eps / 4)"): (
         "a margin: up to eps / 2 serves, and so does less"
     ),
@@ -82,7 +82,7 @@ EQUIVALENT = {
         "cross_entropy.py",
         "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",
     ): ("an ignored target may be any class"),
-    ("cross_entropy.py", 'count = target_weight.sum() if self.reduction == "mean" else 1'): ("only the mean divides"),
+    ("cross_entropy.py", "count: Tensor | int = 1"): ("only the mean divides"),
     (
         "perceptron.py",
         "return torch.mul(wrong.mul_(target), -dlosses, out=out)  # dx = -dL t [t x <= 0]                         (2)",

@@ -7,7 +7,7 @@ from attention_twins import without_key_bias
 from ds_core.recipes.translation.translator import Translator
 from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.training.checkpoint import describe_checkpoint
-from ds_core.training.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE
 from ds_transformers.translation.recipe import TranslateRun
 from tiny_translate import words, write_sentences
 
@@ -99,12 +99,20 @@ def test_a_tokenizer_that_is_another_is_refused(run, ds, tmp_path, complaint, co
     assert content(out) == before
 
 
+def never_saved(out):
+    """A run as it is before its first checkpoint."""
+    (out / CHECKPOINT_FILE).unlink()
+    (out / LOG_FILE).unlink()
+    record = json.loads((out / RECIPE_FILE).read_text())
+    (out / RECIPE_FILE).write_text(json.dumps({**record, "saved": False}))
+
+
 def test_without_a_checkpoint_the_tokenizers_are_learned_anew(run, sentences, tmp_path):
     """As if killed while overwriting another run, whose tokenizers are still there."""
     out = tmp_path / "out"
     assert run()[0] == 0
     old = (out / "tokenizer.source.json").read_text()
-    (out / CHECKPOINT_FILE).unlink()
+    never_saved(out)
     sentences.write_text(sentences.read_text("utf-8").replace("the", "that"), "utf-8")
     assert run("--resume")[0] == 0
     assert (out / "tokenizer.source.json").read_text() != old

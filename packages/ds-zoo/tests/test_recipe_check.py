@@ -6,7 +6,7 @@ import pytest
 import torch
 from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.text.tokenizers import load_tokenizer
-from ds_core.training.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE, LOG_FILE, RECIPE_FILE
 from ds_zoo import MiniGPT
 from tiny_minigpt import words, write_text
 
@@ -83,11 +83,19 @@ def test_resuming_with_characters_that_the_tokenizer_never_saw(run, text, tmp_pa
     assert content(tmp_path / "out") == before
 
 
+def never_saved(out):
+    """A run as it is before its first checkpoint."""
+    (out / CHECKPOINT_FILE).unlink()
+    (out / LOG_FILE).unlink()
+    record = json.loads((out / RECIPE_FILE).read_text())
+    (out / RECIPE_FILE).write_text(json.dumps({**record, "saved": False}))
+
+
 def test_without_a_checkpoint_the_tokenizer_is_learned_anew(run, text, tmp_path):
     """As if killed while overwriting another run, whose tokenizer is still there."""
     out = tmp_path / "out"
     assert run()[0] == 0
-    (out / CHECKPOINT_FILE).unlink()
+    never_saved(out)
     text.write_text("a cat sat on the mat\n" * 20)
     assert run("--resume")[0] == 0
     assert load_tokenizer(out / "tokenizer.json").decode(range(4)) == "\n ac"

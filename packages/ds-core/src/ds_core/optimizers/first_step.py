@@ -5,6 +5,9 @@ from torch import Tensor
 
 from ds_core.optimizers.update_rule import Options
 
+# A step of a smaller rate may be lost in rounding, and leave each number as it is.
+SMALL_RATE = 1e-6
+
 Before = tuple[int, Tensor] | None  # version and numbers of a parameter before its update; None: no longer needed
 
 
@@ -28,7 +31,7 @@ class FirstStep:
         # what is changed through `.data` keeps its version
         if parameter._version != version or not torch.equal(parameter, numbers):
             self.changed = True
-        elif float(group.get("lr", 1)) != 0 and bool((gradient != 0).any()):
+        elif float(group.get("lr", 1)) > SMALL_RATE and bool((gradient != 0).any()):
             self.stayed += 1
 
     def moved(self, name: str) -> bool:
