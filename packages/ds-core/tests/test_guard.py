@@ -26,6 +26,8 @@ from ds_core import (
     TraceError,
     record,
 )
+from ds_core.engine.guard import guard
+from ds_core.engine.trace import save, take_saved
 
 X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 WRONG = {
@@ -227,6 +229,28 @@ def test_a_decorated_method_is_guarded_and_a_static_one_left_alone():
         trace.take()
     assert torch.equal(Negative()(X), -X)
     assert torch.equal(Negative().backward(X), -X)
+
+
+def test_a_class_without_base_can_be_guarded():
+    class Doubled:
+        def parameters(self):
+            return []
+
+        def forward(self, x):
+            save(self)
+            return x * 2
+
+        def backward(self, dy):
+            take_saved(self)
+            return dy * 2
+
+    guard(Doubled)
+    layer = Doubled()
+    with record():
+        layer.forward(X)
+        with pytest.raises(ShapeError, match=r"backward of Doubled\(\): given the gradient \(\)"):
+            layer.backward(torch.ones(()))
+        assert torch.equal(layer.backward(torch.ones(2, 3)), torch.full((2, 3), 2.0))
 
 
 def test_super_is_part_of_the_layer_that_calls_it():
