@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from ds_core import RMSprop
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optimizer_checks import (
     GRADIENTS,
@@ -64,6 +64,8 @@ def test_like_torch_and_exchanging_state_half_way(options):
     ),
 )
 def test_like_torch_for_any_shapes_and_options(shapes, options):
+    # with alpha = 0 the variance g^2 - g g is zero but for rounding, whose root is no number to compare
+    assume(options["alpha"] != 0 or not options["centered"])
     like_torch(RMSprop, torch.optim.RMSprop, options, steps=6, shapes=shapes)
 
 
