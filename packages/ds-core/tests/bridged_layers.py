@@ -1,5 +1,7 @@
 """Layers to take over the bridge between the engines, for the tests of `ds_core.interop`, and the oracle."""
 
+from dataclasses import dataclass, field
+
 import torch
 from ds_core import Linear, Module, Residual, Sequential, accumulate, drawn, parameter
 
@@ -134,3 +136,17 @@ def assert_all_close(ours, theirs):
     assert len(ours) == len(theirs)
     for first, second in zip(ours, theirs, strict=True):
         torch.testing.assert_close(first, second)
+
+
+@dataclass
+class Span:
+    """Checks what it is given, and computes."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+    size: torch.Tensor = field(init=False)
+
+    def __post_init__(self):
+        if self.low.dim() != self.high.dim():
+            raise ValueError("of one rank")
+        self.size = self.high - self.low

@@ -1,13 +1,24 @@
 """A loss in both engines beside its torch.nn twin, for the tests of the losses."""
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ds_core.losses
 import torch
-from ds_core import record
+from ds_core import Module, record
 from ds_core.testing import one_graph
 
 Tensors = Sequence[torch.Tensor]
+
+
+def loss_classes() -> set[type]:
+    """Every loss, and every base of losses."""
+    package = ds_core.losses
+    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return {cls for cls in found if issubclass(cls, Module) and cls.__module__.startswith(package.__name__)}
 
 
 def handwritten(loss: Any, *inputs: torch.Tensor, grad: torch.Tensor | None = None, **options: bool) -> Any:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bridged_layers import assert_all_close
+from bridged_layers import Span, assert_all_close
 from ds_core import Linear, Module, Recompute, accumulate, parameter
 from ds_core.interop import as_torch, from_torch
 
@@ -38,20 +38,6 @@ def test_complex_tensors_as_autograd_has_them(dtype):
         assert y.requires_grad
         results.append(torch.autograd.grad((y - target).abs().square().sum(), [x, layer.weight]))
     assert_all_close(*results)
-
-
-@dataclass
-class Span:
-    """Checks what it is given, and computes."""
-
-    low: torch.Tensor
-    high: torch.Tensor
-    size: torch.Tensor = field(init=False)
-
-    def __post_init__(self):
-        if self.low.dim() != self.high.dim():
-            raise ValueError("of one rank")
-        self.size = self.high - self.low
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """Parts of a batch, each counted by what it holds, are the one large batch: for every loss, against PyTorch's."""
 
 import copy
-import importlib
-import pkgutil
 from typing import Any, NamedTuple
 
-import ds_core.losses
 import pytest
 import torch
 from ds_core import (
@@ -18,7 +15,6 @@ from ds_core import (
     KLDivLoss,
     L1Loss,
     MarginRankingLoss,
-    Module,
     MSELoss,
     MultiMarginLoss,
     NLLLoss,
@@ -33,6 +29,7 @@ from ds_core import (
 from ds_core.losses.denominator import backward_part, denominator_of, forward_part, rows_of, total
 from ds_core.losses.pointwise import ErrorLoss, PointwiseLoss
 from ds_core.testing import one_graph
+from loss_engines import loss_classes
 from squared_error import Squares
 from torch import Tensor
 
@@ -169,17 +166,9 @@ def test_a_sum_is_added_up(case: Case) -> None:
     torch.testing.assert_close(gradients, expected, **EXACT)
 
 
-def losses_of(package: Any) -> set[type]:
-    modules = [
-        importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
-    ]
-    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
-    return {cls for cls in found if issubclass(cls, Module) and cls.__module__.startswith(package.__name__)}
-
-
 def test_every_loss_is_in_the_table() -> None:
-    assert losses_of(ds_core.losses) == {type(case.loss) for case in CASES} | {WeightedSum, PointwiseLoss, ErrorLoss}
-    assert {cls for cls in losses_of(ds_core.losses) if not callable(getattr(cls, "denominator", None))} == set()
+    assert loss_classes() == {type(case.loss) for case in CASES} | {WeightedSum, PointwiseLoss, ErrorLoss}
+    assert {cls for cls in loss_classes() if not callable(getattr(cls, "denominator", None))} == set()
 
 
 def test_worked_example() -> None:

@@ -1,10 +1,8 @@
 """from_torch and from_autograd: each input gets its gradient, however it is passed; what nobody fetches is refused."""
 
-from dataclasses import dataclass, field
-
 import pytest
 import torch
-from bridged_layers import assert_all_close, autograd_of
+from bridged_layers import Span, assert_all_close, autograd_of
 from ds_core import Linear, Sequential, record
 from ds_core.interop import as_torch, from_autograd, from_torch
 
@@ -164,18 +162,6 @@ def test_autograd_watches_the_parameters_it_reads():
             module.weight.mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             layer.backward(torch.ones(2, 3))
-
-
-@dataclass
-class Span:
-    low: torch.Tensor
-    high: torch.Tensor
-    size: torch.Tensor = field(init=False)
-
-    def __post_init__(self):
-        if self.low.dim() != self.high.dim():
-            raise ValueError("of one rank")
-        self.size = self.high - self.low
 
 
 def test_dataclasses_that_check_and_compute():

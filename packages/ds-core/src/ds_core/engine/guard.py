@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from ds_core.engine.mismatch import autocast_dtype, mismatch
+from ds_core.engine.mismatch import autocast_dtype, explain_mismatch
 from ds_core.engine.nested_values import items_of, pair_leaves
 from ds_core.engine.trace import Entry, Trace, describe, open_trace
 from ds_core.errors import ShapeError
@@ -73,10 +73,8 @@ def _forward(forward: Method) -> Method:
         try:
             outputs = forward(self, *inputs, **options)
         except RuntimeError as error:
-            fault = mismatch(self, error, forward, inputs, options)
-            if fault is None:
-                raise
-            raise ShapeError(fault) from error
+            explain_mismatch(self, error, forward, inputs, options)
+            raise
         if trace is not None and len(trace.entries) > before:
             last = trace.entries[-1]
             entry = last if last.layer is self and last.outputs is None else _own_entry(self, trace, before)
@@ -104,10 +102,8 @@ def _backward(backward: Method) -> Method:
                 return backward(self, given.pop())
             return backward(self, *dys, **options)
         except RuntimeError as error:
-            fault = mismatch(self, error, None, outputs, {})
-            if fault is None:
-                raise
-            raise ShapeError(fault) from error
+            explain_mismatch(self, error, None, outputs, {})
+            raise
 
     guarded.guards = guarded  # type: ignore[attr-defined]
     return guarded

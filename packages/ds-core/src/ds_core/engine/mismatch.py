@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
+from ds_core.errors import ShapeError
 
 # What PyTorch's messages have in them if it is one of these: "same dtype, but got Double and Float", "on device cpu"
 _SPEAKS_OF_IT = re.compile(r"type|device|meta|promot|implemented for|\b(Half|BFloat16|Float|Double|Long|Int|Bool)\b")
@@ -24,22 +25,23 @@ def autocast_dtype(device: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device)
 
 
-def mismatch(
+def explain_mismatch(
     layer: Any, error: RuntimeError, forward: Callable[..., Any] | None, given: Any, options: dict[str, Any]
-) -> str | None:
-    """One sentence, or None if that cannot be what `error` is about.
+) -> None:
+    """Raise ShapeError, in one sentence, if that can be what `error` is about.
 
     Args:
         error: what PyTorch raised.
         forward: whose arguments `given` and `options` are; None for a backward, with its outputs as `given`.
     """
     if type(error) not in (RuntimeError, NotImplementedError) or not _SPEAKS_OF_IT.search(str(error)):
-        return None  # ours, of a layer below, or of something else
+        return  # ours, of a layer below, or of something else
     named = list(_arguments(layer, forward, given, options) if forward else _each(given, "the gradient"))
     own = [(name, tensor) for name, tensor in getattr(layer, "named_parameters", dict)() if tensor is not None]
     what = describe(layer) if forward else f"backward of {describe(layer)}"
     found = _devices([*named, *own]) or _dtypes(named, own, in_forward=forward is not None)
-    return None if found is None else f"{what}: {found} (PyTorch: {str(error).partition(chr(10))[0]})"
+    if found is not None:
+        raise ShapeError(f"{what}: {found} (PyTorch: {str(error).partition(chr(10))[0]})") from error
 
 
 def _devices(named: list[Named]) -> str | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ds_core.engine.composition import require_layer
 from ds_core.engine.mismatch import autocast_dtype
 from ds_core.engine.module import Module, walk
+from ds_core.engine.nested_values import is_differentiable
 from ds_core.engine.trace import TraceError, describe, no_record, record, recording
 from ds_core.engine.unchanged import tensors_in, versions_of
 
@@ -113,7 +114,7 @@ class Recompute(Module):
     def backward(self, *dys: Any, **options: Any) -> Any:
         inputs, forward_options, draws, (modes, autocast) = self.saved()
         if dys and all(dy is None for dy in dys):  # without any: a loss, whose gradient is 1
-            differentiable = [any(t.is_floating_point() for t in tensors_in((value,))) for value in inputs]
+            differentiable = [any(map(is_differentiable, tensors_in((value,)))) for value in inputs]
             return (None,) * sum(differentiable) if sum(differentiable) > 1 else None
         self._check_same(modes, autocast, tensors_in((inputs, forward_options)))
         left = list(draws)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ds_core.errors import CheckpointError
+from ds_core.training.history import NO_METRICS
 
 
 class Callback:
@@ -54,7 +55,7 @@ class Best:
     def improved(self, metrics: Mapping[str, Any]) -> bool:
         """Whether this evaluation is better than all before; NaN never is."""
         if self.value not in metrics:
-            given = [name for name in metrics if name not in ("kind", "step", "final")]
+            given = [name for name in metrics if name not in NO_METRICS]
             raise ValueError(f"{self.name}: evaluate gave {', '.join(given)}, expected {self.value}")
         now = float(metrics[self.value])
         if self.number is None:

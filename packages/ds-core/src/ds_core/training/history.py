@@ -15,6 +15,7 @@ from ds_core.plotting import new_figure, save_figure
 Record = dict[str, Any]
 
 FINAL = "final"  # in the record of an evaluation that is there only because the run ended
+NO_METRICS = ("kind", "step", FINAL)  # what a record has beside them
 
 
 class History:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ds_core.errors import MissingPackageError
 from ds_core.training.callbacks import Callback
+from ds_core.training.history import NO_METRICS
 
 
 class TensorBoard(Callback):
@@ -51,5 +52,5 @@ class TensorBoard(Callback):
             # begins with an evaluation, the step before it stays
             self._writer = self._new_writer(str(folder), purge_step=step + (kind == "evaluation"))
         for name, value in metrics.items():
-            if name not in ("kind", "step", "final") and value is not None:
+            if name not in NO_METRICS and value is not None:
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
