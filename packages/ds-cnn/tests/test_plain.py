@@ -1,33 +1,46 @@
 """Every fast form of ds-cnn against the plain one it is linked to."""
 
+import importlib
+import pkgutil
 import sys
 
+import ds_cnn
+import plain_cases_convolution
+import plain_cases_normalisation
+import plain_cases_padding
+import plain_cases_pooling
+import plain_cases_resampling
 import pytest
 import torch
 from ds_cnn import AvgPool2d, plain_avg_pool2d, plain_avg_pool2d_backward
-from ds_cnn.avg_pool2d import IMPLEMENTATIONS
+from ds_cnn.pooling.avg_pool2d import IMPLEMENTATIONS
 from ds_core import plain, record
 from ds_core.speed.plain import plain_pairs
 from ds_core.testing import check_plain
 
-IMAGE, SMALL = torch.randn(2, 3, 7, 5), torch.randn(2, 3, 4, 2)
-# windows that overlap, with padding, not square; windows apart, the last of which sticks out
-GEOMETRIES = [((3, 2), (2, 3), (1, 0)), ((1, 2), (2, 4), (0, 1))]
-DIVISOR = torch.rand(4, 2) + 0.5
+FAMILIES = (
+    plain_cases_convolution,
+    plain_cases_normalisation,
+    plain_cases_padding,
+    plain_cases_pooling,
+    plain_cases_resampling,
+)
+for module in pkgutil.walk_packages(ds_cnn.__path__, "ds_cnn."):
+    importlib.import_module(module.name)
 
-# name of the fast form -> its cases, each a tuple of arguments
-CASES = {
-    "avg_pool2d": [(IMAGE, DIVISOR, *geometry) for geometry in GEOMETRIES] + [(IMAGE[:0], DIVISOR, *GEOMETRIES[0])],
-    "avg_pool2d_backward": [(SMALL, (7, 5), DIVISOR, *geometry) for geometry in GEOMETRIES],
-    "window_sums": [(IMAGE, dim, 3, 3, 2, 1) for dim in (-1, -2)] + [(IMAGE, -2, 2, 1, 4, 0)],
-    "window_sums_backward": [(SMALL, -2, 7, 3, 2, 1), (SMALL, -1, 5, 2, 3, 0), (SMALL, -1, 5, 1, 2, 0)],
-}
+IMAGE = torch.randn(2, 3, 7, 5)
+
+# name of the fast form -> its cases, each a tuple of arguments, or a tuple of arguments and a dict of named ones
+CASES = {name: cases for module in FAMILIES for name, cases in module.CASES.items()}
 
 
 @pytest.mark.parametrize("pair", plain_pairs("ds_cnn"), ids=lambda pair: pair.fast.__qualname__)
 def test_plain_and_fast_agree(pair):
-    for case in CASES[pair.fast.__qualname__]:
-        check_plain(pair.fast, *case)
+    cases = CASES.get(pair.fast.__qualname__, ())
+    assert cases, f"{pair.name} has no case in the plain_cases files"
+    for case in cases:
+        arguments, named = case if len(case) == 2 and isinstance(case[1], dict) else (case, {})
+        check_plain(pair.fast, *arguments, **named)
 
 
 def test_every_case_is_of_a_pair():
@@ -40,7 +53,7 @@ def test_loops_are_the_plain_pair():
 
 def test_plain_runs_the_loops(monkeypatch):
     """Inside the block the vectorized layer does what `loops` does, to the last bit, and adds no rows up."""
-    monkeypatch.delattr(sys.modules["ds_cnn.avg_pool2d"], "window_sums")
+    monkeypatch.delattr(sys.modules["ds_cnn.pooling.avg_pool2d"], "window_sums")
     layers = AvgPool2d(3, 2, 1), AvgPool2d(3, 2, 1, implementation="loops")
     found = []
     with plain():

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
+from ds_cnn.pooling.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,7 +1,7 @@
 """Convolutional networks whose every gradient is written by hand."""
 
 from ds_cnn.__about__ import __version__
-from ds_cnn.avg_pool2d import (
+from ds_cnn.pooling.avg_pool2d import (
     AvgPool2d,
     avg_pool2d,
     avg_pool2d_backward,

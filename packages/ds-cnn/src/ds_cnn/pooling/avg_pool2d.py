@@ -7,7 +7,7 @@ from ds_core import Module, ShapeError, fast_form, reuse
 from ds_core.speed.precision import widened
 from torch import Tensor
 
-from ds_cnn.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
+from ds_cnn.pooling.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
 
 # N = batch, C = channels, H, W = size of the input, P, Q = size of the output,
 # K = kernel size, s = stride, p = padding, each of these three a pair (height, width)

@@ -1,0 +1,1 @@
+"""Images as data: files, folders, augmentation."""

@@ -1,0 +1,1 @@
+"""Convolutional networks that people know by name."""

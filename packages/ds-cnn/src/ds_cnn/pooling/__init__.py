@@ -1,0 +1,1 @@
+"""Pooling: windows of an image become one number each."""

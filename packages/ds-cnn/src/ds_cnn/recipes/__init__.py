@@ -1,0 +1,1 @@
+"""What `ds train` can train with this package."""
