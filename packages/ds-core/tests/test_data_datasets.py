@@ -101,7 +101,7 @@ def test_names_and_options_that_do_not_fit(tmp_path):
         load("iris", dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"torch.int64 for digits, expected a floating-point one or torch.uint8$"):
         load("digits", dtype=torch.int64)
-    assert {*SIZES, "mnist", "fashion_mnist", "california_housing"} == set(DATA_SETS)
+    assert {*SIZES, "mnist", "fashion_mnist", "cifar10", "california_housing"} == set(DATA_SETS)
 
 
 @pytest.fixture

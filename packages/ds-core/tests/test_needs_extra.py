@@ -33,6 +33,12 @@ def test_the_message_names_the_package_and_the_extra():
     assert raised.value.exit_status == 2
 
 
+def test_the_extra_may_be_another_packages():
+    with pytest.raises(MissingPackageError) as raised, needs_extra("images", "reading images", package="ds-cnn"):
+        raise ModuleNotFoundError("No module named 'PIL'", name="PIL")
+    assert str(raised.value) == ('reading images needs PIL, which is not installed: pip install "ds-cnn[images]"')
+
+
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), needs_extra("plot", "drawing"):
         raise ZeroDivisionError

@@ -96,21 +96,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Around the import of an optional package: if it is missing, say which extra of ds-core brings it.
+def needs_extra(extra: str, purpose: str, package: str = "ds-core") -> Iterator[None]:
+    """Around the import of an optional package: if it is missing, say which extra of `package` brings it.
 
         with needs_extra("text", "scoring translations"):
             import sacrebleu
 
     Raises:
-        MissingPackageError: the import failed; the message names the package and the extra.
+        MissingPackageError: the import failed; the message names what is missing and the extra.
     """
     try:
         yield
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
         raise MissingPackageError(
-            f'{purpose} needs {missing}, which is not installed: pip install "ds-core[{extra}]"'
+            f'{purpose} needs {missing}, which is not installed: pip install "{package}[{extra}]"'
         ) from error
 
 

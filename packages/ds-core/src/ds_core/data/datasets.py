@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ds_core.data.california_housing import california_housing
+from ds_core.data.cifar import cifar10
 from ds_core.data.digit_images import PUBLISHED, digit_images
 from ds_core.data.raw_dataset import Source
 from ds_core.data.scikit_learn import NAMES, from_scikit_learn
@@ -15,7 +16,7 @@ from ds_core.data.splits import split
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.errors import UserError, did_you_mean
 
-DATA_SETS = tuple(sorted([*NAMES, *PUBLISHED, "california_housing"]))
+DATA_SETS = tuple(sorted([*NAMES, *PUBLISHED, "california_housing", "cifar10"]))
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def _source(name: str, folder: str | Path | None, progress: bool) -> Source:
         return from_scikit_learn(name)
     if name in PUBLISHED:
         return digit_images(name, folder, progress)
+    if name == "cifar10":
+        return cifar10(folder, progress)
     return california_housing(folder, progress)
 
 
