@@ -53,9 +53,9 @@ def rms_norm_cases() -> tuple[list[Any], list[Any]]:
 
 # (N, C), (N, C, L), images in another order of memory, one example, no example, no channel; the third channel of the
 # first is always the same
-FLAT = draws(6, 4)
+FLAT = draws(4, 3)
 FLAT[:, 2] = 0.5
-CHANNELS = [FLAT, draws(3, 4, 5), draws(2, 3, 3, 4).permute(0, 3, 1, 2), draws(1, 4, 2), draws(0, 4), draws(3, 0)]
+CHANNELS = [FLAT, draws(3, 2, 3), draws(2, 2, 1, 3).permute(0, 3, 1, 2), draws(1, 3, 2), draws(0, 4), draws(3, 0)]
 
 
 def batch_norm_cases() -> tuple[list[Any], list[Any]]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from ds_core import ShapeError, primitives_only, record
+from ds_core.layers import channels
 from ds_core.layers.batch_norm import BatchNorm, batch_norm, batch_norm_backward
 from ds_core.testing import check_layer, check_twin
 from hypothesis import given, settings
@@ -191,3 +192,66 @@ def test_batch_norm_refuses_what_has_no_channels() -> None:
         BatchNorm(3)(torch.randn(3))
     with pytest.raises(TypeError, match=r"BatchNorm\(3, .*given input of torch.int64, expected floating numbers"):
         BatchNorm(3)(torch.arange(6).view(2, 3))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", [(True, True), (True, False), (False, False)])
+def test_loops_are_right(training: bool, affine: tuple[bool, bool]) -> None:
+    layer = BatchNorm(2, affine=affine[0], bias=affine[1], implementation="loops")
+    check_layer(shaken(layer).train(training), torch.randn(2, 2, 2) + 1, samples=2)
+
+
+def test_loops_and_the_default_move_alike() -> None:
+    x, dy = torch.randn(3, 2, 2).double(), torch.randn(3, 2, 2).double()
+    found = []
+    for implementation in ("loops", "vectorized"):
+        layer = BatchNorm(2, dtype=torch.float64, implementation=implementation)  # type: ignore[arg-type]
+        with record():
+            y = layer(x)
+            dx = layer.backward(dy)
+        assert layer.weight is not None
+        found.append((y, dx, layer.weight.grad, layer.running_mean, layer.running_var))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_an_unknown_implementation_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"BatchNorm: given implementation='fast', expected \['loops', 'vectorized'\]"):
+        BatchNorm(2, implementation="fast")  # type: ignore[arg-type]
+
+
+# Several images a chunk, an image cut into rows, the batch cut into rows, rows of unequal number.
+@pytest.mark.parametrize("shape", [(8, 5, 4, 4), (2, 3, 40, 9), (2, 1, 30, 2, 10), (300, 3), (3, 2, 700)])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_chunks_are_the_whole(
+    shape: tuple[int, ...], last: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, dy = ((2 * torch.randn(shape) + 3).to(dtype) for _ in range(2))
+    if last:
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    weight, bias = torch.rand(2, shape[1]).to(dtype)
+    runs = []
+    for size in (channels.CHUNK, 128):
+        monkeypatch.setattr(channels, "CHUNK", size)
+        with torch.no_grad():
+            assert channels.in_chunks(x) == (size == 128)
+            y, mean, var, rstd = batch_norm(x, weight, bias, 1e-5)
+            gradients = batch_norm_backward(dy, x, mean, rstd, weight, shape[1] / x.numel())
+        assert y.stride() == x.stride()
+        runs.append((y, mean, var, rstd, *gradients))
+    near = {"rtol": 1e-11, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 2**-7, "atol": 1e-4}
+    for whole, cut in zip(*runs, strict=True):
+        torch.testing.assert_close(cut, whole, **near)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_variance_of_chunks_keeps_its_digits_beside_a_large_mean(
+    offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "CHUNK", 256)
+    x = torch.randn(64, 3, 8) + offset + torch.linspace(0, 9, 64).view(-1, 1, 1)
+    with torch.no_grad():
+        mean, var = channels.channel_moments(x)
+    right = x.double().var([0, 2], correction=0)
+    torch.testing.assert_close(var.double(), right, rtol=1e-4, atol=0)
+    torch.testing.assert_close(mean.double(), x.double().mean([0, 2]), rtol=1e-6, atol=1e-5)

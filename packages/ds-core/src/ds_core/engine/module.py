@@ -165,7 +165,10 @@ class Module:
         """
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
+        unused = {
+            f"{path}.{key}".strip(".") for path, layer in walk(self) for key in getattr(layer, "unused_state", ())
+        }
+        unexpected = [name for name in state_dict if name not in own and name not in unused]
         problems = [f"missing: {', '.join(missing)}"] if strict and missing else []
         problems += [f"unexpected: {', '.join(unexpected)}"] if strict and unexpected else []
         problems += [

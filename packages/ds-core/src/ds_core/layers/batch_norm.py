@@ -1,6 +1,7 @@
 """Batch normalisation: each channel to mean 0 and variance 1 over the batch. Theory: docs/batch_norm.md."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -8,12 +9,23 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.recompute import replaying
-from ds_core.engine.trace import no_record, reuse
+from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
-from ds_core.layers.channels import along_channels, channel_sums, inverse_values_per_channel, values_per_channel
+from ds_core.layers.channels import (
+    along_channels,
+    channel_moments,
+    channel_sums,
+    channel_totals,
+    channelwise,
+    inverse_values_per_channel,
+    positions,
+    scaled,
+    standardised,
+    values_per_channel,
+)
 from ds_core.speed.compiled import compilable
-from ds_core.speed.plain import fast_form
-from ds_core.speed.precision import widened
+from ds_core.speed.plain import fast_form, plain_form
+from ds_core.speed.precision import wide_dtype, widened
 
 # N = batch, C = channels, M = values of one channel: N times all dimensions after C
 
@@ -21,21 +33,21 @@ from ds_core.speed.precision import widened
 def plain_batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mean: Tensor | None, var: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (N, C, ...), all others (C,) -> y of the shape of x, and mean, var, rstd (C,), one channel after the other."""
-    y = torch.zeros_like(x)
-    means, variances, rstds = (x.new_zeros(x.shape[1]) for _ in range(3))
-    share = inverse_values_per_channel(x)  # 1 / M
+    """x (N, C, ...), all others (C,) -> y of the shape of x, and mean, var, rstd (C,), number by number."""
+    wide, y = x.to(wide_dtype(x)), torch.zeros_like(x)
+    means, variances, rstds = (wide.new_zeros(x.shape[1]) for _ in range(3))
+    zero, share = wide.new_zeros(()), inverse_values_per_channel(x)  # 1 / M
     for c in range(x.shape[1]):
-        x_c = x[:, c]
         if mean is None or var is None:
-            mean_c = x_c.sum() * share
-            var_c = ((x_c - mean_c) * (x_c - mean_c)).sum() * share
+            mean_c = sum((wide[n] for n in positions(x, c)), zero) * share  # mean_c = 1/M sum_n x_nc          (1)
+            # var_c = 1/M sum_n (x_nc - mean_c)^2                                                              (2)
+            var_c = sum(((wide[n] - mean_c) * (wide[n] - mean_c) for n in positions(x, c)), zero) * share
         else:
             mean_c, var_c = mean[c], var[c]
-        rstd_c = 1 / torch.sqrt(var_c + eps)
-        y_c = (x_c - mean_c) * rstd_c  # xhat_nc
-        y_c = y_c if weight is None else y_c * weight[c]
-        y[:, c] = y_c if bias is None else y_c + bias[c]
+        rstd_c = 1 / torch.sqrt(var_c + eps)  # r_c = 1 / sqrt(var_c + eps)                                    (3)
+        w, b = 1 if weight is None else weight[c], 0 if bias is None else bias[c]
+        for n in positions(x, c):
+            y[n] = (wide[n] - mean_c) * rstd_c * w + b  # y_nc = xhat_nc w_c + b_c                           (4)
         means[c], variances[c], rstds[c] = mean_c, var_c, rstd_c
     return y, means, variances, rstds
 
@@ -49,23 +61,26 @@ def plain_batch_norm_backward(
     inverse_count: float | Tensor | None,
     totals: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dy, x (N, C, ...), mean, rstd, weight (C,) -> dx, dweight, dbias, one channel after the other."""
+    """dy, x (N, C, ...), mean, rstd, weight (C,) -> dx, dweight, dbias, number by number."""
     dx, dweight, dbias = torch.zeros_like(x), torch.zeros_like(mean), torch.zeros_like(mean)
     for c in range(x.shape[1]):
-        xhat, w = (x[:, c] - mean[c]) * rstd[c], 1 if weight is None else weight[c]
-        dbias[c] = dy[:, c].sum()  # db_c = sum_n dy_nc                                                      (1)
-        dweight[c] = (dy[:, c] * xhat).sum()  # dw_c = sum_n dy_nc xhat_nc                                   (2)
-        if inverse_count is None:
-            dx[:, c] = w * rstd[c] * dy[:, c]  # dx_nc = w_c r_c dy_nc                                       (5)
-        else:
-            dw, db = (dweight[c], dbias[c]) if totals is None else (totals[0][c], totals[1][c])
-            # dx_nc = w_c r_c (dy_nc - db_c / M - xhat_nc dw_c / M)                                          (4)
-            dx[:, c] = w * rstd[c] * (dy[:, c] - db * inverse_count - xhat * dw * inverse_count)
+        w = 1 if weight is None else weight[c]
+        for n in positions(x, c):
+            dbias[c] += dy[n]  # db_c = sum_n dy_nc                                                            (5)
+            dweight[c] += dy[n] * (x[n] - mean[c]) * rstd[c]  # dw_c = sum_n dy_nc xhat_nc                     (6)
+        dw, db = (dweight[c], dbias[c]) if totals is None else (totals[0][c], totals[1][c])
+        for n in positions(x, c):
+            if inverse_count is None:
+                dx[n] = w * rstd[c] * dy[n]  # dx_nc = w_c r_c dy_nc                                           (9)
+            else:
+                xhat = (x[n] - mean[c]) * rstd[c]
+                # dx_nc = w_c r_c (dy_nc - db_c / M - xhat_nc dw_c / M)                                        (8)
+                dx[n] = w * rstd[c] * (dy[n] - db * inverse_count - xhat * dw * inverse_count)
     return dx, dweight, dbias
 
 
-# All channels at once. The factors of a channel are multiplied with each other first, so that x is read as few times
-# as possible. Half precision is calculated in float32.
+# All channels at once, but on a CPU chunk by chunk, so that the steps on a chunk stay in the cache. The factors of a
+# channel are multiplied with each other first. Half precision is calculated in float32.
 @fast_form(plain_batch_norm)
 @compilable
 def batch_norm(
@@ -78,21 +93,15 @@ def batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (N, C, ...), weight, bias (C,) -> y of the shape of x, and mean, var, rstd (C,) that it was normalised by.
 
-    It is normalised by `mean` and `var` (C,) if both are given, otherwise by those of the batch, its variance divided
-    by M.
+    Those are `mean` and `var` (C,) if both are given, otherwise the batch's, its variance divided by M.
     """
-    wide = widened(x)
-    if mean is None or var is None:
-        mean = channel_sums(wide) * inverse_values_per_channel(x)
-        centred = wide - along_channels(mean, x)
-        var = channel_sums(centred * centred) * inverse_values_per_channel(x)
-    else:
-        mean, var = widened(mean), widened(var)
-        centred = wide - along_channels(mean, x)
+    mean, var = channel_moments(x) if mean is None or var is None else (widened(mean), widened(var))
     rstd = (var + eps).rsqrt()
-    scale = rstd if weight is None else rstd * widened(weight)
-    y = _scaled(centred, scale, None if bias is None else widened(bias))
-    return y.to(x.dtype), mean, var, rstd
+    scale, shift = rstd if weight is None else rstd * widened(weight), None if bias is None else widened(bias)
+    centre = along_channels(mean, x)
+    # y_nc = (x_nc - mean_c) r_c w_c + b_c                                                                    (4)
+    y = channelwise(lambda x, out: standardised(x, centre, scale, shift, out), x)
+    return y, mean, var, rstd
 
 
 @fast_form(plain_batch_norm_backward)
@@ -112,40 +121,34 @@ def batch_norm_backward(
     `inverse_count` is 1 / M if `mean` and `rstd` are those of the batch, None if they do not depend on it. `totals` are
     dweight and dbias of the whole batch if x is a part of it.
     """
-    wide = widened(dy)
     needs_sums = needs[0] and inverse_count is not None and totals is None
-    dbias = dweight = centred = dx = None
+    dbias = dweight = dx = None
+    centre = along_channels(mean, x)
     if needs[2] or needs_sums:
-        dbias = channel_sums(wide)  # db_c = sum_n dy_nc                                                     (1)
+        dbias = channel_totals(channel_sums, dy)  # db_c = sum_n dy_nc                                         (5)
     if needs[1] or needs_sums:
-        centred = widened(x) - along_channels(mean, x)
-        dweight = channel_sums(wide * centred) * rstd  # dw_c = (sum_n dy_nc (x_nc - mean_c)) r_c            (2)
+        # dw_c = (sum_n dy_nc (x_nc - mean_c)) r_c                                                             (6)
+        dweight = channel_totals(lambda dy, x: channel_sums((x - centre).mul_(dy)), dy, x) * rstd
     if needs[0]:
         scale = rstd if weight is None else rstd * widened(weight)
+        along = along_channels(scale, x)
         if inverse_count is None:
-            dx = wide * along_channels(scale, x)  # dx_nc = w_c r_c dy_nc                                    (5)
+            dx = channelwise(lambda dy, out: torch.mul(dy, along, out=out), dy)  # dx_nc = w_c r_c dy_nc       (9)
         else:
-            if centred is None:
-                centred = widened(x) - along_channels(mean, x)
             sum2, sum1 = (dweight, dbias) if totals is None else totals
             assert sum1 is not None
             assert sum2 is not None
-            # dx_nc = w_c r_c (dy_nc - db_c / M - (x_nc - mean_c) r_c dw_c / M)                              (4)
-            dx = _scaled(centred, -inverse_count * scale * rstd * sum2, -inverse_count * scale * sum1)
-            dx = dx.addcmul_(wide, along_channels(scale, x))
-        dx = dx.to(x.dtype)
+            # dx_nc = w_c r_c (dy_nc - db_c / M - (x_nc - mean_c) r_c dw_c / M)                                (8)
+            factor = -inverse_count * scale * rstd * sum2  # of x_nc
+            shift = -inverse_count * scale * sum1 - mean * factor
+            dx = channelwise(lambda x, dy, out: scaled(x, factor, shift, out).addcmul_(dy, along), x, dy)
     return dx, dweight if needs[1] else None, dbias if needs[2] else None
 
 
-def _scaled(t: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """t scale + shift in the memory of the temporary t (N, C, ...); scale, shift (C,)."""
-    if shift is None:
-        return torch.mul(t, along_channels(scale, t), out=reuse(t))
-    if t.dim() == 2:
-        return torch.addcmul(shift, t, scale, out=reuse(t))
-    # Not addcmul, which on a CPU is slow where two of its inputs repeat one number along the innermost dimension.
-    t = torch.mul(t, along_channels(scale, t), out=reuse(t))
-    return torch.add(t, along_channels(shift, t), out=reuse(t))
+IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "vectorized": (batch_norm, batch_norm_backward),
+    "loops": (plain_batch_norm, plain_form(batch_norm_backward)),
+}
 
 
 class BatchNorm(Module):
@@ -163,6 +166,7 @@ class BatchNorm(Module):
         track_running_stats: whether the running averages are there (`running_mean`, `running_var` (C,), the
             latter unbiased, and `num_batches_tracked`); otherwise the batch's own serve in evaluation too.
         bias: whether `bias` is there.
+        implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
         ShapeError: from `forward`, where x is not (N, C, ...) with the right number of dimensions, or
@@ -184,7 +188,13 @@ class BatchNorm(Module):
         dtype: torch.dtype | None = None,
         *,
         bias: bool = True,
+        implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"{type(self).__name__}: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
+            )
+        self.implementation = implementation
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -215,17 +225,19 @@ class BatchNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, ...) -> y of the same shape."""
         self._check_input(input)
+        normalise, _ = IMPLEMENTATIONS[self.implementation]
+        y: Tensor
         if not self.training and self.running_mean is not None and self.running_var is not None:
             # A copy, because a batch of training may come between this forward and its backward.
             given = (self.running_mean.clone(), self.running_var)
-            y, mean, _, rstd = batch_norm(input, self.weight, self.bias, self.eps, *given)
+            y, mean, _, rstd = normalise(input, self.weight, self.bias, self.eps, *given)
             self.save(input, mean, rstd, None)
             return y
         count = values_per_channel(input)
         if count == 1:
             expected = "more than 1 value per channel where the variance is the batch's own"
             raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
-        y, mean, var, rstd = batch_norm(input, self.weight, self.bias, self.eps)
+        y, mean, var, rstd = normalise(input, self.weight, self.bias, self.eps, None, None)
         self._track(mean, var * (count / max(1, count - 1)), count == 0)
         self.save(input, mean, rstd, inverse_values_per_channel(input))
         return y
@@ -239,8 +251,10 @@ class BatchNorm(Module):
     ) -> Tensor | None:
         if dy is None:
             return None
+        _, backward = IMPLEMENTATIONS[self.implementation]
         needs = self._needs(input_gradient)
-        dx, dweight, dbias = batch_norm_backward(dy, x, mean, rstd, self.weight, inverse, needs)
+        dx: Tensor | None
+        dx, dweight, dbias = backward(dy, x, mean, rstd, self.weight, inverse, needs)
         accumulate(self.weight, dweight)
         accumulate(self.bias, dbias)
         return dx
@@ -276,7 +290,7 @@ class BatchNorm(Module):
             momentum = count.to(mean.dtype).reciprocal() if self.momentum is None else self.momentum
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
-                    # running <- running + m (new - running)                                                 (6)
+                    # running <- running + m (new - running)                                                 (10)
                     running.copy_(torch.lerp(widened(running), widened(new), momentum))
 
     def extra_repr(self) -> str:

@@ -1,16 +1,15 @@
 """Batch normalisation over the batches of all processes together. Theory: docs/sync_batch_norm.md."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate
 from ds_core.layers.batch_norm import BatchNorm, batch_norm, batch_norm_backward
 from ds_core.layers.channels import along_channels, channel_sums, inverse_values_per_channel, values_per_channel
+from ds_core.layers.replace_layers import replace_layers
 from ds_core.speed.precision import widened
 
 # N = batch of this process, C = channels, K = processes, n_k = values of a channel in process k
@@ -106,7 +105,7 @@ class SyncBatchNorm(BatchNorm):
 
         Parameters and buffers stay the same tensors, so that an optimizer made before goes on with them.
         """
-        return _converted(module, lambda layer: _synchronised(cls, layer, process_group), {})
+        return replace_layers(module, BatchNorm, lambda layer: _synchronised(cls, layer, process_group))
 
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, ...) -> y of the same shape."""
@@ -156,26 +155,3 @@ def _synchronised(cls: type[SyncBatchNorm], layer: BatchNorm, process_group: Any
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "training"):
         setattr(new, name, getattr(layer, name))
     return new
-
-
-def _converted(value: Any, convert: Callable[[BatchNorm], BatchNorm], done: dict[int, tuple[Any, Any]]) -> Any:
-    """`value` with every `BatchNorm` in it converted, one that stands in several places once."""
-    if id(value) in done:
-        return done[id(value)][1]
-    if isinstance(value, BatchNorm):
-        done[id(value)] = (value, convert(value))  # with the old one, lest its id be given to another
-    elif isinstance(value, Module):
-        done[id(value)] = (value, value)
-        for name, child in list(vars(value).items()):
-            new = _converted(child, convert, done)
-            if new is not child:
-                setattr(value, name, new)
-    elif isinstance(value, (list, dict)):
-        done[id(value)] = (value, value)
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            value[key] = _converted(value[key], convert, done)
-    elif isinstance(value, tuple) and any(isinstance(item, (Module, list, tuple, dict)) for item in value):
-        items = [_converted(item, convert, done) for item in value]
-        new = type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        done[id(value)] = (value, new)
-    return done[id(value)][1] if id(value) in done else value
