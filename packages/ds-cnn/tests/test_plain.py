@@ -12,8 +12,8 @@ import plain_cases_pooling
 import plain_cases_resampling
 import pytest
 import torch
-from ds_cnn import AvgPool2d, plain_avg_pool2d, plain_avg_pool2d_backward
-from ds_cnn.pooling.avg_pool2d import IMPLEMENTATIONS
+from ds_cnn import AvgPool2d, plain_avg_pool, plain_avg_pool_backward
+from ds_cnn.pooling.avg_pool import IMPLEMENTATIONS
 from ds_core import plain, record
 from ds_core.speed.plain import plain_pairs
 from ds_core.testing import check_plain
@@ -48,12 +48,12 @@ def test_every_case_is_of_a_pair():
 
 
 def test_loops_are_the_plain_pair():
-    assert IMPLEMENTATIONS["loops"] == (plain_avg_pool2d, plain_avg_pool2d_backward)
+    assert IMPLEMENTATIONS["loops"] == (plain_avg_pool, plain_avg_pool_backward)
 
 
 def test_plain_runs_the_loops(monkeypatch):
     """Inside the block the vectorized layer does what `loops` does, to the last bit, and adds no rows up."""
-    monkeypatch.delattr(sys.modules["ds_cnn.pooling.avg_pool2d"], "window_sums")
+    monkeypatch.delattr(sys.modules["ds_cnn.pooling.avg_pool"], "window_sums")
     layers = AvgPool2d(3, 2, 1), AvgPool2d(3, 2, 1, implementation="loops")
     found = []
     with plain():

@@ -1,6 +1,14 @@
 import pytest
 import torch
-from ds_cnn.pooling.windows import pair, window_count, window_lengths, window_sums, window_sums_backward
+from ds_cnn.pooling.windows import (
+    covered_positions,
+    offsets,
+    window_count,
+    window_lengths,
+    window_sums,
+    window_sums_backward,
+    zeros_along,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,11 +67,35 @@ def test_half_precision_is_summed_in_float32(dtype):
     assert window_sums_backward(ones, -1, 4097, 4097, 1, 2048)[2048].item() == 4097.0
 
 
-def test_pair():
-    assert pair(2, "size") == pair((2,), "size") == pair((2, 2), "size") == (2, 2)
-    assert pair((2, 3), "size") == (2, 3)
-    with pytest.raises(ValueError, match="size: given"):
-        pair((1, 2, 3), "size")
+def test_positions_covered_row_by_row():
+    found = covered_positions((1, 0), (3, 4), (2, 3), (2, 1), (0, 1), (1, 2))
+    # the third row alone is inside; of the columns -1, 1 and 3 the first is padding
+    assert found == [((0, 1), (2, 1)), ((0, 2), (2, 3))]
+
+
+@settings(deadline=None)
+@given(geometries(), st.integers(1, 3))
+def test_offsets_are_the_positions_covered(geometry, dilation):
+    size, kernel, stride, padding = geometry
+    count = window_count(size + dilation * kernel, kernel, stride, padding, True, dilation)
+    found = {}
+    for k, windows, positions in offsets(size, count, kernel, stride, padding, dilation):
+        for window, position in zip(range(count)[windows], range(size)[positions], strict=True):
+            found.setdefault(window, []).append(((k,), (position,)))
+    expected = {
+        o: covered_positions((o,), (size,), (kernel,), (stride,), (padding,), (dilation,)) for o in range(count)
+    }
+    assert found == {o: pairs for o, pairs in expected.items() if pairs}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)])
+def test_zeros_lie_in_memory_as_the_image_does(order):
+    x = torch.randn(2, 3, 4, 5).permute(order).contiguous().permute([order.index(axis) for axis in range(4)])
+    zeros = zeros_along(x, -1, 7, torch.float64)
+    assert zeros.dtype == torch.float64
+    assert zeros.shape == (2, 3, 4, 7)
+    assert zeros.permute(order).is_contiguous()
+    assert not zeros.any()
 
 
 @settings(deadline=None)
@@ -72,3 +104,13 @@ def test_as_many_windows_as_pytorch_has(geometry, ceil_mode):
     size, kernel, stride, padding = geometry
     twin = torch.nn.AvgPool1d(kernel, stride, padding, ceil_mode)
     assert window_count(*geometry, ceil_mode) == twin(torch.zeros(1, 1, size)).shape[-1]
+
+
+@settings(deadline=None)
+@given(geometries(), st.booleans(), st.integers(1, 3))
+def test_as_many_windows_as_pytorch_has_with_dilation(geometry, ceil_mode, dilation):
+    size, kernel, stride, padding = geometry
+    size += (dilation - 1) * (kernel - 1)
+    twin = torch.nn.MaxPool1d(kernel, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=True)
+    count = window_count(size, kernel, stride, padding, ceil_mode, dilation)
+    assert count == twin(torch.zeros(1, 1, size))[0].shape[-1]

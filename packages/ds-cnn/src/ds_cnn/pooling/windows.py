@@ -1,14 +1,15 @@
 """Windows that slide along an axis: how many there are, what each covers, their sums. Theory: docs/windows.md."""
 
-from collections.abc import Sequence
+import itertools
+from typing import Any
 
 import torch
 from ds_core import fast_form
-from ds_core.speed.precision import wide_dtype, widened
+from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
-# S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding.
-# Window o covers the positions o s - p ... o s - p + K - 1; those outside 0 ... S - 1 are padding.
+# S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding, d = dilation.
+# Window o covers the positions o s - p + k d, k = 0 ... K - 1; those outside 0 ... S - 1 are padding. Sums have d = 1.
 
 
 def plain_window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
@@ -33,23 +34,34 @@ def plain_window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, str
     return dx.transpose(dim, -1)
 
 
-def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """(height, width) from one number for both, or from two.
-
-    Raises:
-        ValueError: there are neither one nor two.
-    """
-    values = (value,) if isinstance(value, int) else tuple(value)
-    if len(values) not in (1, 2):
-        raise ValueError(f"{name}: given {value}, expected one int, or two for height and width")
-    return values[0], values[-1]
+def at(position: tuple[int, ...]) -> tuple[Any, ...]:
+    """The index of one position in all examples and channels: `x[at((h, w))]` is `x[..., h, w]`."""
+    return (..., *position)
 
 
-def window_count(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False) -> int:
+def covered_positions(
+    window: tuple[int, ...],
+    size: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """What one window of an image covers, row by row: pairs of offset k in the window and position in the image."""
+    starts = [o * s - p for o, s, p in zip(window, stride, padding, strict=True)]
+    pairs = []
+    for offset in itertools.product(*(range(kernel) for kernel in kernel_size)):
+        position = tuple(start + k * d for start, k, d in zip(starts, offset, dilation, strict=True))
+        if all(0 <= i < end for i, end in zip(position, size, strict=True)):  # else it is padding
+            pairs.append((offset, position))
+    return pairs
+
+
+def window_count(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False, dilation: int = 1) -> int:
     """O, the number of windows; with `ceil_mode` also one that sticks out, if it starts before the far padding."""
-    last_start = size + 2 * padding - kernel  # of a window that ends inside the padded axis
+    last_start = size + 2 * padding - dilation * (kernel - 1) - 1  # of a window that ends inside the padded axis
     if not ceil_mode:
-        return last_start // stride + 1  # O = floor((S + 2p - K) / s) + 1                                (1)
+        return last_start // stride + 1  # O = floor((S + 2p - d(K - 1) - 1) / s) + 1                     (1)
     count = -(-last_start // stride) + 1
     return count - 1 if (count - 1) * stride >= size + padding else count
 
@@ -71,40 +83,64 @@ def window_lengths(
 # All windows at once: for each k a slice of the axis is added. Half precision is summed in float32.
 @fast_form(plain_window_sums)
 def window_sums(x: Tensor, dim: int, count: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """x (..., S, ...) -> y (..., O, ...): y_o = sum_k x_{os - p + k}, on `dim`, which is -1 or -2.
+    """x (..., S, ...) -> y (..., O, ...): y_o = sum_k x_{os - p + k}, on `dim`.
 
     Sums of bfloat16 and float16 are taken, and given, in float32: here and in backward.
     """
-    shape = list(x.shape)
-    shape[dim] = count
-    y = widened(torch.zeros(shape, dtype=x.dtype, device=x.device))
-    for windows, positions in _inside(x.shape[dim], count, kernel, stride, padding):
-        _on(y, dim, windows).add_(_on(x, dim, positions))  # y_o += x_{os - p + k}                           (2)
+    y = zeros_along(x, dim, count, wide_dtype(x))
+    for _, windows, positions in offsets(x.shape[dim], count, kernel, stride, padding):
+        along(y, dim, windows).add_(along(x, dim, positions))  # y_o += x_{os - p + k}                       (2)
     return y
 
 
 @fast_form(plain_window_sums_backward)
 def window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
     """dy (..., O, ...) -> dx (..., S, ...)."""
-    shape = list(dy.shape)
-    shape[dim] = size
-    dx = widened(torch.zeros(shape, dtype=dy.dtype, device=dy.device))
-    for windows, positions in _inside(size, dy.shape[dim], kernel, stride, padding):
-        _on(dx, dim, positions).add_(_on(dy, dim, windows))  # dx_{os - p + k} += dy_o                       (3)
+    dx = zeros_along(dy, dim, size, wide_dtype(dy))
+    for _, windows, positions in offsets(size, dy.shape[dim], kernel, stride, padding):
+        along(dx, dim, positions).add_(along(dy, dim, windows))  # dx_{os - p + k} += dy_o                   (3)
     return dx
 
 
-def _inside(size: int, count: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
-    """For each k: the windows whose position k is no padding, and these positions."""
-    slices = []
+def offsets(
+    size: int, count: int, kernel: int, stride: int, padding: int, dilation: int = 1
+) -> list[tuple[int, slice, slice]]:
+    """For each k: k itself, the windows whose position k is no padding, and these positions."""
+    found = []
     for k in range(kernel):
-        first = max(0, -(-(padding - k) // stride))
-        last = min(count - 1, (size - 1 + padding - k) // stride)
+        offset = k * dilation - padding
+        first = max(0, -(offset // stride))
+        last = min(count - 1, (size - 1 - offset) // stride)
         if first <= last:
-            start = first * stride - padding + k
-            slices.append((slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)))
-    return slices
+            start = first * stride + offset
+            found.append((k, slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)))
+    return found
 
 
-def _on(x: Tensor, dim: int, index: slice) -> Tensor:
-    return x[..., index] if dim == -1 else x[..., index, :]
+def along(x: Tensor, dim: int, index: slice) -> Tensor:
+    """`x[index]` on `dim`, a view."""
+    return x[(slice(None),) * (dim % x.dim()) + (index,)]
+
+
+def zeros_along(x: Tensor, dim: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Zeros in the shape and memory order of `x`, but for `size` positions on `dim`."""
+    return empty_along(x, dim, size, dtype).zero_()
+
+
+def empty_along(x: Tensor, dim: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Memory in the shape of `x`, but for `size` positions on `dim`; the axes lie in it in the order of those of `x`.
+
+    Mixed orders cost: adding a contiguous image to one with its channels last takes three times as long.
+    """
+    shape = list(x.shape)
+    shape[dim] = size
+    if torch.compiler.is_compiling():
+        return torch.empty(shape, dtype=dtype, device=x.device)  # the compiler orders axes itself
+    order = memory_order(x)
+    memory = torch.empty([shape[axis] for axis in order], dtype=dtype, device=x.device)
+    return memory.permute([order.index(axis) for axis in range(x.dim())])
+
+
+def memory_order(x: Tensor) -> list[int]:
+    """The axes of `x` from the one with the longest step in memory to the one with the shortest."""
+    return sorted(range(x.dim()), key=lambda axis: -x.stride()[axis])

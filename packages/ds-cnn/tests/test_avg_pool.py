@@ -1,8 +1,10 @@
 import pytest
 import torch
-from ds_cnn import AvgPool2d, avg_pool2d, avg_pool2d_backward, plain_avg_pool2d, plain_avg_pool2d_backward
+from ds_cnn import AvgPool1d, AvgPool2d, avg_pool, avg_pool_backward, plain_avg_pool, plain_avg_pool_backward
 from ds_core import ShapeError, TraceError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
 
@@ -50,6 +52,59 @@ def test_twin_over_all_arguments():
     assert compared == 3 * 4 * 3 * 2 * 2 * 2
 
 
+@BOTH
+def test_sequence(implementation):
+    check_layer(AvgPool1d(3, 2, 1, True, False, implementation=implementation), torch.randn(2, 3, 8))
+    check_twin(AvgPool1d(3, 2, implementation=implementation), torch.nn.AvgPool1d(3, 2), torch.randn(2, 7))
+
+
+def test_twin_over_all_arguments_in_one_dimension():
+    compared = check_twin_grid(
+        AvgPool1d,
+        torch.nn.AvgPool1d,
+        {
+            "kernel_size": [2, (3,), 5],
+            "stride": [None, 1, 2, (4,)],
+            "padding": [0, 1],
+            "ceil_mode": [False, True],
+            "count_include_pad": [True, False],
+        },
+        [torch.randn(2, 2, 9)],
+        modes=["train"],
+    )
+    assert compared == 3 * 4 * 2 * 2 * 2
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_both_implementations_agree(data):
+    axes = data.draw(st.integers(1, 3))
+    draw = [tuple(data.draw(st.integers(1, 3)) for _ in range(axes)) for _ in range(3)]
+    kernel_size, stride, output_size = draw
+    padding = tuple(data.draw(st.integers(0, kernel // 2)) for kernel in kernel_size)
+    size = tuple(
+        max(1, (o - 1) * s + k - 2 * p) for o, s, k, p in zip(output_size, stride, kernel_size, padding, strict=True)
+    )
+    x, divisor = torch.randn(2, *size, dtype=torch.float64), torch.rand(output_size, dtype=torch.float64) + 0.5
+    dy = torch.randn(2, *output_size, dtype=torch.float64)
+    geometry = kernel_size, stride, padding
+    y, plain_y = avg_pool(x, divisor, *geometry), plain_avg_pool(x, divisor, *geometry)
+    torch.testing.assert_close(y, plain_y, rtol=1e-12, atol=1e-12)
+    dx, plain_dx = (back(dy, size, divisor, *geometry) for back in (avg_pool_backward, plain_avg_pool_backward))
+    torch.testing.assert_close(dx, plain_dx, rtol=1e-12, atol=1e-12)
+
+
+def test_channels_last_stays_so():
+    x = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    layer = AvgPool2d(3, 2, 1)
+    with record():
+        y = layer(x)
+        dx = layer.backward(y)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert dx.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, layer(x.contiguous()))
+
+
 def test_twin_at_every_size_in_ceil_mode():
     """The last window is kept or dropped by a rule of its own: try every remainder."""
     for size in range(3, 10):
@@ -64,7 +119,7 @@ def test_worked_example():
     divisor = torch.full((2, 2), 4.0)
     geometry = ((2, 2), (1, 1), (0, 0))
     dy = torch.tensor([[0.4, 0.8], [-0.4, 1.2]])
-    for forward, backward in [(avg_pool2d, avg_pool2d_backward), (plain_avg_pool2d, plain_avg_pool2d_backward)]:
+    for forward, backward in [(avg_pool, avg_pool_backward), (plain_avg_pool, plain_avg_pool_backward)]:
         assert torch.equal(forward(x, divisor, *geometry), torch.tensor([[3.0, 4.0], [6.0, 7.0]]))
         dx = backward(dy, (3, 3), divisor, *geometry)
         torch.testing.assert_close(dx, torch.tensor([[0.1, 0.3, 0.2], [0.0, 0.5, 0.5], [-0.1, 0.2, 0.3]]))
@@ -137,6 +192,12 @@ def test_infinity_stays_in_its_window():
 def test_impossible_arguments(arguments):
     with pytest.raises(ValueError, match="AvgPool2d"):
         AvgPool2d(**arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_images_of_integers(dtype):
+    with pytest.raises(ShapeError, match=r"AvgPool2d\(.*given input in torch\.\w+, expected a floating dtype"):
+        AvgPool2d(2)(torch.zeros(1, 1, 4, 4, dtype=dtype))
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (2, 1, 1, 5, 5), (1, 0, 5, 5), (1, 2, 0, 5), (1, 2, 1, 5)])

@@ -1,0 +1,167 @@
+"""The largest value of each window, axis by axis, and its place in the window. Theory: docs/max_pool.md.
+
+Max pooling and adaptive max pooling share it. They differ in where their windows begin.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from ds_core import reuse
+from torch import Tensor
+
+from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.pooling.windows import along, empty_along, memory_order, offsets
+
+# S = spatial sizes of the input, O = of the output, K = of the (longest) window.
+# A place is a position in a window, counted row by row: k_h K_w + k_w.
+
+
+# Elements of the input in one go, so that all steps between stay in the cache; by trial.
+CHUNK = 2**19
+
+
+class Visit(NamedTuple):
+    """One step on the way through the windows of one axis: each of `windows` looks at one value."""
+
+    windows: slice
+    offset: int | Tensor  # how far into the window the value is; a tensor says it for each window
+    begins: bool  # whether these are the first values that the windows see
+    values: Callable[[Tensor], Tensor]  # picks the values out of a tensor
+
+
+class Axis(NamedTuple):
+    """The windows of one axis: their number O, their longest length K, and the visits that show them all they cover."""
+
+    outputs: int
+    kernel: int
+    visits: Sequence[Visit]
+
+
+def running_max(x: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
+    """x (..., *S) -> the largest values (..., *O) and their places, uint8 if that can count them, else int32.
+
+    Of equal values the first one row by row is taken, of several NaN the last, as torch.nn does. Not differentiable.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0:
+        return _all_axes(x, axes, x.is_floating_point())
+    y, places = x, x
+    for dim, axis in enumerate(axes, -len(axes)):
+        y = empty_along(y, dim, axis.outputs, x.dtype)
+        places = empty_along(places, dim, axis.outputs, _place_dtype(axes))
+    examples = max(1, CHUNK * len(x) // x.numel())
+    for part, y_part, places_part in zip(*(torch.split(tensor, examples) for tensor in (x, y, places)), strict=True):
+        # A look at every value for NaN takes a third of the time. The sum of the results shows whether there is any.
+        largest, found = _all_axes(part, axes, has_nan=False)
+        if x.is_floating_point() and bool(largest.sum().isnan()):
+            largest, found = _all_axes(part, axes, has_nan=True)
+        y_part.copy_(largest)
+        places_part.copy_(found)
+    return y, places
+
+
+def _place_dtype(axes: Sequence[Axis]) -> torch.dtype:
+    return torch.uint8 if math.prod([axis.kernel for axis in axes]) <= 256 else torch.int32
+
+
+def _all_axes(x: Tensor, axes: Sequence[Axis], has_nan: bool) -> tuple[Tensor, Tensor]:
+    """The last axis first: of equal values in a row the first, then of equal rows the first, is row by row."""
+    places, dtype, weight = None, _place_dtype(axes), 1
+    for dim, axis in zip(range(-1, -len(axes) - 1, -1), reversed(axes), strict=True):
+        is_global = axis.outputs == 1 and x.shape[dim] == axis.kernel == len(axis.visits)
+        x, places = (_one_window if is_global else _one_axis)(x, places, dim, axis, weight, dtype, has_nan)
+        weight *= axis.kernel
+    assert places is not None
+    return x, places
+
+
+def _one_window(
+    x: Tensor, places: Tensor | None, dim: int, axis: Axis, weight: int, dtype: torch.dtype, has_nan: bool
+) -> tuple[Tensor, Tensor]:
+    """One window over the whole axis: neighbours play against each other, then the winners, as in a knockout.
+
+    Far fewer visits than positions, and neighbours come one after the other in memory.
+    """
+    step = (torch.arange(axis.kernel, device=x.device) * weight).to(dtype)
+    step = step.reshape(-1, *(1,) * (-dim - 1))
+    places = step if places is None else places + step
+    while x.shape[dim] > 1:
+        pairs = strided_axis(x.shape[dim], dim, (x.shape[dim] + 1) // 2, 2, 2, 0, 1)
+        x, places = _one_axis(x, places, dim, pairs, 0, dtype, has_nan)
+    return x, places.expand(x.shape)
+
+
+def _one_axis(
+    x: Tensor, places: Tensor | None, dim: int, axis: Axis, weight: int, dtype: torch.dtype, has_nan: bool
+) -> tuple[Tensor, Tensor]:
+    """x (..., S, ...) -> (..., O, ...) on `dim`, and the places: those in the axes before and in this one."""
+    y, chosen = x, empty_along(x, dim, axis.outputs, dtype)
+    is_own = False  # whether y is memory of ours: a first visit to all windows is but a view of x
+    for windows, offset, begins, values in axis.visits:
+        seen = values(x)
+        place = offset * weight if places is None else values(places) + offset * weight
+        is_whole = windows == slice(0, axis.outputs)
+        if not is_own and not is_whole:
+            y, is_own = y.clone() if y.shape == chosen.shape else empty_along(x, dim, axis.outputs, x.dtype), True
+        best, best_place = along(y, dim, windows), along(chosen, dim, windows)
+        if begins:
+            y = seen if is_whole else y
+            _ = best.copy_(seen) if is_own else None
+            _ = best_place.copy_(place) if isinstance(place, Tensor) else best_place.fill_(place)
+            continue
+        wins = _greater(seen, best)
+        if has_nan:
+            wins = wins.logical_or_(seen != seen)
+        largest = torch.maximum(best, seen, out=reuse(best) if is_own else None)
+        if is_own:
+            best.copy_(largest)
+        else:
+            y, is_own = largest, True
+        # Places grow from visit to visit, so the last winner's is the largest. `where` takes ten times as long.
+        place = (wins.view(torch.uint8) * place).to(dtype)
+        best_place.copy_(torch.maximum(best_place, place, out=reuse(best_place)))
+    return (y if is_own else y.clone()), chosen
+
+
+def _greater(x: Tensor, y: Tensor) -> Tensor:
+    """x > y. On a CPU a comparison of neighbours in memory is vectorized only if its result is floats too."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.stride(memory_order(x)[-1]) != 1:
+        return x > y
+    return torch.gt(x, y, out=torch.empty_like(y)).bool()
+
+
+def strided_axis(size: int, dim: int, count: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
+    """The axis `dim` of `size` positions under windows that are `stride` apart."""
+    visits = []
+    begun = count  # windows from here on have seen a value: padding hides the first ones of the windows before
+    for k, windows, positions in offsets(size, count, kernel, stride, padding, dilation):
+        first, last, start = windows.start, windows.stop, positions.start
+        split = min(max(first, begun), last)
+        for begins, one, other in ((True, first, split), (False, split, last)):
+            if one < other:
+                here = start + (one - first) * stride
+                there = slice(here, here + (other - 1 - one) * stride + 1, stride)
+                visits.append(Visit(slice(one, other), k, begins, functools.partial(along, dim=dim, index=there)))
+        begun = min(begun, first)
+    return Axis(count, kernel, visits)
+
+
+def flat_positions(places: Tensor, starts: Sequence[Tensor], steps: Sequence[Tensor], size: Sizes) -> Tensor:
+    """Places (..., *O) -> positions in the image of S, counted row by row, int64.
+
+    Args:
+        starts: for each axis where its windows begin, (O,).
+        steps: for each axis how far from there each offset is, (K,).
+    """
+    start, step = starts[0], steps[0]
+    for length, axis_starts, axis_steps in zip(size[1:], starts[1:], steps[1:], strict=True):
+        start = start[..., None] * length + axis_starts  # (*O): h W + w
+        step = step[..., None] * length + axis_steps  # (*K)
+    if torch.compiler.is_compiling():
+        return step.reshape(-1)[places.int()] + start
+    order = memory_order(places)
+    in_memory = places.permute(order)
+    found = step.reshape(-1).index_select(0, in_memory.reshape(-1).int()).reshape(in_memory.shape)
+    return found.permute([order.index(axis) for axis in range(places.dim())]) + start
