@@ -67,8 +67,8 @@ def plain_weight_gradient(
 def plain_bias_gradient(dy: Tensor) -> Tensor:
     """dy (N, O, *P) -> dbias (O,)."""
     dbias = torch.zeros(dy.shape[1], dtype=wide_dtype(dy), device=dy.device)
-    for n, o, *p in positions(dy.shape):
-        dbias[o] += dy[(n, o, *p)]  # db_o = sum_np dy_nop                                                       (5)
+    for at_y in positions(dy.shape):
+        dbias[at_y[1]] += dy[at_y]  # db_o = sum_np dy_nop                                                       (5)
     return dbias.to(dy.dtype)
 
 
@@ -168,5 +168,6 @@ def window_at(
         for k in positions(weight_shape[2:]):
             s = seen_position(tuple(p), k, stride, padding, dilation)
             if is_inside(s, x.shape[2:]):
-                window[(c, *k)] = x[(n, o // filters * weight_shape[1] + c, *s)]
+                at_window, at_x = (c, *k), (n, o // filters * weight_shape[1] + c, *s)
+                window[at_window] = x[at_x]
     return window

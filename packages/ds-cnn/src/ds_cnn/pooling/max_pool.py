@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ds_cnn.convolution.geometry import Sizes
 from ds_cnn.pooling.pool_options import check_implementation, check_numbers, read_geometry, spatial_size
-from ds_cnn.pooling.running_max import flat_positions, running_max, strided_axis
+from ds_cnn.pooling.running_max import flat_positions, place_dtype, running_max, strided_axis
 from ds_cnn.pooling.windows import at, covered_positions, window_count, zeros_along
 
 # N = batch, C = channels, S = spatial sizes of the input, O = of the output,
@@ -26,7 +26,7 @@ def plain_max_pool(
     """x (..., *S), output_size O -> y (..., *O), places (..., *O)."""
     axes = len(output_size)
     y = x.new_zeros(*x.shape[:-axes], *output_size)
-    places = torch.zeros(y.shape, dtype=torch.int32, device=x.device)
+    places = torch.zeros(y.shape, dtype=place_dtype(kernel_size), device=x.device)
     for o in itertools.product(*map(range, output_size)):
         (first, i), *others = covered_positions(o, x.shape[-axes:], kernel_size, stride, padding, dilation)
         best, place = x[at(i)], torch.full_like(places[at(o)], place_number(first, kernel_size))

@@ -50,7 +50,7 @@ def running_max(x: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     y, places = x, x
     for dim, axis in enumerate(axes, -len(axes)):
         y = empty_along(y, dim, axis.outputs, x.dtype)
-        places = empty_along(places, dim, axis.outputs, _place_dtype(axes))
+        places = empty_along(places, dim, axis.outputs, place_dtype([axis.kernel for axis in axes]))
     examples = max(1, CHUNK * len(x) // x.numel())
     for part, y_part, places_part in zip(*(torch.split(tensor, examples) for tensor in (x, y, places)), strict=True):
         # A look at every value for NaN takes a third of the time. The sum of the results shows whether there is any.
@@ -62,13 +62,14 @@ def running_max(x: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     return y, places
 
 
-def _place_dtype(axes: Sequence[Axis]) -> torch.dtype:
-    return torch.uint8 if math.prod([axis.kernel for axis in axes]) <= 256 else torch.int32
+def place_dtype(kernel_size: Sequence[int]) -> torch.dtype:
+    """What can count the places of a window: a byte for up to 256 of them."""
+    return torch.uint8 if math.prod(kernel_size) <= 256 else torch.int32
 
 
 def _all_axes(x: Tensor, axes: Sequence[Axis], has_nan: bool) -> tuple[Tensor, Tensor]:
     """The last axis first: of equal values in a row the first, then of equal rows the first, is row by row."""
-    places, dtype, weight = None, _place_dtype(axes), 1
+    places, dtype, weight = None, place_dtype([axis.kernel for axis in axes]), 1
     for dim, axis in zip(range(-1, -len(axes) - 1, -1), reversed(axes), strict=True):
         is_global = axis.outputs == 1 and x.shape[dim] == axis.kernel == len(axis.visits)
         x, places = (_one_window if is_global else _one_axis)(x, places, dim, axis, weight, dtype, has_nan)
