@@ -10,17 +10,17 @@ from torch import Tensor
 from ds_core.data.class_weights import class_weights
 from ds_core.engine.trace import no_record
 from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.metrics import F1, Accuracy, ConfusionMatrix, Precision, Recall
+from ds_core.metrics import Accuracy
 from ds_core.options import option
+from ds_core.recipes.by_class import ByClass
 from ds_core.recipes.mlp_model import mlp
 from ds_core.recipes.networks import NetworkRun
 from ds_core.recipes.options import WIDEST, NetworkOptions
 from ds_core.recipes.plots import decision_boundary
 from ds_core.recipes.prepare import rows_of
 from ds_core.recipes.recipe import Recipe
-from ds_core.recipes.results import table
 from ds_core.testing import Report, report
-from ds_core.training.evaluation import Metric, evaluate
+from ds_core.training.evaluation import Metric, predict
 
 DATA_SETS = ("digits", "iris", "wine", "breast_cancer", "mnist", "fashion_mnist")
 
@@ -62,25 +62,15 @@ class MLPRun(NetworkRun[MLPOptions]):
         return {"accuracy": Accuracy()}
 
     def report_test(self) -> dict[str, Any]:
-        count = len(self.classes)
-        self.confusion = ConfusionMatrix(count)
-        by_class: dict[str, Metric] = {
-            "precision": Precision(count, average=None),
-            "recall": Recall(count, average=None),
-            "F1": F1(count, average=None),
-        }
-        found = evaluate(self.model, rows_of(self.data.test), metrics={"confusion": self.confusion, **by_class})
-        rows = [
-            [name, *(float(found[metric][index]) for metric in by_class), int(found["confusion"][index].sum())]
-            for index, name in enumerate(self.classes)
-        ]
-        headings = ["class", *by_class, "rows"]
-        print("\n" + table(headings, rows))
-        return {"test by class": {row[0]: dict(zip(headings[1:], row[1:], strict=True)) for row in rows}}
+        _, classes = self.data.test.tensors
+        logits = predict(self.model, (x for x, _ in rows_of(self.data.test)))
+        self.by_class = ByClass(logits, classes, self.classes)
+        print(f"\n{self.by_class}")
+        return {"test by class": self.by_class.results()}
 
     def plot(self) -> None:
         super().plot()
-        self.confusion.plot(self.folder / "confusion.png", self.classes)
+        self.by_class.confusion.plot(self.folder / "confusion.png", self.classes)
         x, classes = self.data.test.tensors
         decision_boundary(self.folder / "boundary.png", self._predict, x, classes, self.classes)
 
