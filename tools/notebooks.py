@@ -94,8 +94,10 @@ def check(source: Path) -> Iterator[str]:
 
 
 def take_over(source: Path) -> None:
-    """Write the source's cells into the .ipynb and leave its outputs: for changes that change no result."""
+    """Write the source's cells into the .ipynb, if there is one, and leave its outputs: no result has changed."""
     executed = source.with_suffix(".ipynb")
+    if not executed.exists():
+        return
     notebook: NotebookNode = jupytext.read(executed)
     for cell, changed in zip(notebook.cells, _read(source).cells, strict=True):
         cell.source = changed.source

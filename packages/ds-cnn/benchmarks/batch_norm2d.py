@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
-from ds_cnn.normalisation.instance_norm import InstanceNorm2d
+from ds_cnn import BatchNorm2d, InstanceNorm2d
 from ds_core import record
 from torch import Tensor
 

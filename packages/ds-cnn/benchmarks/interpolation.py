@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_cnn.resampling.pixel_shuffle import PixelShuffle
-from ds_cnn.resampling.upsample import Upsample
+from ds_cnn import PixelShuffle, Upsample
 from ds_core import record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_cnn import AvgPool2d
-from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
-from ds_cnn.pooling.adaptive_max_pool import AdaptiveMaxPool2d
-from ds_cnn.pooling.max_pool import MaxPool2d
+from ds_cnn import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from ds_core import record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))

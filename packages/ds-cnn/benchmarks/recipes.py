@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_cnn.networks.resnet_cifar import CifarResNet
+from ds_cnn import CifarResNet
 from ds_cnn.recipes.cnn import CNNOptions, CNNRun
 from ds_cnn.recipes.image_format import ImageFormat
 from ds_core import SGD, AdamW, CrossEntropyLoss, whole_step

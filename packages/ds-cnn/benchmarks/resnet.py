@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_cnn.networks.resnet import CONFIGS, ResNet
-from ds_cnn.networks.resnet_cifar import CifarResNet
+from ds_cnn import CONFIGS, CifarResNet, ResNet
 from ds_core import SGD, CrossEntropyLoss, record
 from torch import nn
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from ds_cnn.convolution.techniques import TECHNIQUES, choose_technique
+from ds_cnn import TECHNIQUES, choose_technique
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import peak_bytes

@@ -3,13 +3,13 @@
 #
 # A convolution has one rule: products of numbers that meet, added up. This notebook plays it in slow motion, forward
 # and backward, one product after the other. Nothing is drawn that the loops did not compute:
-# [`plain_convolution.py`](../src/ds_cnn/convolution/plain_convolution.py) yields the steps, and
+# [`plain_convolution.py`](../src/ds_cnn/convolutions/plain_convolution.py) yields the steps, and
 # [its page](../docs/plain_convolution.md) derives the formulas, whose numbers are cited here.
 
 # %%
 import torch
 from ds_cnn import Conv2d, animated_png, convolution_steps
-from ds_cnn.convolution.plain_convolution import products
+from ds_cnn.convolutions.plain_convolution import products
 from ds_core import record
 from IPython.display import Image, display
 from matplotlib.figure import Figure

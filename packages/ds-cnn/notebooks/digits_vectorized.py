@@ -13,8 +13,7 @@ import os
 import warnings
 
 import torch
-from ds_cnn import VGG, Augmented, Normalise, RandomCrop, image_grid, stretch_contrast
-from ds_cnn.networks.tap import tapped
+from ds_cnn import VGG, Augmented, Normalise, RandomCrop, image_grid, stretch_contrast, tapped
 from ds_core import AdamW, CrossEntropyLoss, Trainer, WarmupCosineLR, evaluate, predict
 from ds_core.activations.softmax import softmax
 from ds_core.data import Loader, cache_folder, load

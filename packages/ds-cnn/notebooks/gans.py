@@ -7,12 +7,17 @@
 
 # %%
 import torch
-from ds_cnn.gan.adversarial_loss import NonSaturatingLoss, WassersteinLoss
-from ds_cnn.gan.dcgan import dcgan_discriminator, dcgan_generator
-from ds_cnn.gan.gan import GAN, WassersteinGAN
-from ds_cnn.gan.gan_batches import GANBatches
-from ds_cnn.gan.gradient_penalty import GradientPenalty
-from ds_cnn.images.write_image import image_grid
+from ds_cnn import (
+    GAN,
+    GANBatches,
+    GradientPenalty,
+    NonSaturatingLoss,
+    WassersteinGAN,
+    WassersteinLoss,
+    dcgan_discriminator,
+    dcgan_generator,
+    image_grid,
+)
 from ds_core import Adam, LeakyReLU, Linear, Sequential, Trainer, predict, record
 from ds_core.data import load
 from matplotlib import pyplot as plt

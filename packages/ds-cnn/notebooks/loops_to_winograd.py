@@ -17,8 +17,8 @@ import time
 
 import torch
 from ds_cnn import TECHNIQUES, Conv2d, choose_technique, plain_convolution, plain_weight_gradient
-from ds_cnn.convolution.im2col import im2col, weight_matrix, windows
-from ds_cnn.convolution.winograd_transforms import winograd_matrices
+from ds_cnn.convolutions.im2col import im2col, weight_matrix, windows
+from ds_cnn.convolutions.winograd_transforms import winograd_matrices
 from ds_core import record
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle

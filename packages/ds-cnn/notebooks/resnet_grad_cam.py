@@ -10,9 +10,7 @@
 import os
 
 import torch
-from ds_cnn import CifarResNet, Normalise, interpolate
-from ds_cnn.networks.grad_cam import grad_cam
-from ds_cnn.networks.tap import tapped
+from ds_cnn import CifarResNet, Normalise, grad_cam, interpolate, tapped
 from ds_core import SGD, CrossEntropyLoss, MultiStepLR, Trainer, predict, record
 from ds_core.data import Loader, TensorDataset, load
 from matplotlib import pyplot as plt

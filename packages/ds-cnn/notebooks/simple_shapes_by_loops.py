@@ -5,7 +5,7 @@
 # of a picture is how well each filter fits where it fits best. From that it has to tell bars from crosses from squares.
 #
 # `implementation="loops"` makes every convolution and every pooling run as nested Python loops, one product after the
-# other, forward and backward: [`plain_convolution.py`](../src/ds_cnn/convolution/plain_convolution.py) is what runs
+# other, forward and backward: [`plain_convolution.py`](../src/ds_cnn/convolutions/plain_convolution.py) is what runs
 # here. That is slow, and small enough to be followed with a finger.
 
 # %%

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from ds_cnn.images.write_image import write_image
+from ds_cnn import write_image
 
 
 def stripes(upright, count, size, seed, channels=3):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from ds_cnn.convolution import chunked, depthwise, winograd_tiles
-from ds_cnn.convolution.techniques import TECHNIQUES
+from ds_cnn import TECHNIQUES
+from ds_cnn.convolutions import chunked, depthwise, winograd_tiles
 from ds_core import primitives_only
 
 CONVOLUTIONS = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d, 3: torch.nn.functional.conv3d}

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.pooling.adaptive_avg_pool import (
+from ds_cnn import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
     adaptive_avg_pool,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.pooling.adaptive_max_pool import (
+from ds_cnn import (
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
     adaptive_max_pool,

@@ -1,7 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from ds_cnn.gan.adversarial_loss import CriticLoss, NonSaturatingLoss, WassersteinLoss
+from ds_cnn import NonSaturatingLoss, WassersteinLoss
+from ds_cnn.gan.adversarial_loss import CriticLoss
 from ds_core import ShapeError, record
 from ds_core.losses.denominator import backward_part, denominator_of, forward_part, total
 from ds_core.testing import check_loss

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from ds_cnn.images.animation import animated_png
+from ds_cnn import animated_png
 from ds_core.plotting import new_figure
 from PIL import Image
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.images.augmentation import Augmentation, RandomCrop, RandomHorizontalFlip
+from ds_cnn import Augmentation, RandomCrop, RandomHorizontalFlip
 from ds_core import ShapeError
 from hypothesis import given, settings
 from hypothesis import strategies as st

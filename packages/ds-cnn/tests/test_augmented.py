@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.images.augmentation import RandomCrop, RandomHorizontalFlip
-from ds_cnn.images.augmented import Augmented
-from ds_cnn.images.normalise import Normalise
+from ds_cnn import Augmented, Normalise, RandomCrop, RandomHorizontalFlip
 from ds_core import AdamW, Callback, CrossEntropyLoss, Flatten, Linear, Sequential, ShapeError, Trainer
 from ds_core.data import Loader, Prefetch, TensorDataset
 from ds_core.data.batches import Batches

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.normalisation.batch_norm2d import BatchNorm2d, BatchNorm3d
+from ds_cnn import BatchNorm2d, BatchNorm3d
 from ds_core import ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from ds_cnn.images.write_image import write_image
+from ds_cnn import write_image
 from ds_cnn.recipes.cnn_loops import CNNLoopsRun, loop_network
 from ds_core import record
 from ds_core.cli.main import main

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv1d, Conv2d, Conv3d
+from ds_cnn import Conv1d, Conv2d, Conv3d
 from ds_core import ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph, pairwise
 from hypothesis import given, settings

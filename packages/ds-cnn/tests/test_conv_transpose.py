@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ds_cnn import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from ds_core import ShapeError, record
 from ds_core.testing import check_layer, check_twin, one_graph
 from hypothesis import given, settings

@@ -2,22 +2,19 @@
 
 import pytest
 import torch
-from ds_cnn.convolution.convolution import (
-    IMPLEMENTATIONS,
+from ds_cnn import (
     convolution,
     convolution_backward,
     convolution_bias_gradient,
     convolution_input_gradient,
-    convolution_weight_gradient,
-)
-from ds_cnn.convolution.plain_convolution import (
     convolution_steps,
-    plain_bias_gradient,
+    convolution_weight_gradient,
     plain_convolution,
     plain_input_gradient,
     plain_weight_gradient,
-    products,
 )
+from ds_cnn.convolutions.convolution import IMPLEMENTATIONS
+from ds_cnn.convolutions.plain_convolution import plain_bias_gradient, products
 
 IMAGE = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, 1.0, 1.0]]).view(1, 1, 3, 3)
 KERNEL = torch.tensor([[1.0, -0.5], [0.5, 2.0]]).view(1, 1, 2, 2)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.gan.dcgan import dcgan_discriminator, dcgan_generator
+from ds_cnn import dcgan_discriminator, dcgan_generator
 from ds_cnn.gan.penalty_rules import penalised_layers
 from ds_core import LayerNorm, primitives_only, record
 from gan_twins import torch_twin

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.convolution.depthwise import (
+from ds_cnn.convolutions.depthwise import (
     depthwise_convolution,
     depthwise_input_gradient,
     depthwise_weight_gradient,

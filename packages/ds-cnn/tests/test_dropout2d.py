@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from ds_cnn.normalisation.dropout2d import Dropout1d, Dropout2d, Dropout3d
+from ds_cnn import Dropout1d, Dropout2d, Dropout3d
 from ds_core import Recompute, ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 

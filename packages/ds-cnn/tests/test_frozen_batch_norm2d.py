@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
+from ds_cnn import BatchNorm2d, FrozenBatchNorm2d, freeze_batch_norm, unfreeze_batch_norm
 from ds_cnn.normalisation.frozen_batch_norm2d import (
-    FrozenBatchNorm2d,
-    freeze_batch_norm,
     frozen_batch_norm,
     frozen_batch_norm_backward,
     plain_frozen_batch_norm,
     plain_frozen_batch_norm_backward,
-    unfreeze_batch_norm,
 )
 from ds_core import ReLU, Sequential, ShapeError, SyncBatchNorm, record
 from ds_core.testing import check_layer, check_twin, one_graph

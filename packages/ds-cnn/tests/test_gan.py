@@ -1,10 +1,15 @@
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.gan.adversarial_loss import NonSaturatingLoss, WassersteinLoss
-from ds_cnn.gan.dcgan import dcgan_discriminator, dcgan_generator
-from ds_cnn.gan.gan import GAN, WassersteinGAN
-from ds_cnn.gan.gan_batches import GANBatches
+from ds_cnn import (
+    GAN,
+    Conv2d,
+    GANBatches,
+    NonSaturatingLoss,
+    WassersteinGAN,
+    WassersteinLoss,
+    dcgan_discriminator,
+    dcgan_generator,
+)
 from ds_core import (
     Adam,
     BatchNorm1d,

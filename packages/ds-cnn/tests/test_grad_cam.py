@@ -2,13 +2,18 @@
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.networks.grad_cam import grad_cam, last_convolution, weighted_maps
-from ds_cnn.networks.resnet_cifar import CifarResNet
-from ds_cnn.networks.tap import layer_named, tapped
-from ds_cnn.networks.vgg import VGG
-from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
-from ds_cnn.pooling.avg_pool import AvgPool2d
+from ds_cnn import (
+    VGG,
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    CifarResNet,
+    Conv2d,
+    grad_cam,
+    last_convolution,
+    layer_named,
+    tapped,
+)
+from ds_cnn.networks.grad_cam import weighted_maps
 from ds_core import (
     Flatten,
     Frozen,
@@ -69,7 +74,7 @@ def test_it_is_what_autograd_gives(name):
         *(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(5, 7, 3), nn.BatchNorm2d(7), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(28, 6)),
     ).double()
-    from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
+    from ds_cnn import BatchNorm2d
 
     ours = Sequential(
         *(Conv2d(3, 5, 3, padding=1), ReLU(), AvgPool2d(2), Conv2d(5, 7, 3), BatchNorm2d(7), ReLU()),

@@ -2,8 +2,7 @@ import random
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv1d, Conv2d, Conv3d
-from ds_cnn.gan.gradient_penalty import GradientPenalty
+from ds_cnn import Conv1d, Conv2d, Conv3d, GradientPenalty
 from ds_core import (
     Flatten,
     Identity,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.convolution.im2col import (
+from ds_cnn.convolutions.im2col import (
     im2col,
     im2col_convolution,
     im2col_input_gradient,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.convolution.im2col_planes import (
+from ds_cnn.convolutions.im2col_planes import (
     planes,
     planes_convolution,
     planes_input_gradient,

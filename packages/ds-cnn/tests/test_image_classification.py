@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from ds_cnn.networks.image_classification import ImageClassificationLoss, ImageClassifierOutput
+from ds_cnn import ImageClassificationLoss, ImageClassifierOutput
 from ds_core import Loss, ShapeError, record
 from ds_core.testing import check_loss
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from ds_cnn import DecodedImages, ImageError, ImageFolder, load_image_folder, read_image
 from ds_cnn.images.image_files import find_image_files
-from ds_cnn.images.image_folder import DecodedImages, ImageFolder, load_image_folder
-from ds_cnn.images.read_image import ImageError, read_image
 from ds_core import ShapeError, UserError
 from ds_core.data import Loader, Prefetch, TensorDataset, split
 from PIL import Image

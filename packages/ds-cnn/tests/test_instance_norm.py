@@ -4,13 +4,7 @@ import warnings
 
 import pytest
 import torch
-from ds_cnn.normalisation.instance_norm import (
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    instance_norm,
-    instance_norm_backward,
-)
+from ds_cnn import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, instance_norm, instance_norm_backward
 from ds_core import Recompute, ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.resampling.interpolate import interpolate, interpolate_backward
+from ds_cnn import interpolate, interpolate_backward
 from ds_core import ShapeError
 from ds_core.testing import one_graph
 from hypothesis import assume, given, settings

@@ -5,9 +5,7 @@ import math
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv1d, Conv2d, Conv3d
-from ds_cnn.convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d
-from ds_cnn.convolution.kernel_initialisation import convolution_fans, initialise_kernels
+from ds_cnn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, convolution_fans, initialise_kernels
 from ds_core import Linear, ReLU, Sequential, record
 
 LAYERS = [

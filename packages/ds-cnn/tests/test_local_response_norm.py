@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.normalisation.local_response_norm import (
+from ds_cnn import (
     LocalResponseNorm,
     local_response_norm,
     local_response_norm_backward,

@@ -2,16 +2,9 @@ import itertools
 
 import pytest
 import torch
+from ds_cnn import MaxPool1d, MaxPool2d, max_pool, max_pool_backward, plain_max_pool, plain_max_pool_backward
 from ds_cnn.pooling import running_max
-from ds_cnn.pooling.max_pool import (
-    MaxPool1d,
-    MaxPool2d,
-    max_pool,
-    max_pool_backward,
-    max_positions,
-    plain_max_pool,
-    plain_max_pool_backward,
-)
+from ds_cnn.pooling.max_pool import max_positions
 from ds_core import ShapeError, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 from hypothesis import given, settings

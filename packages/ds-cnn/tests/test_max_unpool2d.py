@@ -1,7 +1,7 @@
 import pytest
 import torch
-from ds_cnn.pooling.max_pool import MaxPool2d
-from ds_cnn.pooling.max_unpool2d import (
+from ds_cnn import (
+    MaxPool2d,
     MaxUnpool2d,
     max_unpool2d,
     max_unpool2d_backward,

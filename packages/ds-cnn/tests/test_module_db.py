@@ -5,10 +5,16 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from ds_cnn import AvgPool1d, AvgPool2d
-from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool1d, AdaptiveAvgPool2d
-from ds_cnn.pooling.adaptive_max_pool import AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from ds_cnn.pooling.max_pool import MaxPool1d, MaxPool2d
+from ds_cnn import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from ds_core.testing import check_twin
 
 # How many cases each class has at least, lest a change of PyTorch's list empty the test.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.images.normalise import Normalise
+from ds_cnn import Normalise
 from ds_core import ShapeError, UserError
 from ds_core.data import Loader
 from ds_core.errors import WriteError

@@ -4,7 +4,8 @@ import random
 
 import pytest
 import torch
-from ds_cnn.padding.pad import MODES, pad, pad_backward, padded_sizes, plain_pad, plain_pad_backward
+from ds_cnn import pad, pad_backward, plain_pad, plain_pad_backward
+from ds_cnn.padding.pad import MODES, padded_sizes
 from ds_core import ShapeError
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,9 +1,6 @@
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.gan.gradient_penalty import GradientPenalty
-from ds_cnn.gan.penalty_rules import PENALTY_RULES
-from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
+from ds_cnn import PENALTY_RULES, BatchNorm2d, Conv2d, GradientPenalty
 from ds_core import Dropout, Identity, Linear, Sequential, SiLU, record
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.resampling.pixel_shuffle import PixelShuffle, PixelUnshuffle, pixel_shuffle, pixel_unshuffle
+from ds_cnn import PixelShuffle, PixelUnshuffle, pixel_shuffle, pixel_unshuffle
 from ds_core import ShapeError, record
 from ds_core.testing import check_layer, check_signature, check_twin, one_graph
 from hypothesis import given, settings

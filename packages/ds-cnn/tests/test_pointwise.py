@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_cnn.convolution.pointwise import (
+from ds_cnn.convolutions.pointwise import (
     pointwise_convolution,
     pointwise_input_gradient,
     pointwise_weight_gradient,

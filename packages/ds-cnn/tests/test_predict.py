@@ -5,10 +5,7 @@ import shutil
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.convolution.convolution import convolution
-from ds_cnn.images.read_image import read_image
-from ds_cnn.images.write_image import write_image
+from ds_cnn import Conv2d, convolution, read_image, write_image
 from ds_cnn.recipes.cnn import CNNRun
 from ds_cnn.recipes.image_format import ImageFormat
 from ds_cnn.recipes.trained import load_trained

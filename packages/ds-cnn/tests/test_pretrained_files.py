@@ -6,11 +6,9 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+from ds_cnn import FrozenBatchNorm2d, ResNet, ResNetBackbone, ResNetConfig, freeze_batch_norm
 from ds_cnn.networks.pretrained_files import read_tensors, write_tensors
-from ds_cnn.networks.resnet import ResNet, ResNetBackbone
-from ds_cnn.networks.resnet_config import ResNetConfig
 from ds_cnn.networks.resnet_keys import transformers_key
-from ds_cnn.normalisation.frozen_batch_norm2d import FrozenBatchNorm2d, freeze_batch_norm
 from ds_core import CheckpointError
 from ds_core.errors import WriteError
 from torch_resnet import TorchResNet, shake

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ds_cnn.images.read_image import FORMATS, ImageError, ImageReader, read_image
+from ds_cnn import ImageError, ImageReader, read_image
+from ds_cnn.images.read_image import FORMATS
 from ds_core.errors import MissingPackageError
 from hypothesis import given, settings
 from hypothesis import strategies as st

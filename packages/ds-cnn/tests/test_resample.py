@@ -2,14 +2,8 @@ import itertools
 
 import pytest
 import torch
-from ds_cnn.resampling.resample import (
-    RADIUS,
-    TAPS,
-    plain_resample,
-    plain_resample_backward,
-    resample,
-    resample_backward,
-)
+from ds_cnn import plain_resample, plain_resample_backward, resample, resample_backward
+from ds_cnn.resampling.resample import RADIUS, TAPS
 from ds_cnn.resampling.sampling_axis import make_axis
 from ds_cnn.resampling.weight_blocks import weight_blocks
 from hypothesis import given, settings

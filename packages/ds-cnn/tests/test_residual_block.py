@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.networks.residual_block import BasicBlock, Bottleneck
-from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
-from ds_cnn.normalisation.frozen_batch_norm2d import FrozenBatchNorm2d
+from ds_cnn import BasicBlock, BatchNorm2d, Bottleneck, FrozenBatchNorm2d
 from ds_core import Identity, Sigmoid, record
 from ds_core.testing import check_layer, check_twin
 from torch_resnet import shake, torch_block

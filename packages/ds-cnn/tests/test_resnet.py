@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.networks.resnet import CONFIGS, ResNet, ResNetBackbone, resnet18, resnet34, resnet50, resnet101, resnet152
-from ds_cnn.networks.resnet_config import ResNetConfig
-from ds_cnn.normalisation.frozen_batch_norm2d import FrozenBatchNorm2d
+from ds_cnn import (
+    CONFIGS,
+    Conv2d,
+    FrozenBatchNorm2d,
+    ResNet,
+    ResNetBackbone,
+    ResNetConfig,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+)
 from ds_core import SGD, Adam, CrossEntropyLoss, ShapeError, no_record, primitives_only, record
 from ds_core.testing import check_layer, one_graph
 from torch_resnet import TorchResNet, shake

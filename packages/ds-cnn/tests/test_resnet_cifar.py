@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.networks.resnet_cifar import CifarResNet, SubsampledShortcut, resnet20, resnet32, resnet56
+from ds_cnn import CifarResNet, SubsampledShortcut, resnet20, resnet32, resnet56
 from ds_core import SGD, CrossEntropyLoss, ShapeError, no_record, record
 from ds_core.testing import check_layer, check_twin
 from torch import nn

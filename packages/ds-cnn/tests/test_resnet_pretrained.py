@@ -4,10 +4,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from ds_cnn.networks.image_classification import ImageClassifierOutput
-from ds_cnn.networks.resnet import ResNet
-from ds_cnn.networks.resnet_config import ResNetConfig
-from ds_cnn.networks.resnet_pretrained import Labels, ResNetForImageClassification
+from ds_cnn import ImageClassifierOutput, Labels, ResNet, ResNetConfig, ResNetForImageClassification
 from ds_core import Adam, no_record, primitives_only, record
 from torch_resnet import shake
 

@@ -2,11 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn import AvgPool2d
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.networks.alexnet import SmallAlexNet
-from ds_cnn.networks.lenet import LeNet5
-from ds_cnn.networks.vgg import SMALL_VGG, VGG, VGG11, VGG13, VGG16, VGG19
+from ds_cnn import SMALL_VGG, VGG, VGG11, VGG13, VGG16, VGG19, AvgPool2d, Conv2d, LeNet5, SmallAlexNet
 from ds_core import Adam, CrossEntropyLoss, Linear, Tanh, no_record, primitives_only, record
 from torch import nn
 

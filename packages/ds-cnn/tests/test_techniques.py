@@ -1,8 +1,15 @@
 import pytest
 import torch
-from ds_cnn.convolution.convolution import convolution, convolution_input_gradient, convolution_weight_gradient
-from ds_cnn.convolution.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
-from ds_cnn.convolution.techniques import TECHNIQUES, choose_technique
+from ds_cnn import (
+    TECHNIQUES,
+    choose_technique,
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
+    plain_convolution,
+    plain_input_gradient,
+    plain_weight_gradient,
+)
 from ds_core.testing import one_graph
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

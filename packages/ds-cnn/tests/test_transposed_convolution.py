@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ds_cnn.convolution.transposed_convolution import TRANSPOSED_IMPLEMENTATIONS
+from ds_cnn.convolutions.transposed_convolution import TRANSPOSED_IMPLEMENTATIONS
 from ds_core import primitives_only
 
 BOTH = pytest.mark.parametrize("implementation", TRANSPOSED_IMPLEMENTATIONS)

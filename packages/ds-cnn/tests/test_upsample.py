@@ -1,6 +1,7 @@
 import pytest
 import torch
-from ds_cnn.resampling.upsample import IMPLEMENTATIONS, Upsample
+from ds_cnn import Upsample
+from ds_cnn.resampling.upsample import IMPLEMENTATIONS
 from ds_core import ShapeError, TraceError, plain, record
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 

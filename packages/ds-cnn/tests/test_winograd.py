@@ -2,16 +2,16 @@ from fractions import Fraction
 
 import pytest
 import torch
-from ds_cnn.convolution.im2col import im2col_convolution
-from ds_cnn.convolution.techniques import TECHNIQUES
-from ds_cnn.convolution.winograd import (
+from ds_cnn import TECHNIQUES
+from ds_cnn.convolutions.im2col import im2col_convolution
+from ds_cnn.convolutions.winograd import (
     winograd_2x2_convolution,
     winograd_2x2_input_gradient,
     winograd_2x2_weight_gradient,
     winograd_4x4_convolution,
     winograd_4x4_weight_gradient,
 )
-from ds_cnn.convolution.winograd_transforms import (
+from ds_cnn.convolutions.winograd_transforms import (
     MATRICES,
     from_points,
     to_points,

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 import torch
-from ds_cnn.images.read_image import read_image
-from ds_cnn.images.write_image import image_grid, stretch_contrast, write_image
+from ds_cnn import image_grid, read_image, stretch_contrast, write_image
 from ds_core import ShapeError
 from ds_core.errors import MissingPackageError, WriteError
 from hypothesis import given, settings

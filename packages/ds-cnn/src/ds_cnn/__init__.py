@@ -1,29 +1,35 @@
 """Convolutional networks whose every gradient is written by hand."""
 
 from ds_cnn.__about__ import __version__
-from ds_cnn.convolution.conv import Conv1d, Conv2d, Conv3d
-from ds_cnn.convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from ds_cnn.convolution.convolution import (
+from ds_cnn.convolutions.conv import Conv1d, Conv2d, Conv3d
+from ds_cnn.convolutions.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ds_cnn.convolutions.convolution import (
     convolution,
     convolution_backward,
     convolution_bias_gradient,
     convolution_input_gradient,
     convolution_weight_gradient,
 )
-from ds_cnn.convolution.kernel_initialisation import convolution_fans, initialise_kernels
-from ds_cnn.convolution.plain_convolution import (
+from ds_cnn.convolutions.kernel_initialisation import convolution_fans, initialise_kernels
+from ds_cnn.convolutions.plain_convolution import (
     convolution_steps,
     plain_convolution,
     plain_input_gradient,
     plain_weight_gradient,
 )
-from ds_cnn.convolution.techniques import TECHNIQUES, choose_technique
-from ds_cnn.convolution.transposed_convolution import (
+from ds_cnn.convolutions.techniques import TECHNIQUES, choose_technique
+from ds_cnn.convolutions.transposed_convolution import (
     plain_transposed_convolution,
     plain_transposed_convolution_backward,
     transposed_convolution,
     transposed_convolution_backward,
 )
+from ds_cnn.gan.adversarial_loss import NonSaturatingLoss, WassersteinLoss
+from ds_cnn.gan.dcgan import dcgan_discriminator, dcgan_generator, dcgan_initialise
+from ds_cnn.gan.gan import GAN, WassersteinGAN
+from ds_cnn.gan.gan_batches import GANBatches
+from ds_cnn.gan.gradient_penalty import GradientPenalty
+from ds_cnn.gan.penalty_rules import PENALTY_RULES, PenaltyRule
 from ds_cnn.images.animation import animated_png
 from ds_cnn.images.augmentation import Augmentation, RandomCrop, RandomHorizontalFlip
 from ds_cnn.images.augmented import Augmented
@@ -32,6 +38,7 @@ from ds_cnn.images.normalise import Normalise
 from ds_cnn.images.read_image import ImageError, ImageReader, read_image
 from ds_cnn.images.write_image import image_grid, stretch_contrast, write_image
 from ds_cnn.networks.alexnet import SmallAlexNet
+from ds_cnn.networks.grad_cam import GradCam, grad_cam, last_convolution
 from ds_cnn.networks.image_classification import ImageClassificationLoss, ImageClassifierOutput
 from ds_cnn.networks.lenet import LeNet5
 from ds_cnn.networks.residual_block import BasicBlock, Bottleneck
@@ -39,6 +46,7 @@ from ds_cnn.networks.resnet import CONFIGS, ResNet, ResNetBackbone, resnet18, re
 from ds_cnn.networks.resnet_cifar import CifarResNet, SubsampledShortcut, resnet20, resnet32, resnet56
 from ds_cnn.networks.resnet_config import ResNetConfig
 from ds_cnn.networks.resnet_pretrained import Labels, ResNetForImageClassification
+from ds_cnn.networks.tap import Tap, layer_named, tapped
 from ds_cnn.networks.vgg import SMALL_VGG, VGG, VGG11, VGG13, VGG16, VGG19
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d, BatchNorm3d
 from ds_cnn.normalisation.dropout2d import Dropout1d, Dropout2d, Dropout3d
@@ -123,6 +131,8 @@ from ds_cnn.resampling.upsample import Upsample
 
 __all__ = [
     "CONFIGS",
+    "GAN",
+    "PENALTY_RULES",
     "SMALL_VGG",
     "TECHNIQUES",
     "VGG",
@@ -160,6 +170,9 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "FrozenBatchNorm2d",
+    "GANBatches",
+    "GradCam",
+    "GradientPenalty",
     "ImageClassificationLoss",
     "ImageClassifierOutput",
     "ImageError",
@@ -174,7 +187,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxUnpool2d",
+    "NonSaturatingLoss",
     "Normalise",
+    "PenaltyRule",
     "PixelShuffle",
     "PixelUnshuffle",
     "RandomCrop",
@@ -191,7 +206,10 @@ __all__ = [
     "ResNetForImageClassification",
     "SmallAlexNet",
     "SubsampledShortcut",
+    "Tap",
     "Upsample",
+    "WassersteinGAN",
+    "WassersteinLoss",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
@@ -211,13 +229,19 @@ __all__ = [
     "convolution_input_gradient",
     "convolution_steps",
     "convolution_weight_gradient",
+    "dcgan_discriminator",
+    "dcgan_generator",
+    "dcgan_initialise",
     "freeze_batch_norm",
+    "grad_cam",
     "image_grid",
     "initialise_kernels",
     "instance_norm",
     "instance_norm_backward",
     "interpolate",
     "interpolate_backward",
+    "last_convolution",
+    "layer_named",
     "load_image_folder",
     "local_response_norm",
     "local_response_norm_backward",
@@ -264,6 +288,7 @@ __all__ = [
     "resnet101",
     "resnet152",
     "stretch_contrast",
+    "tapped",
     "transposed_convolution",
     "transposed_convolution_backward",
     "unfreeze_batch_norm",

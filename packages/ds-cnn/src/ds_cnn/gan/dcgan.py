@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from ds_core import Flatten, LeakyReLU, ReLU, Sequential, Tanh, Unflatten
 
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.convolution.conv_transpose import ConvTranspose2d
+from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.convolutions.conv_transpose import ConvTranspose2d
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 
 # N = batch, Z = latent_size, C = channels of the images, H = image_size, W = width: channels next to the image

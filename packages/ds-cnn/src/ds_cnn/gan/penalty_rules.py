@@ -19,8 +19,8 @@ from ds_core.activations.leaky_relu import leaky_relu, leaky_relu_backward
 from ds_core.activations.relu import relu, relu_backward
 from torch import Tensor
 
-from ds_cnn.convolution.conv import PADDING_MODES, Conv, Conv1d, Conv2d, Conv3d
-from ds_cnn.convolution.convolution import IMPLEMENTATIONS
+from ds_cnn.convolutions.conv import PADDING_MODES, Conv, Conv1d, Conv2d, Conv3d
+from ds_cnn.convolutions.convolution import IMPLEMENTATIONS
 from ds_cnn.padding.pad import pad, pad_backward
 
 # N = batch; s is what a layer is given, J its slope there, u a change of s, v a gradient of the layer's output

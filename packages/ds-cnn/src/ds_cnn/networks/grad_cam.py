@@ -13,7 +13,7 @@ from ds_core.speed.precision import widened
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.networks.tap import layer_named, tapped
 from ds_cnn.resampling.interpolate import interpolate
 

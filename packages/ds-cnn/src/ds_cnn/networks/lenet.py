@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from ds_core import Flatten, Linear, ReLU, Sequential
 
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.convolution.kernel_initialisation import initialise_kernels
+from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.convolutions.kernel_initialisation import initialise_kernels
 from ds_cnn.pooling.max_pool import MaxPool2d
 
 # N = batch, S = image_size

@@ -9,7 +9,7 @@ from ds_core.engine.composition import backward_through, backward_without_input
 from ds_core.layers.residual_branch import add_branch, add_skip
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.normalisation.frozen_batch_norm2d import FrozenBatchNorm2d
 

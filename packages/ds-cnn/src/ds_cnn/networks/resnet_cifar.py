@@ -7,7 +7,7 @@ from ds_core import Flatten, Linear, Module, ReLU, Sequential, ShapeError
 from ds_core.initializers import kaiming_normal_
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.networks.residual_block import BasicBlock, needs_projection
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d

@@ -9,7 +9,7 @@ from ds_core.engine.composition import backward_through, merge_gradients, traina
 from ds_core.initializers import kaiming_normal_, zeros_
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.networks.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from ds_cnn.networks.resnet_config import REDUCTION, ResNetConfig
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from ds_core import Dropout, Flatten, Linear, ReLU, Sequential
 
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.convolution.kernel_initialisation import initialise_kernels
+from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.convolutions.kernel_initialisation import initialise_kernels
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
 from ds_cnn.pooling.max_pool import MaxPool2d

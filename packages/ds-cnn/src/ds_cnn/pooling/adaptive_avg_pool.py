@@ -11,7 +11,7 @@ from ds_core.errors import check_floating
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.adaptive_windows import (
     adaptive_window,
     adaptive_windows,

@@ -10,7 +10,7 @@ from ds_core import Module, fast_form
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.adaptive_avg_pool import positions_of
 from ds_cnn.pooling.adaptive_windows import adaptive_windows, chosen_size, longest_window, read_output_size
 from ds_cnn.pooling.max_pool import scatter_positions

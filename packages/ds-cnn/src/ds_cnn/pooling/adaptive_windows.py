@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ds_cnn.convolution.geometry import Sizes, per_axis
+from ds_cnn.convolutions.geometry import Sizes, per_axis
 
 # S = size of an axis of the input, O = of the output
 

@@ -10,7 +10,7 @@ from ds_core.errors import check_floating
 from ds_core.speed.precision import widened
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.pool_options import check_implementation, read_geometry, spatial_size
 from ds_cnn.pooling.windows import (
     at,

@@ -10,7 +10,7 @@ from ds_core import Module, ShapeError, fast_form
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.pool_options import check_implementation, check_numbers, read_geometry, spatial_size
 from ds_cnn.pooling.running_max import flat_positions, place_dtype, running_max, strided_axis
 from ds_cnn.pooling.windows import at, covered_positions, window_count, zeros_along

@@ -10,7 +10,7 @@ from ds_core import Module, ShapeError, fast_form
 from ds_core.errors import check_floating
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes, per_axis
+from ds_cnn.convolutions.geometry import Sizes, per_axis
 from ds_cnn.pooling.adaptive_max_pool import flat_position
 from ds_cnn.pooling.pool_options import check_implementation, spatial_size
 from ds_cnn.pooling.windows import at, zeros_along

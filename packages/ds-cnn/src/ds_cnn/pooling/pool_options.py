@@ -7,7 +7,7 @@ import torch
 from ds_core import ShapeError
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes, per_axis
+from ds_cnn.convolutions.geometry import Sizes, per_axis
 
 
 class Geometry(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from ds_core import reuse
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.windows import along, empty_along, memory_order, offsets
 
 # S = spatial sizes of the input, O = of the output, K = of the (longest) window.

@@ -11,7 +11,7 @@ from ds_core.options import option
 from ds_core.recipes import Recipe
 from ds_core.testing import Report, report
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.networks.tap import layer_named
 from ds_cnn.pooling.max_pool import MaxPool2d
 from ds_cnn.recipes.image_data import ImageData, data_set

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ds_core import predict
 from ds_core.data.generators import keyed_generator
 from ds_core.plotting import new_figure, save_figure
-from ds_core.training.evaluation import predict
+from einops import repeat
 from torch import Tensor
 
 from ds_cnn.images.write_image import image_grid, write_image
@@ -38,9 +39,8 @@ def of_8_bits(images: Tensor) -> Tensor:
 
 def write_samples(path: Path, images: Tensor, columns: int, scale: int) -> None:
     """Images of 8 bits side by side in a PNG, each pixel `scale` pixels wide."""
-    for axis in (2, 3):
-        images = images.repeat_interleave(scale, axis)
-    write_image(path, image_grid(images, columns, gap=max(1, scale // 2), background=64))
+    enlarged = repeat(images, "n c h w -> n c (h i) (w j)", i=scale, j=scale)
+    write_image(path, image_grid(enlarged, columns, gap=max(1, scale // 2), background=64))
 
 
 def write_walks(path: Path, generator: Any, latent_size: int, seed: int, scale: int) -> None:
@@ -49,7 +49,7 @@ def write_walks(path: Path, generator: Any, latent_size: int, seed: int, scale: 
     Along an arc, because noise of many numbers has nearly one length, and points of a straight line are shorter.
     """
     ends = latent(2 * _WALKS, latent_size, seed, 1).view(_WALKS, 2, 1, latent_size)
-    angle = torch.linspace(0, torch.pi / 2, _STEPS).view(1, _STEPS, 1)
+    angle = (torch.arange(_STEPS) * (torch.pi / 2 / (_STEPS - 1))).view(1, _STEPS, 1)
     noise = torch.cos(angle) * ends[:, 0] + torch.sin(angle) * ends[:, 1]  # of length 1 if both are, and orthogonal
     write_samples(path, draw(generator, noise.view(-1, latent_size)), _STEPS, scale)
 

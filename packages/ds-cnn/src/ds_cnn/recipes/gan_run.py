@@ -212,7 +212,7 @@ def draw_images(run: type[GANRun[Any]], folder: Path, options: GenerateOptions) 
         raise UserError(f"{folder} has no {CHECKPOINT_FILE} yet: ds train {run.name} --out {folder} --resume trains it")
     model = run.networks(began, ImageFormat.load(folder)).to(choose_device(options.device))
     load_weights(folder / CHECKPOINT_FILE, model)
-    seed = torch.seed() % 2**62 if options.seed is None else options.seed
+    seed = torch.Generator().seed() % 2**62 if options.seed is None else options.seed
     images = draw(model.generator, latent(options.count, began.latent_size, seed))
     write_samples(options.out, images, options.columns, options.scale)
     print(f"{options.count} image(s) in {options.out}")

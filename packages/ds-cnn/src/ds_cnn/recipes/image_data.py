@@ -74,7 +74,7 @@ def data_set(
 
     def of_8_bits(part: TensorDataset) -> TensorDataset:
         images, classes = part.tensors
-        return TensorDataset((images * 255).round().to(torch.uint8) if of_sixteen else images, classes)
+        return TensorDataset((images * 255 + 0.5).floor().to(torch.uint8) if of_sixteen else images, classes)
 
     parts = [of_8_bits(part) for part in (found.train, found.validation, found.test)]
     return _data(name, parts, found.class_names or (), dtype)

@@ -10,7 +10,7 @@ from ds_core.plotting import new_figure, plain_text, save_figure
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.images.write_image import image_grid, stretch_contrast
 from ds_cnn.networks.grad_cam import GradCam
 from ds_cnn.networks.tap import tapped

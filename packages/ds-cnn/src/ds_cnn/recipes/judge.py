@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from ds_core import AdamW, CrossEntropyLoss, Flatten, Linear, ReLU, Sequential, Trainer, UserError
+from ds_core import AdamW, CrossEntropyLoss, Flatten, Linear, ReLU, Sequential, Trainer, UserError, predict
 from ds_core.activations.softmax import softmax
 from ds_core.data import Loader, TensorDataset
-from ds_core.training.evaluation import predict
 from ds_core.training.run_folder import read_run_folder
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.recipes.cnn import CNNRun
 from ds_cnn.recipes.image_data import ImageData, data_set
 from ds_cnn.recipes.trained import load_trained

@@ -14,7 +14,7 @@ from ds_core.options import option, with_presets
 from ds_core.recipes import Recipe
 from ds_core.testing import Report, report
 
-from ds_cnn.convolution.conv import Conv2d
+from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.images.augmentation import Augmentation
 from ds_cnn.networks.residual_block import BasicBlock
 from ds_cnn.networks.resnet_cifar import CifarResNet, SubsampledShortcut

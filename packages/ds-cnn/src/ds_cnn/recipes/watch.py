@@ -12,8 +12,8 @@ from ds_core.options import option
 from ds_core.recipes import Command
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Conv2d
-from ds_cnn.convolution.plain_convolution import Step, convolution_steps
+from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.convolutions.plain_convolution import Step, convolution_steps
 from ds_cnn.recipes.trained import load_trained
 
 # C = channels, H, W = size of the image, P, Q = size of the feature map, K = kernel size

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
+from ds_cnn.convolutions.geometry import Sizes
 
 # Numbers built on the way at a time, by trial: a megabyte of float32 stays in the cache until it is multiplied, and
 # smaller chunks make products of few rows and cost more calls.

@@ -9,9 +9,9 @@ from ds_core import fast_form, reuse
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
-from ds_cnn.convolution.chunked import image_chunks, runs_in_chunks
-from ds_cnn.convolution.geometry import Sizes, output_sizes
-from ds_cnn.convolution.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
+from ds_cnn.convolutions.chunked import image_chunks, runs_in_chunks
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
 from ds_cnn.pooling.windows import offsets
 
 # N = batch, C = input channels, O = output channels, S = size of the input, P = size of the output, K = kernel size.

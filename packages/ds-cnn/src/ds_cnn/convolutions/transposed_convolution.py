@@ -7,14 +7,14 @@ from ds_core import fast_form, plain_form
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
-from ds_cnn.convolution.convolution import (
+from ds_cnn.convolutions.convolution import (
     convolution,
     convolution_bias_gradient,
     convolution_input_gradient,
     convolution_weight_gradient,
 )
-from ds_cnn.convolution.geometry import Sizes, output_sizes, transposed_size
-from ds_cnn.convolution.plain_convolution import plain_bias_gradient, products
+from ds_cnn.convolutions.geometry import Sizes, output_sizes, transposed_size
+from ds_cnn.convolutions.plain_convolution import plain_bias_gradient, products
 from ds_cnn.padding.pad import pad
 
 # N = batch, C = input channels, O = output channels, g = groups, P = size of the input, S = size of the output,

@@ -6,9 +6,9 @@ import torch
 from ds_core import reuse
 from torch import Tensor
 
-from ds_cnn.convolution.chunked import chunks_of_output, runs_in_chunks
-from ds_cnn.convolution.geometry import Sizes, output_sizes
-from ds_cnn.convolution.winograd_transforms import MATRICES, from_points, to_points, write_from_points
+from ds_cnn.convolutions.chunked import chunks_of_output, runs_in_chunks
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.winograd_transforms import MATRICES, from_points, to_points, write_from_points
 
 # N = batch, C = input channels, O = output channels, P = size of the output, t = outputs of a tile along an axis,
 # r = t + 2 = points, T = tiles of the images that are computed at a time, T_h and T_w of one image along its axes.

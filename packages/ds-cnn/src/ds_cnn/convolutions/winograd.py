@@ -6,9 +6,9 @@ import torch
 from ds_core import fast_form
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
-from ds_cnn.convolution.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
-from ds_cnn.convolution.winograd_tiles import (
+from ds_cnn.convolutions.geometry import Sizes
+from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
+from ds_cnn.convolutions.winograd_tiles import (
     convolved_tiles,
     input_at_points,
     output_gradient_at_points,

@@ -7,7 +7,7 @@ from ds_core.errors import did_you_mean
 from ds_core.initializers import calculate_gain, normal_, uniform_, zeros_
 from torch import Generator
 
-from ds_cnn.convolution.conv import Convolution
+from ds_cnn.convolutions.conv import Convolution
 
 # C = in_channels, O = out_channels, g = groups, K = kernel size, s = stride; K and s one number per spatial axis
 

@@ -8,9 +8,9 @@ from ds_core import fast_form
 from ds_core.speed.precision import widened
 from torch import Tensor
 
-from ds_cnn.convolution.chunked import runs_in_chunks
-from ds_cnn.convolution.geometry import Sizes, output_sizes
-from ds_cnn.convolution.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
+from ds_cnn.convolutions.chunked import runs_in_chunks
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
 
 # N = batch, C = input channels, O = output channels, S = size of the input, P = size of the output. An image is a
 # matrix of C rows in the usual memory, and one of C columns if its channels are last: both are multiplied as they lie.

@@ -10,8 +10,8 @@ from ds_core.errors import check_floating, check_not_wider, did_you_mean
 from ds_core.initializers import kaiming_uniform_, uniform_
 from torch import Tensor
 
-from ds_cnn.convolution.convolution import IMPLEMENTATIONS, convolution_backward
-from ds_cnn.convolution.geometry import Sizes, check_input, output_sizes, per_axis, same_padding
+from ds_cnn.convolutions.convolution import IMPLEMENTATIONS, convolution_backward
+from ds_cnn.convolutions.geometry import Sizes, check_input, output_sizes, per_axis, same_padding
 from ds_cnn.padding.pad import Mode, pad, pad_backward
 
 # N = batch, C = in_channels, O = out_channels, g = groups, S = size of the input, P = size of the output,

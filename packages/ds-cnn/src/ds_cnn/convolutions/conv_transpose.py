@@ -8,9 +8,9 @@ from ds_core import ShapeError, accumulate
 from ds_core.errors import check_floating, check_not_wider
 from torch import Tensor
 
-from ds_cnn.convolution.conv import Convolution
-from ds_cnn.convolution.geometry import Sizes, check_input, per_axis, transposed_size
-from ds_cnn.convolution.transposed_convolution import TRANSPOSED_IMPLEMENTATIONS, transposed_sizes
+from ds_cnn.convolutions.conv import Convolution
+from ds_cnn.convolutions.geometry import Sizes, check_input, per_axis, transposed_size
+from ds_cnn.convolutions.transposed_convolution import TRANSPOSED_IMPLEMENTATIONS, transposed_sizes
 
 # N = batch, C = in_channels, O = out_channels, g = groups, P = size of the input, S = size of the output,
 # K = kernel size; P, S, K one number per spatial axis

@@ -8,7 +8,7 @@ import torch
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
 
 # N = batch, C = input channels, O = output channels, g = groups, S = size of the input, P = size of the output,
 # K = kernel size; S, P and K are one number per spatial axis, as are s, p, k, positions on these axes

@@ -8,10 +8,10 @@ from ds_core import fast_form
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
-from ds_cnn.convolution.chunked import image_chunks
-from ds_cnn.convolution.geometry import Sizes, output_sizes
-from ds_cnn.convolution.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
-from ds_cnn.convolution.pointwise import is_channels_last
+from ds_cnn.convolutions.chunked import image_chunks
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
+from ds_cnn.convolutions.pointwise import is_channels_last
 from ds_cnn.pooling.windows import offsets
 
 # N = batch, C = input channels = groups, m = filters per channel, O = C m = output channels, S = size of the input,

@@ -6,14 +6,14 @@ from ds_core import fast_form
 from ds_core.speed.precision import widened
 from torch import Tensor
 
-from ds_cnn.convolution.geometry import Sizes
-from ds_cnn.convolution.plain_convolution import (
+from ds_cnn.convolutions.geometry import Sizes
+from ds_cnn.convolutions.plain_convolution import (
     plain_bias_gradient,
     plain_convolution,
     plain_input_gradient,
     plain_weight_gradient,
 )
-from ds_cnn.convolution.techniques import TECHNIQUES, Technique, choose_technique
+from ds_cnn.convolutions.techniques import TECHNIQUES, Technique, choose_technique
 
 # N = batch, C = input channels, O = output channels, g = groups, S = size of the input, P = size of the output,
 # K = kernel size; the plain pair is in plain_convolution.py

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ds_cnn.convolution.depthwise import depthwise_convolution, depthwise_input_gradient, depthwise_weight_gradient
-from ds_cnn.convolution.geometry import Sizes, output_sizes
-from ds_cnn.convolution.im2col import im2col_convolution, im2col_input_gradient, im2col_weight_gradient
-from ds_cnn.convolution.im2col_planes import planes_convolution, planes_input_gradient, planes_weight_gradient
-from ds_cnn.convolution.pointwise import pointwise_convolution, pointwise_input_gradient, pointwise_weight_gradient
-from ds_cnn.convolution.winograd import (
+from ds_cnn.convolutions.depthwise import depthwise_convolution, depthwise_input_gradient, depthwise_weight_gradient
+from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.convolutions.im2col import im2col_convolution, im2col_input_gradient, im2col_weight_gradient
+from ds_cnn.convolutions.im2col_planes import planes_convolution, planes_input_gradient, planes_weight_gradient
+from ds_cnn.convolutions.pointwise import pointwise_convolution, pointwise_input_gradient, pointwise_weight_gradient
+from ds_cnn.convolutions.winograd import (
     winograd_2x2_convolution,
     winograd_2x2_input_gradient,
     winograd_2x2_weight_gradient,
