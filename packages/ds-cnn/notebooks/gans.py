@@ -6,6 +6,8 @@
 # gradient of a gradient, and that is written by hand as well.
 
 # %%
+import os
+
 import torch
 from ds_cnn import (
     GAN,
@@ -23,6 +25,7 @@ from ds_core.data import load
 from matplotlib import pyplot as plt
 
 torch.manual_seed(0)
+SHORTER = 20 if os.environ.get("DS_FAST") else 1
 digits = load("digits")
 images = digits.train.tensors[0] * 2 - 1  # (1437, 1, 8, 8), from -1 to 1 as the generator draws them
 print(tuple(images.shape), float(images.min()), float(images.max()))
@@ -106,7 +109,7 @@ def trained(gan, criterion, batches, rounds, lr, betas):
     return trainer.history.training, seen
 
 
-history, seen = trained(gan, loss, batches, 800, 1e-3, (0.5, 0.99))
+history, seen = trained(gan, loss, batches, 800 // SHORTER, 1e-3, (0.5, 0.99))
 figure, axes = plt.subplots(1, 5, figsize=(15, 2.3))
 for axis, (rounds, pictures) in zip(axes, seen, strict=False):
     show(axis, pictures, f"after {rounds} rounds")
@@ -175,7 +178,7 @@ wgan = WassersteinGAN(
     dcgan_discriminator(channels=1, image_size=8, width=32, norm=None),
 )
 batches = GANBatches(images, batch_size=64, latent_size=16, discriminator_steps=3, mix=True, seed=1)
-history, seen = trained(wgan, WassersteinLoss(penalty_weight=10), batches, 500, 1e-3, (0.0, 0.9))
+history, seen = trained(wgan, WassersteinLoss(penalty_weight=10), batches, 500 // SHORTER, 1e-3, (0.0, 0.9))
 figure, axes = plt.subplots(1, 4, figsize=(13, 2.5))
 for axis, (rounds, pictures) in zip(axes, seen, strict=True):
     show(axis, pictures, f"after {rounds} rounds")
