@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint, EntryPoints
 import ds_core.recipes.recipe
 import pytest
 from ds_core import UserError
-from ds_core.recipes import Recipe
-from ds_core.recipes.recipe import find_recipe, installed_recipes
+from ds_core.recipes import Command, Recipe
+from ds_core.recipes.recipe import find_recipe, installed_commands, installed_recipes
 
 
 @dataclass
@@ -16,6 +16,8 @@ class Nothing:
 
 
 tiny = Recipe("tiny", "the smallest", Nothing, lambda options: None)
+writer = Recipe("writer", "writes", Nothing, print, (Command("make", "continue a text", Nothing, print),))
+painter = Recipe("painter", "paints", Nothing, print, (Command("make", "draw images", Nothing, print),))
 no_recipe = "a string"
 
 
@@ -61,3 +63,13 @@ def test_nothing_installed(monkeypatch):
     monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: EntryPoints())
     with pytest.raises(UserError, match=r"unknown recipe 'minigpt': no recipes are installed$"):
         find_recipe("minigpt")
+
+
+def test_recipes_that_share_a_command_are_all_named(monkeypatch):
+    names = ("painter", "tiny", "writer")
+    points = EntryPoints(Here(name, f"here:{name}", "ds.recipes") for name in names)
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: points)
+    assert installed_commands() == {"make": "draw images; continue a text"}
+    repeated = EntryPoints(Here(name, "here:writer", "ds.recipes") for name in names)
+    monkeypatch.setattr(ds_core.recipes.recipe, "entry_points", lambda group: repeated)
+    assert installed_commands() == {"make": "continue a text"}

@@ -179,7 +179,7 @@ class Conv(Convolution):
         self._check_input(input)
         x = input if input.dim() == self.axes + 2 else input.unsqueeze(0)
         self.save(x, input.dim())
-        border, padding = self._border_and_padding()
+        border, padding = self.border_and_padding()
         padded = x if border is None else pad(x, border, PADDING_MODES[self.padding_mode])
         by = IMPLEMENTATIONS[self.implementation]
         y = by.forward(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
@@ -191,7 +191,7 @@ class Conv(Convolution):
         if dy is None:
             return None
         dy = dy if dimensions == x.dim() else dy.unsqueeze(0)
-        border, padding = self._border_and_padding()
+        border, padding = self.border_and_padding()
         mode = PADDING_MODES[self.padding_mode]
         padded = x if border is None else pad(x, border, mode)
         window = (self.stride, padding, self.dilation, self.groups)
@@ -205,7 +205,7 @@ class Conv(Convolution):
         dx = dx if border is None else pad_backward(dx, x.shape, border, mode)  # dx = pad^T(d pad(x))      (3)
         return dx if dimensions == x.dim() else dx.squeeze(0)
 
-    def _border_and_padding(self) -> tuple[Sizes | None, Sizes]:
+    def border_and_padding(self) -> tuple[Sizes | None, Sizes]:
         """What `pad` puts around the input (last axis first), or None, and the zeros that the convolution assumes."""
         none = (0,) * self.axes
         if self.padding == "valid":
@@ -223,7 +223,7 @@ class Conv(Convolution):
         check_floating(self, input=x)
         check_not_wider(self, x, self.weight)
         size = tuple(x.shape[-self.axes :])
-        border, padding = self._border_and_padding()
+        border, padding = self.border_and_padding()
         if border is not None:
             size = tuple(s + b + a for s, b, a in zip(size, border[-2::-2], border[::-2], strict=True))
         if min(size) < 1 or min(output_sizes(size, self.kernel_size, self.stride, padding, self.dilation)) < 1:

@@ -50,7 +50,7 @@ def _convolution(layer: Conv, s: Tensor) -> tuple[Tensor, Any]:
 
 def _convolution_back(layer: Conv, kept: Any, v: Tensor) -> Tensor:
     shape, padded_size = kept
-    border, padding = layer._border_and_padding()
+    border, padding = layer.border_and_padding()
     window = (layer.stride, padding, layer.dilation, layer.groups)
     ds = IMPLEMENTATIONS[layer.implementation].input_gradient(v, layer.weight, padded_size, *window)
     return ds if border is None else pad_backward(ds, shape, border, PADDING_MODES[layer.padding_mode])
@@ -68,7 +68,7 @@ def _convolution_weight_gradient(layer: Conv, v: Tensor, u: Tensor) -> Tensor:
 
 def _padded(layer: Conv, s: Tensor) -> tuple[Tensor, Any]:
     """The input as the convolution sees it, and stride, padding, dilation and groups."""
-    border, padding = layer._border_and_padding()
+    border, padding = layer.border_and_padding()
     padded = s if border is None else pad(s, border, PADDING_MODES[layer.padding_mode])
     return padded, (layer.stride, padding, layer.dilation, layer.groups)
 

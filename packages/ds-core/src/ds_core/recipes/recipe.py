@@ -111,16 +111,21 @@ def find_recipe(name: str) -> Recipe:
 
 
 def installed_commands() -> dict[str, str]:
-    """The commands that installed recipes bring, each with its summary; recipes that cannot be loaded bring none."""
-    found: dict[str, str] = {}
+    """The commands that installed recipes bring, each with its summary; recipes that cannot be loaded bring none.
+
+    If recipes share a command for different things, it says all of them: "continue a text; draw images".
+    """
+    found: dict[str, list[str]] = {}
     for installed in installed_recipes().values():
         try:
             recipe = installed.load()
         except UserError:
             continue
         for command in recipe.commands:
-            found.setdefault(command.name, command.summary)
-    return found
+            summaries = found.setdefault(command.name, [])
+            if command.summary not in summaries:
+                summaries.append(command.summary)
+    return {name: "; ".join(summaries) for name, summaries in found.items()}
 
 
 def command_here() -> str:
