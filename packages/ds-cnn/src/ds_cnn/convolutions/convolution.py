@@ -92,5 +92,6 @@ def convolution_backward(
     window = (stride, padding, dilation, groups)
     dx = by.input_gradient(dy, weight, tuple(x.shape[2:]), *window) if needs[0] else None
     dweight = by.weight_gradient(dy, x, tuple(weight.shape[2:]), *window) if needs[1] else None
-    dbias = convolution_bias_gradient(dy) if needs[2] else None
+    by_bias = plain_bias_gradient if implementation == "loops" else convolution_bias_gradient
+    dbias = by_bias(dy) if needs[2] else None
     return dx, dweight, dbias

@@ -36,7 +36,7 @@ def depthwise_convolution(
         seen, sums = _repeated(widened(x[images]), len(weight)), y[images]
         sums.copy_(start.expand_as(sums))
         for k, outputs, positions in _seen(x.shape[2:], size, kernel_size, stride, padding, dilation):
-            # y_np += x_{n, ps - p + kd} w_k                                                                  (1)
+            # y_np += x_{n, pt - a + kd} w_k                                                                  (1)
             sums[outputs].addcmul_(seen[positions], by_position[k][..., outputs[-1]])
     return y.to(x.dtype)
 
@@ -60,7 +60,7 @@ def depthwise_input_gradient(
         for k, outputs, positions in _seen(
             input_size, tuple(dy.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation
         ):
-            # dx_{n, ps - p + kd} += dy_np w_k                                                                (2)
+            # dx_{n, pt - a + kd} += dy_np w_k                                                                (2)
             dsums[positions].addcmul_(wide[outputs], by_position[k][..., outputs[-1]])
     if len(weight) > groups:
         dx = _summed(dx, groups)  # one channel went into m filters                                           (3)
@@ -84,7 +84,7 @@ def depthwise_weight_gradient(
     for images in image_chunks(x, math.prod(dy.shape[1:]), CHUNK):
         seen, wide = _repeated(widened(x[images]), dy.shape[1]), widened(dy[images])
         for k, outputs, positions in _seen(x.shape[2:], tuple(dy.shape[2:]), kernel_size, stride, padding, dilation):
-            # dw_k += sum_np dy_np x_{n, ps - p + kd}                                                         (4)
+            # dw_k += sum_np dy_np x_{n, pt - a + kd}                                                         (4)
             dweight[k] += (seen[positions] * wide[outputs]).sum(rest)
     return dweight.movedim(-1, 0).unsqueeze(1).to(dy.dtype).contiguous()
 

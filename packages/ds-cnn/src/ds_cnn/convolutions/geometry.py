@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ds_core import ShapeError
 
-# S = size of an axis of the input, P = of the output, K = of the kernel, s = stride, p = padding, d = dilation
+# S = size of an axis of the input, P = of the output, K = of the kernel, t = stride, a = padding, d = dilation
 
 Sizes = tuple[int, ...]  # one number per spatial axis
 
@@ -24,7 +24,7 @@ def per_axis(value: int | Iterable[int], axes: int, name: str) -> Sizes:
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """P, how many windows fit into an axis; below 1 if it is too short for one."""
     span = dilation * (kernel - 1) + 1  # what a window covers, gaps included
-    return (size + 2 * padding - span) // stride + 1  # P = floor((S + 2p - d (K - 1) - 1) / s) + 1            (1)
+    return (size + 2 * padding - span) // stride + 1  # P = floor((S + 2a - d (K - 1) - 1) / t) + 1            (1)
 
 
 def output_sizes(size: Sequence[int], kernel_size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:

@@ -133,7 +133,7 @@ def col2im_(
     per_axis = zip(dx.shape[1:], counts, kernel_size, stride, shifted, dilation, strict=False)
     for seen in itertools.product(*(offsets(*axis) for axis in per_axis)):
         k, seeing, positions = zip(*seen, strict=True)
-        # dx_{ps - p + kd} += dX_col,pk                                                                        (4)
+        # dx_{pt - a + kd} += dX_col,pk                                                                        (4)
         into, index = (slice(None), *positions), (slice(None), *seeing, *k)
         dx[into] += part[index]
 

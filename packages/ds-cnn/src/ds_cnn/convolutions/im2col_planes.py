@@ -59,7 +59,7 @@ def planes_input_gradient(
         parts = dcolumns.view(weight.shape[1], *kernel_size, len(dy[images]), *size)
         for seen in itertools.product(*(offsets(*axis) for axis in axes)):
             k, outputs, seen_positions = zip(*seen, strict=True)
-            # dx_{ps - p + kd} += dX_col,kp                                                                   (3)
+            # dx_{pt - a + kd} += dX_col,kp                                                                   (3)
             into, index = (slice(None), images, *seen_positions), (slice(None), *k, slice(None), *outputs)
             dx[into] += parts[index]
     return dx.transpose(0, 1).to(dy.dtype)

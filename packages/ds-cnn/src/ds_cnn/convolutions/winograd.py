@@ -115,7 +115,7 @@ def _weight_gradient(dy: Tensor, x: Tensor, padding: Sizes, tile: int) -> Tensor
     for images, rows, across in tile_chunks(x, dy.shape[2:], max(filters, channels), tile):
         inputs = input_at_points(x[images], rows, across, padding, tile)
         outputs = output_gradient_at_points(dy[images], rows, across, tile).transpose(1, 2)
-        # dU_ij = sum over tiles of dM_ij V_ij                                                                (11)
+        # dU_ij = dM_ij^T V_ij, summed over the tiles of every chunk                                          (11)
         if dpoints is None:
             dpoints = torch.bmm(outputs, inputs)
         else:

@@ -56,7 +56,7 @@ def convolved_tiles(x: Tensor, weights: Tensor, bias: Tensor | None, padding: Si
     y = reuse(x.new_empty(len(x), *size, filters))
     whole = y
     for images, rows, across in tile_chunks(x, size, max(channels, filters), tile):
-        products = torch.bmm(input_at_points(x[images], rows, across, padding, tile), weights)  # M = V U     (9)
+        products = torch.bmm(input_at_points(x[images], rows, across, padding, tile), weights)  # M = V U^T   (9)
         if bias is not None:
             products[tile + 3] += bias  # both points are 1 there, whose row of A is 1: b on every output
         exact = rows.stop * tile <= size[0] and across * tile == size[1]

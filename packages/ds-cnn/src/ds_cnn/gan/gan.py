@@ -1,4 +1,4 @@
-"""Two networks as one model, whose turn being decided by what it is given. Theory: docs/gan.md."""
+"""Two networks as one model; the inputs decide whose turn it is. Theory: docs/gan.md."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

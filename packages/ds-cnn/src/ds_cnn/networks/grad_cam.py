@@ -85,7 +85,7 @@ def weighted_maps(maps: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """Feature maps A (N, K, P, Q) and the gradient there of the logit of the class -> alpha (N, K), map (N, P, Q)."""
     weights = gradients.mean((2, 3))  # alpha_nk = 1/(PQ) sum_pq d logit_nc / d A_nkpq                          (2)
     summed = (weights[:, :, None, None] * maps).sum(1)
-    return weights, summed.clamp_min(0)  # L_npq = relu(sum_k alpha_nk A_nkpq)                                   (3)
+    return weights, summed.clamp_min(0)  # M_npq = relu(sum_k alpha_nk A_nkpq)                                   (3)
 
 
 def last_convolution(model: Any) -> str:

@@ -32,7 +32,7 @@ def interpolate(
         antialias: for smaller images: widen the kernel, so that no position is left out ("bilinear", "bicubic").
 
     Raises:
-        ValueError: for arguments that exclude each other, or are below 1 or not finite.
+        ValueError: for arguments that exclude each other, a size below 1, or a factor that is not positive and finite.
         TypeError: for a size that is no int, or a factor that is no number.
         ShapeError: for an input of another rank than the mode is for, or an output without positions.
     """
