@@ -80,8 +80,8 @@ def choose_technique(
         return "depthwise" if channels == 1 else "im2col"
     size = output_sizes(input_shape[2:], kernel_size, stride, padding, dilation)
     costs = product_costs(input_shape[0], size, weight_shape, stride, of)
-    exact = dtype == torch.float32 and device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if exact and winograd_fits(weight_shape, stride, padding, dilation):
+    may_round = dtype == torch.float32 and device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if may_round and winograd_fits(weight_shape, stride, padding, dilation):
         costs |= {f"winograd_{tile}x{tile}": winograd_cost(input_shape[0], size, weight_shape, tile) for tile in (2, 4)}
     return min(costs, key=lambda name: costs[name])
 
@@ -95,6 +95,7 @@ def product_costs(batch: int, size: Sizes, weight_shape: Sequence[int], stride: 
     """Nanoseconds for each number of the weight, by im2col and by planes, for an output of that size."""
     filters, channels = weight_shape[:2]
     rows = batch * math.prod(size)
+    # to fetch one number of a row, by planes and by windows
     plane = COPY + COLUMN + RUN / size[-1] + (STEP if stride[-1] > 1 else 0)
     window = COPY + RUN / (channels * weight_shape[-1])
     if of == "input_gradient":

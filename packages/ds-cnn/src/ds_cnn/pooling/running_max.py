@@ -99,7 +99,8 @@ def _one_axis(
 ) -> tuple[Tensor, Tensor]:
     """x (..., S, ...) -> (..., O, ...) on `dim`, and the places: those in the axes before and in this one."""
     y, chosen = x, empty_along(x, dim, axis.outputs, dtype)
-    is_own = False  # whether y is memory of ours: a first visit to all windows is but a view of x
+    # Whether y is memory of ours: a first visit to all windows is a view of x, copied once a later one writes to it.
+    is_own = False
     for windows, offset, begins, values in axis.visits:
         seen = values(x)
         place = offset * weight if places is None else values(places) + offset * weight
@@ -109,8 +110,12 @@ def _one_axis(
         best, best_place = along(y, dim, windows), along(chosen, dim, windows)
         if begins:
             y = seen if is_whole else y
-            _ = best.copy_(seen) if is_own else None
-            _ = best_place.copy_(place) if isinstance(place, Tensor) else best_place.fill_(place)
+            if is_own:
+                best.copy_(seen)
+            if isinstance(place, Tensor):
+                best_place.copy_(place)
+            else:
+                best_place.fill_(place)
             continue
         wins = _greater(seen, best)
         if has_nan:
@@ -120,7 +125,7 @@ def _one_axis(
             best.copy_(largest)
         else:
             y, is_own = largest, True
-        # Places grow from visit to visit, so the last winner's is the largest. `where` takes ten times as long.
+        # Places grow from visit to visit, so the last winner's is the largest. `where` takes many times as long.
         place = (wins.view(torch.uint8) * place).to(dtype)
         best_place.copy_(torch.maximum(best_place, place, out=reuse(best_place)))
     return (y if is_own else y.clone()), chosen
