@@ -77,7 +77,7 @@ EQUIVALENT = {
         "its table and their number are set in the lines below"
     ),
     ("windows.py", "dx = torch.zeros(*dy.shape[:-1], size, dtype=dy.dtype, device=dy.device)"): "minus zero is zero",
-    ("windows.py", "dx = widened(torch.zeros(shape, dtype=dy.dtype, device=dy.device))"): "minus zero is zero",
+    ("windows.py", "dx = zeros_along(dy, dim, size, wide_dtype(dy))"): "minus zero is zero",
     (
         "cross_entropy.py",
         "options = (target.to(torch.int64).masked_fill(ignored, 0), ignored, self.weight, self.label_smoothing)",

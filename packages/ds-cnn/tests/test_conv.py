@@ -1,5 +1,6 @@
 """Conv1d, Conv2d and Conv3d beside torch.nn's: every argument, both engines, the loops, what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from ds_cnn import Conv1d, Conv2d, Conv3d
@@ -170,6 +171,11 @@ def test_worked_example():
     ("arguments", "message"),
     [
         ({"groups": 0}, "given groups=0"),
+        ({"groups": True}, "given groups=True"),
+        ({"out_channels": 0}, "given out_channels=0"),
+        ({"in_channels": -4}, "given in_channels=-4"),
+        ({"in_channels": 4.0}, r"given in_channels=4\.0"),
+        ({"kernel_size": True}, "kernel_size: given True"),
         ({"groups": 3}, "in_channels=4 and groups=3"),
         ({"out_channels": 7, "groups": 2}, "out_channels=7 and groups=2"),
         ({"kernel_size": (1, 2, 3)}, "kernel_size: given"),
@@ -240,12 +246,42 @@ def test_generator_decides_the_weights():
     assert torch.equal(one.weight, other.weight)
 
 
-def test_compiles_whole():
-    layer, x = Conv2d(2, 4, 3, padding="same", groups=2), torch.randn(2, 2, 6, 6)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 3, "padding": "same", "groups": 2},
+        {"kernel_size": 3, "padding": 1},  # float32 on a CPU: Winograd is weighed
+        {"kernel_size": 5, "stride": 2},
+    ],
+    ids=str,
+)
+def test_compiles_whole(arguments):
+    """One graph for each shape of the batch."""
+    layer = Conv2d(2, 4, **arguments)
 
     def step(x):
         with record():
             y = layer(x)
             return y, layer.backward(torch.cos(y))
 
-    torch.testing.assert_close(one_graph(step)(x), step(x))
+    compiled = one_graph(step, graphs=2)
+    for batch in (2, 3):
+        x = torch.randn(batch, 2, 6, 6)
+        torch.testing.assert_close(compiled(x), step(x))
+
+
+def test_numpy_numbers_are_numbers():
+    layer = Conv2d(2, 4, np.int64(3), stride=(np.int32(1), 2))
+    assert (layer.kernel_size, layer.stride) == ((3, 3), (1, 2))
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_autocast_decides_the_dtype(kernel_size):
+    """In either engine, as in torch.nn."""
+    layer, x = Conv2d(2, 4, kernel_size), torch.randn(2, 2, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.nn.Conv2d(2, 4, kernel_size)(x).dtype == layer(x).dtype == torch.bfloat16
+        with record():
+            y = layer(x)
+            layer.backward(torch.ones_like(y))
+    assert (y.dtype, layer.weight.grad.dtype) == (torch.bfloat16, torch.float32)

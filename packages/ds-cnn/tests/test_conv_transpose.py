@@ -161,6 +161,17 @@ def test_impossible_input(shape):
         ConvTranspose2d(4, 2, 2, padding=1)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("padding", [1, 3])
+def test_autograd_differentiates_what_is_cut_off(padding):
+    """A padding beyond the kernel: the input gradient of a convolution cannot be a convolution then."""
+    check_twin(
+        ConvTranspose2d(2, 3, 3, padding=padding),
+        torch.nn.ConvTranspose2d(2, 3, 3, padding=padding),
+        torch.randn(2, 2, 9, 9),
+    )
+    check_layer(ConvTranspose2d(2, 3, 3, padding=padding), torch.randn(2, 2, 9, 9))
+
+
 def test_compiles_whole():
     layer, x = ConvTranspose2d(2, 4, 4, stride=2, padding=1), torch.randn(2, 2, 4, 4)
 

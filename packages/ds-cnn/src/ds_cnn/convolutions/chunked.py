@@ -14,13 +14,14 @@ CHUNK = 2**18
 
 
 def runs_in_chunks(x: Tensor) -> bool:
-    """Whether a batch is cut: on a CPU, unless autograd or the compiler is tracing, in the dtype of its sums.
+    """Whether a batch is cut: on a CPU, unless autograd, the compiler or autocast looks on, in the dtype of its sums.
 
     Compiling is asked first: the compiler would otherwise compile again if a size crossed a limit.
     """
     return (
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
     )

@@ -62,6 +62,8 @@ class Convolution(Module):
         self.padding_mode = padding_mode
         self.implementation = implementation
         self._check_arguments(name)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"{name}: given dtype={dtype}, expected a floating dtype")
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         weight = torch.empty(*channels, *self.kernel_size, device=device, dtype=dtype)
         # the slope for which the bound is 1 / sqrt(fan): sqrt(3) sqrt(2 / (1 + 5)) = 1
@@ -74,8 +76,13 @@ class Convolution(Module):
             self.bias = parameter(uniform_(vector, -bound, bound, generator=generator))
 
     def _check_arguments(self, name: str) -> None:
-        if self.groups <= 0:
-            raise ValueError(f"{name}: given groups={self.groups}, expected a positive number")
+        for what, number, least in (
+            ("in_channels", self.in_channels, 0),
+            ("out_channels", self.out_channels, 1),
+            ("groups", self.groups, 1),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ValueError(f"{name}: given {what}={number!r}, expected a whole number of at least {least}")
         for what, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise ValueError(

@@ -1,5 +1,6 @@
 """Sizes of convolutions along their spatial axes, and the arguments that set them. Theory: docs/conv.md."""
 
+import operator
 from collections.abc import Iterable, Sequence
 
 from ds_core import ShapeError
@@ -15,8 +16,12 @@ def per_axis(value: int | Iterable[int], axes: int, name: str) -> Sizes:
     Raises:
         ValueError: `value` is neither; `name` says in the message what it is.
     """
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
-    if len(values) != axes or not all(isinstance(number, int) for number in values):
+    given = tuple(value) if isinstance(value, Iterable) else (value,) * axes
+    try:
+        values = tuple(operator.index(number) for number in given)  # NumPy's numbers too
+    except TypeError:
+        values = ()
+    if len(values) != axes or any(isinstance(number, bool) for number in given):
         raise ValueError(f"{name}: given {value!r}, expected one int" + (f", or {axes} of them" if axes > 1 else ""))
     return values
 

@@ -135,7 +135,7 @@ def col2im_(
         k, seeing, positions = zip(*seen, strict=True)
         # dx_{pt - a + kd} += dX_col,pk                                                                        (4)
         into, index = (slice(None), *positions), (slice(None), *seeing, *k)
-        dx[into] += part[index]
+        dx[into].add_(part[index])
 
 
 def pad_channels_last(x: Tensor, padding: Sizes) -> Tensor:

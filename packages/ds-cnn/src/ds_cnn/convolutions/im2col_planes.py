@@ -61,7 +61,7 @@ def planes_input_gradient(
             k, outputs, seen_positions = zip(*seen, strict=True)
             # dx_{pt - a + kd} += dX_col,kp                                                                   (3)
             into, index = (slice(None), images, *seen_positions), (slice(None), *k, slice(None), *outputs)
-            dx[into] += parts[index]
+            dx[into].add_(parts[index])
     return dx.transpose(0, 1).to(dy.dtype)
 
 

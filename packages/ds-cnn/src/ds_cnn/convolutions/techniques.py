@@ -83,7 +83,11 @@ def choose_technique(
     may_round = dtype == torch.float32 and device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     if may_round and winograd_fits(weight_shape, stride, padding, dilation):
         costs |= {f"winograd_{tile}x{tile}": winograd_cost(input_shape[0], size, weight_shape, tile) for tile in (2, 4)}
-    return min(costs, key=lambda name: costs[name])
+    best = "im2col"
+    for name, cost in costs.items():  # not min(), whose key the compiler cannot take sizes through
+        if cost < costs[best]:
+            best = name
+    return best
 
 
 def winograd_fits(weight_shape: Sequence[int], stride: Sizes, padding: Sizes, dilation: Sizes) -> bool:
@@ -113,7 +117,7 @@ def winograd_cost(batch: int, size: Sizes, weight_shape: Sequence[int], tile: in
     """The same for Winograd, in tiles of `tile` x `tile` outputs."""
     filters, channels, *kernel_size = weight_shape
     points = (tile + 2) ** 2
-    tiles = batch * math.prod(-(-length // tile) for length in size)
+    tiles = batch * math.prod([-(-length // tile) for length in size])
     weight = WEIGHT_POINT if points * filters * channels <= CACHE else LARGE_WEIGHT_POINT
     each = TILE_MULTIPLICATION + sum((TRANSFORM + RUN / (2 * number)) / number for number in (channels, filters))
     return points * (weight + tiles * each) / math.prod(kernel_size)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from ds_core import Module, ShapeError
 from torch import Tensor
 
+from ds_cnn.convolutions.geometry import per_axis
 from ds_cnn.padding.pad import Mode, pad, pad_backward, padded_sizes, plain_pad, plain_pad_backward
 
 IMPLEMENTATIONS = {
@@ -33,11 +34,9 @@ class Pad(Module):
     def __init__(
         self, padding: int | Sequence[int], *, implementation: Literal["vectorized", "loops"] = "vectorized"
     ) -> None:
-        self.padding = (padding,) * (2 * self.axes) if isinstance(padding, int) else tuple(padding)
+        self.padding = per_axis(padding, 2 * self.axes, f"{type(self).__name__}: padding")
         self.value = 0.0
         self.implementation = implementation
-        if len(self.padding) != 2 * self.axes:
-            raise ValueError(f"{type(self).__name__}: given padding={padding}, expected one int or {2 * self.axes}")
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(
                 f"{type(self).__name__}: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"

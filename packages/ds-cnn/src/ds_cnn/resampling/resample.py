@@ -83,7 +83,7 @@ def index(position: tuple[int, ...]) -> Any:
 def resample(x: Tensor, axes: tuple[Axis, ...], kernel: str) -> Tensor:
     """x (N, C, S_1, S_2, ...) -> y (N, C, O_1, O_2, ...)."""
     y, first = _in_memory_order(x if kernel in COPIES else widened(x))
-    for d in sorted(range(len(axes)), key=lambda d: (axes[d].count / axes[d].size, -d)):  # the smallest results first
+    for d in _smallest_first([axis.count / axis.size for axis in axes], last_first=True):
         if _is_identity(axes[d], kernel):
             continue
         if kernel in COPIES:
@@ -98,7 +98,7 @@ def resample(x: Tensor, axes: tuple[Axis, ...], kernel: str) -> Tensor:
 def resample_backward(dy: Tensor, axes: tuple[Axis, ...], kernel: str) -> Tensor:
     """dy (N, C, O_1, O_2, ...) -> dx (N, C, S_1, S_2, ...)."""
     dx, first = _in_memory_order(widened(dy))
-    for d in sorted(range(len(axes)), key=lambda d: axes[d].size / axes[d].count):
+    for d in _smallest_first([axis.size / axis.count for axis in axes]):
         if _is_identity(axes[d], kernel):
             continue
         factor = whole_factor(axes[d], kernel) if kernel in COPIES else None
@@ -107,6 +107,17 @@ def resample_backward(dy: Tensor, axes: tuple[Axis, ...], kernel: str) -> Tensor
         else:
             dx = multiply_transposed(dx, first + d, _blocks(axes[d], kernel, dx), axes[d].size)  # W^T dy  (5)
     return _returned(dx, first, dy.dtype, all(_is_identity(axis, kernel) for axis in axes))
+
+
+def _smallest_first(growth: Sequence[float], last_first: bool = False) -> Sequence[int]:
+    """The axes in the order of their growth, so that results on the way are small; of equal ones the first, or last.
+
+    The compiler cannot sort sizes that may change, so a compiled step keeps the order of the axes.
+    """
+    order = range(len(growth))
+    if torch.compiler.is_compiling():
+        return order
+    return sorted(order, key=lambda d: (growth[d], -d if last_first else d))
 
 
 def _in_memory_order(x: Tensor) -> tuple[Tensor, int]:
