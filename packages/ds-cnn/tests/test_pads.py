@@ -112,7 +112,7 @@ def test_worked_example():
 
 
 def test_what_is_refused_when_a_layer_is_made():
-    with pytest.raises(ValueError, match=r"ZeroPad2d: given padding=\(1, 2\), expected one int or 4"):
+    with pytest.raises(ValueError, match=r"ZeroPad2d: padding: given \(1, 2\), expected one int, or 4 of them"):
         pads.ZeroPad2d((1, 2))
     with pytest.raises(ValueError, match=r"CircularPad1d: given implementation='fast'"):
         pads.CircularPad1d(1, implementation="fast")
