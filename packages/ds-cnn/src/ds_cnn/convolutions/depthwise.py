@@ -1,6 +1,5 @@
 """Convolution of each channel by itself: shifted images times one number per channel. Theory: docs/depthwise.md."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +11,7 @@ from ds_cnn.convolutions.chunked import image_chunks
 from ds_cnn.convolutions.geometry import Sizes, output_sizes
 from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
 from ds_cnn.convolutions.pointwise import is_channels_last
-from ds_cnn.pooling.windows import offsets
+from ds_cnn.pooling.windows import kernel_slices
 
 # N = batch, C = input channels = groups, m = filters per channel, O = C m = output channels, S = size of the input,
 # P = size of the output, K = kernel size. The channels may lie in memory first or last: results follow the input.
@@ -98,11 +97,10 @@ def check_depthwise(weight_shape: Sizes, groups: int) -> None:
 def _seen(
     input_size: Sequence[int], size: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-    """For each kernel position k: the outputs that see through it no padding, and the positions that they see."""
-    axes = zip(input_size, size, kernel_size, stride, padding, dilation, strict=True)
-    for per_axis in itertools.product(*(offsets(*axis) for axis in axes)):
-        k, outputs, positions = zip(*per_axis, strict=True)
-        yield k, (slice(None), slice(None), *outputs), (slice(None), slice(None), *positions)
+    """`kernel_slices` with all images and channels."""
+    whole = (slice(None), slice(None))
+    for k, outputs, positions in kernel_slices(input_size, size, kernel_size, stride, padding, dilation):
+        yield k, (*whole, *outputs), (*whole, *positions)
 
 
 def _by_position(weight: Tensor, like: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Convolution as one matrix product: every window of the input becomes a row. Theory: docs/im2col.md."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from ds_core import fast_form
@@ -12,7 +12,7 @@ from torch import Tensor
 from ds_cnn.convolutions.chunked import chunks_of_output, runs_in_chunks
 from ds_cnn.convolutions.geometry import Sizes, output_sizes
 from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
-from ds_cnn.pooling.windows import offsets
+from ds_cnn.pooling.windows import kernel_slices
 
 # N = batch, C = input channels, O = output channels, g = groups, S = size of the input, P = size of the output,
 # K = kernel size, R = rows: windows that are computed at a time. Inside, channels are the last axis: a window's row is
@@ -130,11 +130,10 @@ def col2im_(
     shifted = (padding[0] - first * stride[0], *padding[1:])  # as if the first window of these rows were number 0
     counts = part.shape[1 : axes + 1]
     kernel_size = part.shape[axes + 1 : 2 * axes + 1]
-    per_axis = zip(dx.shape[1:], counts, kernel_size, stride, shifted, dilation, strict=False)
-    for seen in itertools.product(*(offsets(*axis) for axis in per_axis)):
-        k, seeing, positions = zip(*seen, strict=True)
+    for k, seeing, positions in kernel_slices(dx.shape[1:-2], counts, kernel_size, stride, shifted, dilation):
         # dx_{pt - a + kd} += dX_col,pk                                                                        (4)
-        into, index = (slice(None), *positions), (slice(None), *seeing, *k)
+        index: tuple[Any, ...] = (slice(None), *seeing, *k)
+        into = (slice(None), *positions)
         dx[into].add_(part[index])
 
 

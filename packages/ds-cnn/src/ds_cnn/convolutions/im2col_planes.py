@@ -1,8 +1,8 @@
 """im2col for few channels: every number of a window becomes a shifted image. Theory: docs/im2col_planes.md."""
 
-import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from ds_core import fast_form, reuse
@@ -12,7 +12,7 @@ from torch import Tensor
 from ds_cnn.convolutions.chunked import image_chunks, runs_in_chunks
 from ds_cnn.convolutions.geometry import Sizes, output_sizes
 from ds_cnn.convolutions.plain_convolution import plain_convolution, plain_input_gradient, plain_weight_gradient
-from ds_cnn.pooling.windows import offsets
+from ds_cnn.pooling.windows import kernel_slices
 
 # N = batch, C = input channels, O = output channels, S = size of the input, P = size of the output, K = kernel size.
 # A window is a column here, and a row of the matrix is a whole image, shifted by one position of the kernel: rows of
@@ -53,14 +53,13 @@ def planes_input_gradient(
     kernel_size, size = tuple(weight.shape[2:]), tuple(dy.shape[2:])
     matrix, last = weight.flatten(1).T, dy.movedim(1, -1)
     dx = dy.new_zeros(weight.shape[1], len(dy), *input_size, dtype=wide_dtype(dy))
-    axes = list(zip(input_size, size, kernel_size, stride, padding, dilation, strict=True))
     for images in image_chunks(dy, math.prod(kernel_size) * math.prod(size) * weight.shape[1]):
         dcolumns = matrix @ last[images].reshape(-1, dy.shape[1]).T  # dX_col = W^T dY^T, (C K, N P)          (2)
         parts = dcolumns.view(weight.shape[1], *kernel_size, len(dy[images]), *size)
-        for seen in itertools.product(*(offsets(*axis) for axis in axes)):
-            k, outputs, seen_positions = zip(*seen, strict=True)
+        for k, outputs, positions in kernel_slices(input_size, size, kernel_size, stride, padding, dilation):
             # dx_{pt - a + kd} += dX_col,kp                                                                   (3)
-            into, index = (slice(None), images, *seen_positions), (slice(None), *k, slice(None), *outputs)
+            index: tuple[Any, ...] = (slice(None), *k, slice(None), *outputs)
+            into = (slice(None), images, *positions)
             dx[into].add_(parts[index])
     return dx.transpose(0, 1).to(dy.dtype)
 

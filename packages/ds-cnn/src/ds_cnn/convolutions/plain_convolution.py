@@ -9,6 +9,7 @@ from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes, output_sizes
+from ds_cnn.pooling.windows import covered_positions
 
 # N = batch, C = input channels, O = output channels, g = groups, S = size of the input, P = size of the output,
 # K = kernel size; S, P and K are one number per spatial axis, as are s, p, k, positions on these axes
@@ -88,21 +89,8 @@ def products(
             first = o // filters * channels  # the first input channel of the group that filter o belongs to
             for p in positions(output_shape[2:]):
                 for c in range(channels):
-                    for k in positions(weight_shape[2:]):
-                        s = seen_position(p, k, stride, padding, dilation)
-                        if is_inside(s, input_shape[2:]):
-                            yield (n, o, *p), (n, first + c, *s), (o, c, *k)
-
-
-def seen_position(p: Index, k: Index, stride: Sizes, padding: Sizes, dilation: Sizes) -> Index:
-    """s = p stride - padding + k dilation on every axis: which input output p sees through kernel position k."""
-    axes = zip(p, k, stride, padding, dilation, strict=True)
-    return tuple(p_ * step - before + k_ * gap for p_, k_, step, before, gap in axes)
-
-
-def is_inside(s: Index, size: Sequence[int]) -> bool:
-    """Whether position s lies on the axes and not in their padding."""
-    return all(0 <= s_ < length for s_, length in zip(s, size, strict=True))
+                    for k, s in covered_positions(p, input_shape[2:], weight_shape[2:], stride, padding, dilation):
+                        yield (n, o, *p), (n, first + c, *s), (o, c, *k)
 
 
 def positions(size: Sequence[int]) -> Iterator[Index]:
@@ -165,9 +153,7 @@ def window_at(
     n, o, *p = at_y
     filters = weight_shape[0] // groups
     for c in range(weight_shape[1]):
-        for k in positions(weight_shape[2:]):
-            s = seen_position(tuple(p), k, stride, padding, dilation)
-            if is_inside(s, x.shape[2:]):
-                at_window, at_x = (c, *k), (n, o // filters * weight_shape[1] + c, *s)
-                window[at_window] = x[at_x]
+        for k, s in covered_positions(p, x.shape[2:], weight_shape[2:], stride, padding, dilation):
+            at_window, at_x = (c, *k), (n, o // filters * weight_shape[1] + c, *s)
+            window[at_window] = x[at_x]
     return window

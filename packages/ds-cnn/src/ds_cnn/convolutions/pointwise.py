@@ -24,7 +24,7 @@ def pointwise_convolution(
     check_pointwise(tuple(weight.shape[2:]), padding, groups)
     matrix = weight.flatten(1)  # (O, C)
     size = output_sizes(x.shape[2:], tuple(weight.shape[2:]), stride, padding, dilation)
-    seen = _seen(x, stride)
+    seen = _strided(x, stride)
     if is_channels_last(x):
         rows = seen.movedim(1, -1).reshape(-1, x.shape[1])  # (N P, C)
         y = rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T)  # Y = X W^T + b           (1)
@@ -55,7 +55,7 @@ def pointwise_input_gradient(
         dx = dy.new_zeros(len(dy), *input_size, weight.shape[1]).movedim(-1, 1)
     else:
         dx = dy.new_zeros(len(dy), weight.shape[1], *input_size)
-    _seen(dx, stride).copy_(dseen)  # positions between the steps are seen by no output
+    _strided(dx, stride).copy_(dseen)  # positions between the steps are seen by no output
     return dx
 
 
@@ -71,7 +71,7 @@ def pointwise_weight_gradient(
 ) -> Tensor:
     """dy (N, O, *P), x (N, C, *S) -> dweight (O, C, 1 ...)."""
     check_pointwise(kernel_size, padding, groups)
-    seen = _seen(x, stride)
+    seen = _strided(x, stride)
     if is_channels_last(x) and is_channels_last(dy):
         drows = dy.movedim(1, -1).reshape(-1, dy.shape[1])  # (N P, O)
         dmatrix = drows.T @ seen.movedim(1, -1).reshape(-1, x.shape[1])  # dW = dY^T X                        (4)
@@ -98,7 +98,7 @@ def is_channels_last(x: Tensor) -> bool:
     return x.stride(1) == 1 and (x.stride(-1) != 1 or math.prod(x.shape[2:]) == 1)
 
 
-def _seen(x: Tensor, stride: Sizes) -> Tensor:
+def _strided(x: Tensor, stride: Sizes) -> Tensor:
     """The positions that outputs see: every s-th."""
     index = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
     return x if set(stride) == {1} else x[index]

@@ -1,12 +1,15 @@
 """Windows that slide along an axis: how many there are, what each covers, their sums. Theory: docs/windows.md."""
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from ds_core import fast_form
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
+
+from ds_cnn.convolutions.geometry import output_size
 
 # S = size of the axis, O = number of windows, K = kernel size, s = stride, p = padding, d = dilation.
 # Window o covers the positions o s - p + k d, k = 0 ... K - 1; those outside 0 ... S - 1 are padding. Sums have d = 1.
@@ -40,12 +43,12 @@ def at(position: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def covered_positions(
-    window: tuple[int, ...],
-    size: tuple[int, ...],
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
+    window: Sequence[int],
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """What one window of an image covers, row by row: pairs of offset k in the window and position in the image."""
     starts = [o * s - p for o, s, p in zip(window, stride, padding, strict=True)]
@@ -59,9 +62,10 @@ def covered_positions(
 
 def window_count(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False, dilation: int = 1) -> int:
     """O, the number of windows; with `ceil_mode` also one that sticks out, if it starts before the far padding."""
-    last_start = size + 2 * padding - dilation * (kernel - 1) - 1  # of a window that ends inside the padded axis
     if not ceil_mode:
-        return last_start // stride + 1  # O = floor((S + 2p - d(K - 1) - 1) / s) + 1                     (1)
+        # O = floor((S + 2p - d(K - 1) - 1) / s) + 1                                                      (1)
+        return output_size(size, kernel, stride, padding, dilation)
+    last_start = size + 2 * padding - dilation * (kernel - 1) - 1  # of a window that ends inside the padded axis
     count = -(-last_start // stride) + 1
     return count - 1 if (count - 1) * stride >= size + padding else count
 
@@ -115,6 +119,21 @@ def offsets(
             start = first * stride + offset
             found.append((k, slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)))
     return found
+
+
+def kernel_slices(
+    input_size: Sequence[int],
+    output_size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
+    """For each kernel position k, on all axes: the outputs that see no padding through it, and what they see."""
+    axes = zip(input_size, output_size, kernel_size, stride, padding, dilation, strict=True)
+    for per_axis in itertools.product(*(offsets(*axis) for axis in axes)):
+        k, outputs, positions = zip(*per_axis, strict=True)
+        yield k, outputs, positions
 
 
 def along(x: Tensor, dim: int, index: slice) -> Tensor:
