@@ -76,6 +76,25 @@ def test_a_second_derivative_raises():
         (module(x) + dx.square()).sum().backward()  # a gradient penalty
 
 
+@pytest.mark.parametrize("by", ["input", "weight", "output gradient"])
+def test_a_second_derivative_by_one_tensor_raises_too(by):
+    layer = Linear(2, 2, bias=False)
+    module = as_torch(layer)
+    x = torch.ones(2, requires_grad=True)
+    dy = torch.ones(2, requires_grad=True)
+    y = module(x.square()).exp()  # mixed: without the refusal there would be a derivative, by part of the graph
+    (dx,) = torch.autograd.grad(y, [x], dy, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(dx.sum(), [{"input": x, "weight": layer.weight, "output gradient": dy}[by]])
+
+
+def test_gradients_of_gradients_that_know_nothing_of_the_layer_are_let_through():
+    x, z = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    y = as_torch(SavesItsOutput())(x).sum() + z.pow(3).sum()
+    (dz,) = torch.autograd.grad(y, [z], create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(dz.sum(), [z])[0], torch.full((2,), 6.0))
+
+
 def test_outputs_may_be_changed_in_place_where_nobody_else_has_them():
     layer = Linear(2, 2)
     x = torch.randn(3, 2, requires_grad=True)

@@ -415,6 +415,39 @@ def test_dtypes_that_no_operation_would_refuse_are_refused_as_by_the_twin(wrong,
         wrong()
 
 
+@pytest.mark.parametrize("layer", [LayerNorm(3), GroupNorm(1, 3), ds_core.PReLU()])
+def test_devices_that_are_looked_at_first(layer):
+    with pytest.raises(ShapeError, match="^" + type(layer).__name__ + r"\(.*input is on meta, but weight on cpu: move"):
+        layer(X.to("meta"))
+
+
+NO_TENSORS = {
+    "list": ([[1.0, 2.0, 3.0]], r"given input = \[\[1.0, 2.0, 3.0\]\], a list, expected a torch.Tensor"),
+    "array": (torch.ones(40, 3).numpy(), r"given input = array\(\[\[1., 1.*, a ndarray, expected a torch.Tensor"),
+    "nothing": (None, r"given input = None, expected a torch.Tensor"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), NO_TENSORS.values(), ids=list(NO_TENSORS))
+@pytest.mark.parametrize("layer", [Linear(3, 4), ReLU(), Sequential(LayerNorm(3), ReLU())])
+def test_what_is_no_tensor_is_named_with_the_layer_that_needs_one(layer, given, message):
+    first = layer[0] if isinstance(layer, Sequential) else layer
+    with pytest.raises(TypeError, match="^" + type(first).__name__ + r"\(.*" + message) as caught:
+        layer(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_type_errors_pass_unchanged():
+    class Broken(Module):
+        def forward(self, x: torch.Tensor, scale: float = 1.0):
+            return x * len(scale)
+
+    with pytest.raises(TypeError, match=r"^object of type 'float' has no len\(\)$"):
+        Broken()(X)
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'x'"):
+        Broken()()
+
+
 def test_half_precision_beside_float32_and_whole_targets_are_taken():
     assert LayerNorm(3)(X.bfloat16()).dtype == torch.bfloat16
     assert MSELoss()(X, WHOLE).dtype == MSELoss()(WHOLE, X).dtype == torch.float32

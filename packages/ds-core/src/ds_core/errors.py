@@ -31,11 +31,20 @@ def check_floating(layer: object, **tensors: Tensor) -> None:
             raise ShapeError(f"{layer}: given {name} in {tensor.dtype}, expected a floating dtype")
 
 
-def check_not_wider(layer: object, x: Tensor, weight: Tensor | None) -> None:
-    """Raise `ShapeError`, naming `layer`, if `x` is of a wider dtype than `weight`. Half precision may meet float32."""
-    if weight is not None and x.is_floating_point() and x.element_size() > weight.element_size():
+def check_against_weight(layer: object, x: Tensor, weight: Tensor | None) -> None:
+    """Raise `ShapeError`, naming `layer`, if `x` is on another device than `weight`, or of a wider dtype.
+
+    Half precision may meet float32.
+    """
+    if weight is None:
+        return
+    if x.is_floating_point() and x.element_size() > weight.element_size():
         raise ShapeError(
             f"{layer}: given input in {x.dtype}, but its weight is in {weight.dtype}: convert one with .to(dtype)"
+        )
+    if x.device != weight.device:
+        raise ShapeError(
+            f"{layer}: input is on {x.device}, but weight on {weight.device}: move one of them with .to(device)"
         )
 
 

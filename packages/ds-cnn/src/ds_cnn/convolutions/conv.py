@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter
-from ds_core.errors import check_floating, check_not_wider, did_you_mean
+from ds_core.errors import check_against_weight, check_floating, did_you_mean
 from ds_core.initializers import kaiming_uniform_, uniform_
 from torch import Tensor
 
@@ -228,7 +228,7 @@ class Conv(Convolution):
     def _check_input(self, x: Tensor) -> None:
         check_input(self, x.shape, self.in_channels, self.axes)
         check_floating(self, input=x)
-        check_not_wider(self, x, self.weight)
+        check_against_weight(self, x, self.weight)
         size = tuple(x.shape[-self.axes :])
         border, padding = self.border_and_padding()
         if border is not None:

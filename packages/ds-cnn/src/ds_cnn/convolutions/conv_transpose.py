@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import torch
 from ds_core import ShapeError, accumulate
-from ds_core.errors import check_floating, check_not_wider
+from ds_core.errors import check_against_weight, check_floating
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Convolution
@@ -103,7 +103,7 @@ class ConvTranspose(Convolution):
         """
         check_input(self, input.shape, self.in_channels, self.axes)
         check_floating(self, input=input)
-        check_not_wider(self, input, self.weight)
+        check_against_weight(self, input, self.weight)
         x = input if input.dim() == self.axes + 2 else input.unsqueeze(0)
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         window = (self.stride, self._cut, extra)

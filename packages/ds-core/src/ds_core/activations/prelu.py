@@ -7,7 +7,7 @@ from ds_core.activations.leaky_relu import halves
 from ds_core.activations.relu import relu
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
-from ds_core.errors import ShapeError, check_not_wider
+from ds_core.errors import ShapeError, check_against_weight
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import to_floating, widened
@@ -97,7 +97,7 @@ class PReLU(Module):
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(input.shape)}, expected (N, {self.num_parameters}, ...)"
             )
-        check_not_wider(self, input, self.weight)
+        check_against_weight(self, input, self.weight)
         input = to_floating(input)
         self.save(input)
         return prelu(input, self.weight)

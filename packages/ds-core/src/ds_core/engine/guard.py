@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from ds_core.engine.mismatch import autocast_dtype, explain_mismatch
+from ds_core.engine.mismatch import autocast_dtype, explain_mismatch, explain_no_tensor
 from ds_core.engine.nested_values import items_of, pair_leaves
 from ds_core.engine.trace import Entry, Trace, describe, open_trace
 from ds_core.errors import ShapeError
@@ -74,6 +74,9 @@ def _forward(forward: Method) -> Method:
             outputs = forward(self, *inputs, **options)
         except RuntimeError as error:
             explain_mismatch(self, error, forward, inputs, options)
+            raise
+        except (AttributeError, IndexError, TypeError) as error:
+            explain_no_tensor(self, error, forward, inputs, options)
             raise
         if trace is not None and len(trace.entries) > before:
             last = trace.entries[-1]

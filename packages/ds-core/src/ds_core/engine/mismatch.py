@@ -1,4 +1,4 @@
-"""Why PyTorch refused the tensors of a layer, if they are of several dtypes or devices: said with the layer's name."""
+"""Why a layer failed, if it was given no tensor or tensors of several dtypes or devices: said with its name."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
-from ds_core.errors import ShapeError
+from ds_core.errors import ShapeError, one_line
 
 # What PyTorch's messages have in them if it is one of these: "same dtype, but got Double and Float", "on device cpu"
 _SPEAKS_OF_IT = re.compile(r"type|device|meta|promot|implemented for|\b(Half|BFloat16|Float|Double|Long|Int|Bool)\b")
@@ -44,6 +44,22 @@ def explain_mismatch(
         raise ShapeError(f"{what}: {found} (PyTorch: {str(error).partition(chr(10))[0]})") from error
 
 
+def explain_no_tensor(
+    layer: Any, error: Exception, forward: Callable[..., Any], given: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Raise TypeError if an argument that `forward` declares as a tensor is none, which `error` came of.
+
+    Nothing is looked at before something fails: what behaves as a tensor is taken as one.
+    """
+    if error.__cause__ is not None:
+        return  # explained by a layer below
+    declared = inspect.signature(forward).parameters
+    for name, value in _bound(layer, forward, given, options):
+        if declared[name].annotation in (Tensor, "Tensor") and not isinstance(value, Tensor):
+            what = "None" if value is None else f"{one_line(repr(value)):.40}, a {type(value).__name__}"
+            raise TypeError(f"{describe(layer)}: given {name} = {what}, expected a torch.Tensor") from error
+
+
 def _devices(named: list[Named]) -> str | None:
     placed = [(name, value.device) for name, value in named if isinstance(value, Tensor) and value.dim() > 0]
     for name, device in placed[1:]:
@@ -69,12 +85,19 @@ def _arguments(
     layer: Any, forward: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]
 ) -> Iterator[Named]:
     """The tensors among the arguments, by the names that `forward` gives them."""
+    for name, value in _bound(layer, forward, inputs, options):
+        yield from _each(value, name)
+
+
+def _bound(
+    layer: Any, forward: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """The arguments that were given; nothing if `forward` does not take so many."""
     try:
         bound = inspect.signature(forward).bind(layer, *inputs, **options).arguments
     except TypeError:
         return
-    for name, value in list(bound.items())[1:]:
-        yield from _each(value, name)
+    yield from list(bound.items())[1:]
 
 
 def _each(value: Any, name: str) -> Iterator[Named]:

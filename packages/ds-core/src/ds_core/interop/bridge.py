@@ -44,6 +44,7 @@ class Call:
         self.saved: Any = None
         self.buffers_then: list[Any] = []
         self.shapes: list[torch.Size] = []
+        self.anchor: Tensor | None = None  # computed from the parameters and the inputs, as autograd sees it
 
 
 class _Bridge(torch.autograd.Function):
@@ -94,11 +95,7 @@ class _Bridge(torch.autograd.Function):
             gradients += input_gradients(call.layer, call.args, call.kwargs, returned, needed[own:], call.shapes)
         else:
             gradients += [None] * len(call.shapes)
-        return (None, *(_once(gradients) if torch.is_grad_enabled() else gradients))
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise NotImplementedError("as_torch: forward-mode derivatives (jvp) have no handwritten counterpart")
+        return (None, *(_once(gradients, call.anchor, grads) if torch.is_grad_enabled() else gradients))
 
 
 def run_bridge(call: Call, tensors: Sequence[Tensor]) -> Any:
@@ -108,6 +105,7 @@ def run_bridge(call: Call, tensors: Sequence[Tensor]) -> Any:
         RuntimeError: inside a transform of torch.func.
     """
     try:
+        call.anchor = _Anchor.apply(*tensors)  # type: ignore[no-untyped-call]
         results = _Bridge.apply(call, *tensors)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         if "functorch transforms" not in str(error):
@@ -143,21 +141,43 @@ def _only(parameters: Sequence[Tensor], layer: Any) -> AbstractContextManager[No
     return watched_accumulation(tell)
 
 
+class _Anchor(torch.autograd.Function):
+    """No number, computed from all that a call depends on.
+
+    A second derivative by some tensor, `torch.autograd.grad(..., inputs)`, only visits what leads back to it: by the
+    anchor `_Once` does, and can refuse. It holds the graph behind the tensors, which the call holds too, and no tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+        return torch.empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        raise AssertionError("_Once comes first, and raises")
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError("as_torch: forward-mode derivatives (jvp) have no handwritten counterpart")
+
+
 class _Once(torch.autograd.Function):
     """Gradients asked for with `create_graph=True`: they can be used, and not differentiated again."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return gradients
+    def forward(ctx: Any, number: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tensors[:number]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         raise RuntimeError("as_torch: a handwritten backward has no derivative, so no second derivative can be taken")
 
 
-def _once(gradients: list[Tensor | None]) -> list[Tensor | None]:
-    anchor = torch.empty(0, requires_grad=True)
-    guarded = iter(_Once.apply(anchor, *[g for g in gradients if g is not None]))  # type: ignore[no-untyped-call]
+def _once(gradients: list[Tensor | None], anchor: Tensor | None, dys: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients, as what cannot be differentiated by what the call or its own backward depended on."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    sources = [tensor for tensor in (anchor, *dys) if tensor is not None]
+    guarded = iter(_Once.apply(len(given), *given, *sources))  # type: ignore[no-untyped-call]
     return [None if gradient is None else next(guarded) for gradient in gradients]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.trace import reuse
-from ds_core.errors import ShapeError, check_not_wider
+from ds_core.errors import ShapeError, check_against_weight
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened
 
@@ -162,7 +162,7 @@ class GroupNorm(Module):
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(input.shape)}, expected (N, {self.num_channels}, ...)"
             )
-        check_not_wider(self, input, self.weight)
+        check_against_weight(self, input, self.weight)
         flat = self._flat(input)
         if input.shape[0] * flat.shape[2] == 1 and self.num_groups == self.num_channels:
             raise ShapeError(

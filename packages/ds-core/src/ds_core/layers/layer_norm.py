@@ -10,7 +10,7 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import accumulate, parameter
 from ds_core.engine.trace import reuse
-from ds_core.errors import ShapeError, check_not_wider
+from ds_core.errors import ShapeError, check_against_weight
 from ds_core.speed.compiled import compilable
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import widened, without_autocast
@@ -145,7 +145,7 @@ class LayerNorm(Module):
         if input.shape[-len(self.normalized_shape) :] != self.normalized_shape:
             expected = ", ".join(map(str, self.normalized_shape))
             raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected (..., {expected})")
-        check_not_wider(self, input, self.weight)
+        check_against_weight(self, input, self.weight)
         rows = self._rows(input)
         y, mean, rstd = layer_norm(rows, self._flat(self.weight), self._flat(self.bias), self.eps)
         self.save(input, mean, rstd)
