@@ -37,6 +37,12 @@ EQUIVALENT = {
         "minus zero is zero"
     ),
     ("nll.py", "classes = target.to(torch.int64).masked_fill(ignored, 0)"): ("an ignored target may be any class"),
+    ("gradient_penalty.py", "norms = torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0)"): (
+        "any number above 0 serves: what comes of it is multiplied by 0"
+    ),
+    ("gradient_penalty.py", "divisors = torch.where(kept.norms > 0, kept.norms, 1.0)"): (
+        "any number above 0 serves: where it is used, the gradient that it divides is 0"
+    ),
     ("nll.py", "return 1"): ("only the mean divides"),
     ("kl_div.py", "log = target if log_target else torch.log(t.masked_fill(nothing, 1))"): (
         "masked again in the line below"

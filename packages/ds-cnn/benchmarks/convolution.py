@@ -44,6 +44,7 @@ def rows(pairs: int) -> list[Row]:
         ("1x1, 256 to 64", (16, 256, 14, 14), Conv2d, torch.nn.Conv2d, (256, 64, 1), {}),
         ("3x3 stride 2, 64 to 128", (64, 64, 32, 32), Conv2d, torch.nn.Conv2d, (64, 128, 3, 2, 1), {}),
         ("depthwise 3x3, 64", (16, 64, 32, 32), Conv2d, torch.nn.Conv2d, (64, 64, 3, 1, 1), {"groups": 64}),
+        ("3x3, 64 in 8 groups", (16, 64, 32, 32), Conv2d, torch.nn.Conv2d, (64, 64, 3, 1, 1), {"groups": 8}),
         ("3x3, 3 to 64", (64, 3, 32, 32), Conv2d, torch.nn.Conv2d, (3, 64, 3, 1, 1), {}),
         (
             "transposed 4x4 stride 2, 128 to 64",

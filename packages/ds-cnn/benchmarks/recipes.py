@@ -19,7 +19,9 @@ from ds_core.cli.main import main as ds
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from paired import Row, compare, print_table
+from torch_resnet import TorchCifarResNet
 
 # The paper's recipe for CIFAR-10
 STEPS = 64_000
@@ -92,7 +94,7 @@ def our_resnet_step(depth: int, x: Tensor, y: Tensor) -> Callable[[], object]:
 
 
 def torch_resnet_step(depth: int, x: Tensor, y: Tensor) -> Callable[[], object]:
-    model = TorchResNet(depth)
+    model = TorchCifarResNet(depth)
     return torch_step(model, torch.optim.SGD(model.parameters(), **PAPER), x, y)
 
 
@@ -118,35 +120,6 @@ def torch_vgg(options: CNNOptions) -> nn.Module:
             channels = filters
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(options.dropout), nn.Linear(channels, 10)]
     return nn.Sequential(*layers, *head)
-
-
-class TorchBlock(nn.Module):
-    """A basic block with the paper's shortcut A."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
-        self.more, self.stride = out - channels, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        if self.stride > 1 or self.more:
-            x = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
-        return (x + y).relu()
-
-
-class TorchResNet(nn.Sequential):
-    """The network of `CifarResNet`."""
-
-    def __init__(self, depth: int) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-        channels = 16
-        for out in (16, 32, 64):
-            for index in range((depth - 2) // 6):
-                layers.append(TorchBlock(channels, out, 2 if index == 0 and out > 16 else 1))
-                channels = out
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 PARTS = {"digits": digits, "loops": loops, "mnist": mnist, "resnet": resnet}

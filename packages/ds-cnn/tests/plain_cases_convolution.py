@@ -47,6 +47,9 @@ TECHNIQUES: dict[str, list[Case]] = {
         (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 1, 1), torch.randn(2), (3, 4), ((2, 1), (0, 0), (1, 1), 1))
     ],
     "depthwise": [(torch.randn(2, 2, 5), torch.randn(4, 1, 2), torch.randn(4), (3,), ((2,), (1,), (2,), 2))],
+    "merged_groups": [
+        (torch.randn(2, 4, 5), torch.randn(6, 2, 3), torch.randn(6), (2,), ((2,), (1,), (2,), 2)),
+    ],
     "winograd_2x2": [
         (torch.randn(1, 2, 4, 3), torch.randn(2, 2, 3, 3), torch.randn(2), (4, 1), ((1, 1), (1, 0), (1, 1), 1))
     ],

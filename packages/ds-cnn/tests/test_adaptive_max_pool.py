@@ -86,6 +86,17 @@ def test_ties_and_nan_as_pytorch(order, output_size, implementation):
     assert torch.equal(indices, expected_indices)
 
 
+@pytest.mark.parametrize("output_size", [1, 3, (2, 4)], ids=str)
+def test_channels_last_stays_so(output_size):
+    x = tied(2, 3, 6, 5).contiguous(memory_format=torch.channels_last)
+    layer = AdaptiveMaxPool2d(output_size)
+    with record():
+        y = layer(x)
+        dx = layer.backward(y)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert dx.is_contiguous(memory_format=torch.channels_last)
+
+
 @BOTH
 def test_both_engines_send_the_gradient_of_equal_values_to_the_first(implementation):
     layer, x = AdaptiveMaxPool2d(1, implementation=implementation), torch.zeros(1, 1, 2, 2)

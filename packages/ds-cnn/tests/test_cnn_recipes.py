@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
-from ds_cnn import write_image
+from ds_cnn import load_image_folder, read_image, write_image
 from ds_cnn.recipes.cnn_loops import CNNLoopsRun, loop_network
-from ds_core import record
+from ds_cnn.recipes.messages import typed
+from ds_core import UserError, record
 from ds_core.cli.main import main
 from ds_core.testing import RECIPE_PARTS, check_recipe
 from image_folders import write_folder
@@ -123,6 +124,45 @@ def test_options_that_contradict_each_other(recipe, tmp_path, capsys):
         assert main(["train", recipe, "--out", str(tmp_path / "run"), *words.split()]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", ["cnn", "resnet"])
+def test_a_shift_leaves_something_of_an_image(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", recipe, "--out", str(run), "--shift", "8"]) == 2
+    assert "--shift 8: the images have 8 x 8 pixels, expected at most 7" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_a_shorter_run_is_refused_in_epochs(tmp_path, capsys):
+    words = ["train", "cnn", "--out", str(tmp_path / "run"), *["--filters", "1", "--convolutions", "1", "--no-plots"]]
+    assert main([*words, "--epochs", "2"]) == 0
+    assert main([*words, "--resume", "--epochs", "1"]) == 2
+    message = "the run is at step 46 already, beyond the 23 steps of --epochs 1 asked for"
+    assert message in capsys.readouterr().err
+
+
+def test_errors_of_images_name_options(folders, tmp_path):
+    """What a Python program would be told to give is nothing that can be typed."""
+    root = folders / "images"
+    path = next(path for path in root.rglob("*.png"))
+    for read, message in (
+        (lambda: read_image(path, largest_pixels=1), "pixels, expected at most 1 in all; make it smaller"),
+        (lambda: load_image_folder(root, 8, largest_bytes=1), "MB: give a smaller --image-size, or fewer images"),
+    ):
+        with pytest.raises(UserError) as caught:
+            read()
+        words = str(typed(caught.value))
+        assert words.endswith(message)
+        assert "largest" not in words
+
+
+def test_a_folder_of_images_beyond_memory(folders, tmp_path, capsys):
+    words = ["train", "cnn", "--out", str(tmp_path / "run"), "--images", str(folders / "images")]
+    assert main([*words, "--image-size", "30000"]) == 2
+    error = capsys.readouterr().err
+    assert "give a smaller --image-size, or fewer images" in error
+    assert "largest_bytes" not in error
 
 
 def test_cnn_learns_and_draws(folders, tmp_path, capsys):

@@ -77,9 +77,9 @@ def test_work_not_needed_is_not_done(needs):
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_every_implementation_is_a_convolution(name):
-    """A kernel that the technique is made for: 1 x 1 for the pointwise one, one filter a channel for the depthwise."""
+    """A kernel that the technique is made for: 1 x 1 for the pointwise one, groups for those of groups."""
     torch.manual_seed(0)
-    kernel, groups = {"pointwise": (1, 1), "depthwise": (3, 4)}.get(name, (3, 1))
+    kernel, groups = {"pointwise": (1, 1), "depthwise": (3, 4), "merged_groups": (3, 2)}.get(name, (3, 1))
     x, weight = torch.randn(2, 4, 6, 7), torch.randn(4, 4 // groups, kernel, kernel)
     y = IMPLEMENTATIONS[name].forward(x, weight, None, (1, 1), (kernel // 2,) * 2, (1, 1), groups)
     expected = torch.nn.functional.conv2d(x, weight, padding=kernel // 2, groups=groups)

@@ -1,5 +1,7 @@
 """FrozenBatchNorm2d against what torchvision's computes, and models whose batch norms are frozen."""
 
+import random
+
 import pytest
 import torch
 from ds_cnn import BatchNorm2d, FrozenBatchNorm2d, freeze_batch_norm, unfreeze_batch_norm
@@ -42,6 +44,17 @@ def shaken(layer):
 @pytest.mark.parametrize("training", [True, False])
 def test_layer(implementation, training):
     check_layer(shaken(FrozenBatchNorm2d(2, implementation=implementation)).train(training), torch.randn(2, 2, 2, 3))
+
+
+def test_sixty_drawn_cases():
+    draw = random.Random(0)
+    torch.manual_seed(0)
+    for _ in range(60):
+        channels, eps = draw.randint(1, 4), draw.choice([0.0, 1e-5, 0.1, 1.0])
+        x = torch.randn(draw.randint(0, 3), channels, draw.randint(1, 4), draw.randint(1, 4))
+        x = x.to(memory_format=draw.choice([torch.contiguous_format, torch.channels_last]))
+        ours = FrozenBatchNorm2d(channels, eps, implementation=draw.choice(["vectorized", "loops"]))
+        check_twin(ours, TheirFrozenBatchNorm2d(channels, eps), x)
 
 
 @settings(deadline=None, max_examples=30)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ds_cnn.recipes.gan_plots import latent, of_8_bits
+from ds_cnn.recipes.gan_options import GenerateOptions
+from ds_cnn.recipes.gan_plots import check_size, latent, of_8_bits, write_samples
 from ds_cnn.recipes.image_data import data_set
+from ds_cnn.recipes.image_format import ImageFormat
 from ds_cnn.recipes.judge import Judge, load_judge, train_judge, verdict
 from ds_core import UserError
 from ds_core.cli.main import main
@@ -29,7 +31,7 @@ BOTH = {
     "shorter": "--rounds 2",
     "mistakes": {
         "--batch-size 2000": "--batch-size 2000 is more than the 1437 images there are",
-        "--judge nowhere": "nowhere",
+        "--judge nowhere": "--judge nowhere and --judge-epochs 1 contradict each other",
         "--dataset iris": "--dataset: given 'iris'",
         "--latent-size 0": "--latent-size: given 0, expected at least 1",
     },
@@ -103,6 +105,57 @@ def test_generate_complains(trained, tmp_path, capsys):
     assert f"has no checkpoint.safetensors yet: ds train {name}" in capsys.readouterr().err
     assert main(["generate", str(folder), "--out", str(tmp_path / "no" / "a.png")]) == 1
     assert "cannot write" in capsys.readouterr().err
+    for words, message in (
+        (
+            "--count 1000000 --scale 100",
+            "--count 1000000, --columns 8 and --scale 100 make a picture of 106,250,050 x 6,850 pixels, expected at "
+            "most 100,000,000 in all: draw fewer or smaller images",
+        ),
+        ("--columns 1000000000", "--count 64, --columns 1000000000 and --scale 4 make a picture of 36 x "),
+        ("--out drawn.jpg", "--out drawn.jpg: pictures are written as PNG, expected a name that ends with .png"),
+    ):
+        assert main(["generate", str(folder), *words.split()]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_what_the_largest_picture_is(trained, tmp_path):
+    """What is counted is what is drawn."""
+    images = ImageFormat.load(trained[0])
+    for count, columns, scale in ((1, 8, 1), (9, 4, 3)):
+        options = GenerateOptions(count=count, columns=columns, scale=scale)
+        write_samples(tmp_path / "a.png", torch.zeros(count, 1, 8, 8, dtype=torch.uint8), columns, scale)
+        from PIL import Image
+
+        width, height = Image.open(tmp_path / "a.png").size
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ds_cnn.recipes.gan_plots.LARGEST_PIXELS", width * height)
+            check_size(options, images)
+            patch.setattr("ds_cnn.recipes.gan_plots.LARGEST_PIXELS", width * height - 1)
+            with pytest.raises(UserError, match=f"a picture of {height} x {width} pixels"):
+                check_size(options, images)
+
+
+def test_a_judge_is_given_or_trained(capsys, tmp_path):
+    words = ["train", "dcgan", "--out", str(tmp_path / "run"), "--judge", "runs/cnn", "--judge-epochs", "3"]
+    assert main(words) == 2
+    assert "--judge runs/cnn and --judge-epochs 3 contradict each other" in capsys.readouterr().err
+    assert main(["train", "dcgan", "--out", str(tmp_path / "run"), "--judge", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    options = find_recipe("dcgan").options
+    assert options().judge_epochs == 30
+    assert options(dataset="mnist").judge_epochs == 2
+    assert options(dataset="mnist", judge=Path("runs/cnn")).judge_epochs is None
+
+
+def test_a_shorter_run_is_refused_in_rounds(trained, capsys):
+    folder, name = trained
+    assert main(["train", name, "--out", str(folder), "--resume", "--rounds", "2"]) == 2
+    steps = {"dcgan": (8, 4), "wgan": (12, 6)}[name]
+    message = f"the run is at step {steps[0]} already, beyond the {steps[1]} steps of --rounds 2 asked for"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan"])
@@ -143,7 +196,8 @@ def test_a_judge_out_of_a_run_folder(tmp_path):
     assert judge.class_names == data.format.class_names
     assert judge.accuracy > 0.5
     run = tmp_path / "run"
-    assert main(["train", "dcgan", "--out", str(run), *WORDS["dcgan"].split(), "--judge", str(folder)]) == 0
+    words_for_a_judge = WORDS["dcgan"].replace("--judge-epochs 1 ", "").split()
+    assert main(["train", "dcgan", "--out", str(run), *words_for_a_judge, "--judge", str(folder)]) == 0
     assert json.loads((run / "results.json").read_text())["judge"]["accuracy"] == pytest.approx(judge.accuracy)
     with pytest.raises(UserError, match="holds a run of dcgan, expected one of cnn"):
         load_judge(run, data, None, "cpu")

@@ -227,13 +227,33 @@ def test_channels_last_stays_so():
     assert dx.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_infinite_gradients_stay_where_they_belong():
+@pytest.mark.parametrize("chunk", [2**19, 100])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (3, 1, 1, 2), (2, 3), (5, 1, 2)], ids=str)
+def test_gradient_in_both_memory_orders(arguments, order, chunk, monkeypatch):
+    """Windows side by side, overlapping, apart, and with many places; ties, and gradients of both orders."""
+    monkeypatch.setattr(running_max, "CHUNK", chunk)
+    x = tied(5, 3, 9, 8).contiguous(memory_format=order)
+    layer, leaf = MaxPool2d(*arguments), x.clone().requires_grad_()
+    expected = torch.nn.MaxPool2d(*arguments)(leaf)
+    for dy_order in (torch.contiguous_format, torch.channels_last):
+        dy = torch.randn_like(expected).contiguous(memory_format=dy_order)
+        (expected_dx,) = torch.autograd.grad(expected, leaf, dy, retain_graph=True)
+        with record():
+            y = layer(x)
+            dx = layer.backward(dy)
+        assert torch.equal(y, expected)
+        torch.testing.assert_close(dx, expected_dx, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_infinite_gradients_stay_where_they_belong(order):
     layer = MaxPool2d(2)
-    x = torch.randn(1, 1, 4, 4)
+    x = torch.randn(1, 2, 4, 4).contiguous(memory_format=order)
     with record():
         y = layer(x)
         dx = layer.backward(torch.full_like(y, torch.inf))
-    assert dx.isinf().sum() == 4
+    assert dx.isinf().sum() == 8
     assert not dx.isnan().any()
 
 

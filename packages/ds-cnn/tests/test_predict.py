@@ -106,6 +106,7 @@ def test_what_cannot_be_predicted(root, tmp_path, capsys):
         (run, "--images", tmp_path / "empty"): "empty has no images in it, or in the folders in it",
         (run, "--images", tmp_path / "none"): "cannot read the folder",
         (run, "--image", image, "--top", "0"): "--top: given 0",
+        (run, "--image", image, "--grad-cam", tmp_path / "h.jpg"): "h.jpg: pictures are written as PNG, expected a",
         (run, "--image", image, "--layer", "features"): "--layer is about the picture of --grad-cam",
         (run, "--image", image, "--grad-cam", tmp_path / "h.png", "--layer", "featurs"): "did you mean features",
         (run, "--image", image, "--grad-cam", tmp_path / "none" / "h.png"): "cannot write",

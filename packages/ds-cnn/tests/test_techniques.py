@@ -51,7 +51,7 @@ def test_techniques_that_fit_agree_with_the_loops_and_each_other(shape, weight_s
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_technique_compiles_to_one_graph(name):
-    groups = 4 if name == "depthwise" else 1
+    groups = {"depthwise": 4, "merged_groups": 2}.get(name, 1)
     kernel_size = (1, 1) if name == "pointwise" else (3, 3)
     padding = NONE if name == "pointwise" else ONES
     technique, window = TECHNIQUES[name], (ONES, padding, ONES, groups)
@@ -82,6 +82,14 @@ def test_kernels_of_one_position_are_products():
 def test_channels_by_themselves_are_depthwise():
     assert set(chosen((8, 64, 14, 14), (64, 1, 3, 3), (ONES, ONES, ONES, 64))) == {"depthwise"}
     assert "depthwise" not in chosen((8, 64, 14, 14), (64, 2, 3, 3), (ONES, ONES, ONES, 32))
+
+
+def test_groups_of_few_channels_are_merged_on_a_cpu():
+    shapes = (8, 64, 14, 14), (64, 8, 3, 3), (ONES, ONES, ONES, 8)
+    assert set(chosen(*shapes)) == {"merged_groups"}
+    assert set(chosen(*shapes, torch.bfloat16)) == {"merged_groups"}
+    assert set(chosen(*shapes, device=CUDA)) == {"im2col"}
+    assert set(chosen((8, 64, 14, 14), (64, 32, 3, 3), (ONES, ONES, ONES, 2))) == {"im2col"}
 
 
 def test_winograd_is_for_float32_on_a_cpu():

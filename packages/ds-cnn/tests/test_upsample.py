@@ -3,6 +3,7 @@ import torch
 from ds_cnn import Upsample
 from ds_cnn.resampling.upsample import IMPLEMENTATIONS
 from ds_core import ShapeError, TraceError, plain, record
+from ds_core.speed.traced_einops import trace_einops_whole
 from ds_core.testing import check_layer, check_twin, check_twin_grid, one_graph
 
 BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
@@ -119,7 +120,8 @@ def test_impossible_arguments(arguments, message):
 
 @pytest.mark.parametrize("arguments", [{"size": 2.0}, {"size": (2.0, 3)}, {"size": True}, {"scale_factor": "2"}])
 def test_arguments_of_another_type(arguments):
-    with pytest.raises(TypeError, match=r"Upsample: given .*expected a number"):
+    expected = "a whole number" if "size" in arguments else "a number"
+    with pytest.raises(TypeError, match=f"Upsample: given .*expected {expected}, or one for each axis"):
         Upsample(**arguments)
 
 
@@ -161,3 +163,21 @@ def test_compiles_whole(mode):
             return layer(x), layer.backward(dy)
 
     torch.testing.assert_close(one_graph(step)(x, dy), step(x, dy))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic", "area"])
+def test_compiles_whole_with_every_axis_dynamic(mode):
+    """The sizes are symbols then, which no sort can put in order."""
+    layer = Upsample(scale_factor=(0.5, 3), mode=mode)
+
+    def step(x):
+        with record():
+            y = layer(x)
+            return y, layer.backward(y * y)
+
+    torch._dynamo.reset()
+    trace_einops_whole()
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 3, 4, 6), (3, 2, 8, 5)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(compiled(x), step(x))

@@ -136,9 +136,12 @@ def test_dropout_rates_that_differ(tmp_path):
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ({"n_inner": 3}, "n_inner is 3"),
         ({"n_head": 3}, "3 heads do not divide"),
-        ({"n_layer": 1}, r"hold transformer.h.1.attn.c_attn.bias, .* 9 more, which its config.json says nothing of"),
-        ({"n_layer": 3}, r"lack transformer.h.2.ln_1.weight"),
-        ({"n_positions": 9}, r"positions.weight: given shape \(8, 8\), expected \(9, 8\)"),
+        ({"n_layer": 1}, r"is of another model: it holds transformer.h.1.attn.c_attn.bias, .* 9 more beyond the model"),
+        ({"n_layer": 3}, r"is of another model: it lacks transformer.h.2.ln_1.weight, .* 9 more$"),
+        ({"n_embd": 10**9, "n_head": 1}, r"config.json: no memory holds a model of these sizes"),
+        ({"vocab_size": 10**12}, r"transformer.wte.weight has shape \(11, 8\), expected \(1000000000000, 8\)"),
+        ({"n_layer": 10**9}, r"of another model: its config.json says 1,000,000,000 blocks, but it holds 28 tensors"),
+        ({"n_positions": 9}, r"of another model: transformer.wpe.weight has shape \(8, 8\), expected \(9, 8\)"),
     ],
 )
 def test_models_that_minigpt_is_not(changes, message, tmp_path):
@@ -172,6 +175,12 @@ def test_weights_that_are_not_finite(value, tmp_path):
     theirs.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"transformer.ln_f.bias holds numbers that are infinite or NaN"):
         MiniGPT.from_pretrained(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    our_model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"model.safetensors is a file, expected the folder that holds config"):
+        MiniGPT.from_pretrained(tmp_path / "model.safetensors")
 
 
 def test_missing_and_damaged_files(tmp_path):

@@ -65,6 +65,12 @@ def no_layer(value: object) -> str:
     return f"given {given}, which has no backward; ds_core.interop.{mend}"
 
 
+def no_tensor(owner: object, name: str, value: object) -> str:
+    """What to say of the argument `name` of `owner`, which is `value` and should be a tensor."""
+    what = "None" if value is None else f"{one_line(repr(value)):.40}, a {type(value).__name__}"
+    return f"{owner}: given {name} = {what}, expected a torch.Tensor"
+
+
 class UserError(Exception):
     """A mistake of the person at the command line; the message is one line, for them, and no traceback is shown.
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes
 
-# Numbers built on the way at a time, by trial: a megabyte of float32 stays in the cache until it is multiplied, and
-# smaller chunks make products of few rows and cost more calls.
-CHUNK = 2**18
+# Numbers built on the way at a time, by trial: two megabytes of float32 stay in the cache until they are multiplied,
+# and smaller chunks make products of few rows and cost more calls.
+CHUNK = 2**19
 
 
 def runs_in_chunks(x: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 from ds_core import Module, ShapeError, accumulate, parameter
 from ds_core.errors import check_against_weight, check_floating, did_you_mean
 from ds_core.initializers import kaiming_uniform_, uniform_
+from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.convolution import IMPLEMENTATIONS, convolution_backward
@@ -97,10 +98,7 @@ class Convolution(Module):
         if self.padding_mode not in PADDING_MODES:
             near = did_you_mean(self.padding_mode, PADDING_MODES)
             raise ValueError(f"{name}: given padding_mode={self.padding_mode!r}, expected {[*PADDING_MODES]}{near}")
-        if self.implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"{name}: given implementation={self.implementation!r}, expected one of {[*IMPLEMENTATIONS]}"
-            )
+        check_implementation(self, self.implementation, IMPLEMENTATIONS)
         for what, numbers, least in (("stride", self.stride, 1), ("dilation", self.dilation, 1)):
             if min(numbers) < least:
                 raise ValueError(f"{name}: given {what}={numbers}, expected at least {least}")
@@ -116,6 +114,14 @@ class Convolution(Module):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)!r}"
         return text if self.bias is not None else f"{text}, bias=False"
+
+    def _batched(self, x: Tensor) -> Tensor:
+        """x (N, C, *S) as it is; one image (C, *S) as a batch of one."""
+        return x if x.dim() == self.axes + 2 else x.unsqueeze(0)
+
+    def _as_given(self, y: Tensor, given: Tensor) -> Tensor:
+        """y, or its one image if `given` was one image."""
+        return y if given.dim() == y.dim() else y.squeeze(0)
 
     def _needs(self, input_gradient: bool) -> tuple[bool, bool, bool]:
         return input_gradient, self.weight.requires_grad, self.bias is not None and self.bias.requires_grad
@@ -184,33 +190,32 @@ class Conv(Convolution):
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, *S) or (C, *S) -> y (N, O, *P) or (O, *P)."""
         self._check_input(input)
-        x = input if input.dim() == self.axes + 2 else input.unsqueeze(0)
-        self.save(x, input.dim())
+        x = self._batched(input)
+        self.save(x)
         border, padding = self.border_and_padding()
         padded = x if border is None else pad(x, border, PADDING_MODES[self.padding_mode])
         by = IMPLEMENTATIONS[self.implementation]
         y = by.forward(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-        return y if input.dim() == x.dim() else y.squeeze(0)
+        return self._as_given(y, input)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy of the output's shape -> dx of the input's; adds to the gradients of `weight` and `bias`."""
-        x, dimensions = self.saved()
+        (x,) = self.saved()
         if dy is None:
             return None
-        dy = dy if dimensions == x.dim() else dy.unsqueeze(0)
         border, padding = self.border_and_padding()
         mode = PADDING_MODES[self.padding_mode]
         padded = x if border is None else pad(x, border, mode)
         window = (self.stride, padding, self.dilation, self.groups)
         dx, dweight, dbias = convolution_backward(
-            dy, padded, self.weight, *window, self._needs(input_gradient), self.implementation
+            self._batched(dy), padded, self.weight, *window, self._needs(input_gradient), self.implementation
         )
         accumulate(self.weight, dweight)
         accumulate(self.bias, dbias)
         if dx is None:
             return None
         dx = dx if border is None else pad_backward(dx, x.shape, border, mode)  # dx = pad^T(d pad(x))      (3)
-        return dx if dimensions == x.dim() else dx.squeeze(0)
+        return self._as_given(dx, dy)
 
     def border_and_padding(self) -> tuple[Sizes | None, Sizes]:
         """What `pad` puts around the input (last axis first), or None, and the zeros that the convolution assumes."""

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from ds_core import ShapeError, accumulate
 from ds_core.errors import check_against_weight, check_floating
+from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Convolution
@@ -67,10 +68,7 @@ class ConvTranspose(Convolution):
             raise ValueError(
                 f"{name}: given padding={padding!r} and padding_mode={padding_mode!r}, expected numbers and 'zeros'"
             )
-        if implementation not in TRANSPOSED_IMPLEMENTATIONS:
-            raise ValueError(
-                f"{name}: given implementation={implementation!r}, expected one of {[*TRANSPOSED_IMPLEMENTATIONS]}"
-            )
+        check_implementation(self, implementation, TRANSPOSED_IMPLEMENTATIONS)
         self.output_padding = per_axis(output_padding, self.axes, f"{name}: output_padding")
         super().__init__(
             in_channels,
@@ -104,7 +102,7 @@ class ConvTranspose(Convolution):
         check_input(self, input.shape, self.in_channels, self.axes)
         check_floating(self, input=input)
         check_against_weight(self, input, self.weight)
-        x = input if input.dim() == self.axes + 2 else input.unsqueeze(0)
+        x = self._batched(input)
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         window = (self.stride, self._cut, extra)
         size = transposed_sizes(x.shape[2:], self.kernel_size, *window, self.dilation)
@@ -112,26 +110,23 @@ class ConvTranspose(Convolution):
             raise ShapeError(
                 f"{self!r}: given input of shape {tuple(input.shape)}, whose output would have size {size}"
             )
-        self.save(x, input.dim())
+        self.save(x)
         forward, _ = TRANSPOSED_IMPLEMENTATIONS[self.implementation]
         y = forward(x, self.weight, self.bias, *window, self.groups, self.dilation)
-        return y if input.dim() == x.dim() else y.squeeze(0)
+        return self._as_given(y, input)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         """dy of the output's shape -> dx of the input's; adds to the gradients of `weight` and `bias`."""
-        x, dimensions = self.saved()
+        (x,) = self.saved()
         if dy is None:
             return None
-        dy = dy if dimensions == x.dim() else dy.unsqueeze(0)
         window = (self.stride, self._cut, self.groups, self.dilation)
         _, backward = TRANSPOSED_IMPLEMENTATIONS[self.implementation]
         needs = self._needs(input_gradient)
-        dx, dweight, dbias = backward(dy, x, self.weight, *window, needs)
+        dx, dweight, dbias = backward(self._batched(dy), x, self.weight, *window, needs)
         accumulate(self.weight, dweight)
         accumulate(self.bias, dbias)
-        if dx is None:
-            return None
-        return dx if dimensions == x.dim() else dx.squeeze(0)
+        return None if dx is None else self._as_given(dx, dy)
 
     @property
     def _cut(self) -> Sizes:

@@ -16,7 +16,7 @@ from ds_cnn.pooling.windows import kernel_slices
 # N = batch, C = input channels = groups, m = filters per channel, O = C m = output channels, S = size of the input,
 # P = size of the output, K = kernel size. The channels may lie in memory first or last: results follow the input.
 
-CHUNK = 2**17  # numbers of an output at a time: it is added to K times, and should still be in the cache
+CHUNK = 2**20  # numbers of an output at a time, by trial: it is added to K times, and should still be in the cache
 
 
 @fast_form(plain_convolution)

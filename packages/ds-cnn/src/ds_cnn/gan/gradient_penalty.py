@@ -59,7 +59,8 @@ def gradient_penalty(layers: Layers, x: Tensor) -> tuple[Tensor, KeptByPenalty]:
 def gradient_penalty_backward(dpenalties: Tensor, layers: Layers, kept: KeptByPenalty) -> list[Tensor | None]:
     """dpenalties (N,) -> the gradient of each layer's `weight`, None for a layer without one. Biases have none."""
     # u_0 = dg_n = dP_n 2 (||g_n|| - 1) g_n / ||g_n||, and 0 where g_n = 0: such a row is divided by 1      (5)
-    factor = 2 * (kept.norms - 1) * dpenalties.to(kept.norms.dtype) / torch.where(kept.norms > 0, kept.norms, 1.0)
+    divisors = torch.where(kept.norms > 0, kept.norms, 1.0)
+    factor = 2 * (kept.norms - 1) * dpenalties.to(kept.norms.dtype) / divisors
     g = kept.gradient
     u = g * factor.to(g.dtype).view(-1, *[1] * (g.dim() - 1))
     dweights: list[Tensor | None] = []

@@ -6,6 +6,8 @@ import torch
 from ds_core import ShapeError
 from torch import Tensor
 
+from ds_cnn.padding.pad import pad
+
 # n = images of a batch, C = channels, H, W = height and width, P = padding
 
 
@@ -91,14 +93,11 @@ class RandomCrop:
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         """(n, C, H, W) -> (n, C, h, w)."""
-        count, channels, height, width = images.shape
         h, w = self._window(images.shape[1:])
-        pad = self.padding
-        padded = images.new_full((count, channels, height + 2 * pad, width + 2 * pad), self.fill)
-        padded[:, :, pad : pad + height, pad : pad + width] = images
+        padded = pad(images, (self.padding,) * 4, value=self.fill)
         # all windows are views, of which one for each image is copied: y[n, c, i, j] = x[n, c, a_n + i, b_n + j] (3)
         windows = padded.unfold(2, h, 1).unfold(3, w, 1)
-        return windows[torch.arange(count, device=images.device), :, drawn[:, 0], drawn[:, 1]]
+        return windows[torch.arange(len(images), device=images.device), :, drawn[:, 0], drawn[:, 1]]
 
     def _window(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return (shape[1], shape[2]) if self.size is None else self.size

@@ -18,6 +18,7 @@ from ds_cnn.images.read_image import LARGEST_PIXELS, ImageError, ImageReader
 # N = images of the folder, n = of a batch, C = channels, H, W = height and width
 
 LARGEST_BYTES = 4 * 2**30
+HOW_TO_TAKE_LESS = "take a smaller size, allow more with largest_bytes, or decode them batch by batch with ImageFolder"
 
 
 class ImageFolder:
@@ -168,10 +169,7 @@ def _room_for(count: int, shape: tuple[int, ...], root: Path, largest_bytes: int
     total = count * math.prod(shape)
     what = f"{count:,} images of {' x '.join(map(str, shape))} bytes take {total / 1e6:,.1f} MB"
     if total > largest_bytes:
-        raise UserError(
-            f"{root}: {what}, expected at most {largest_bytes / 1e6:,.1f} MB: take a smaller size, allow more with "
-            "largest_bytes, or decode them batch by batch with ImageFolder"
-        )
+        raise UserError(f"{root}: {what}, expected at most {largest_bytes / 1e6:,.1f} MB: {HOW_TO_TAKE_LESS}")
     if progress:
         print(f"{root}: {what}", file=sys.stderr, flush=True)
     return torch.empty((count, *shape), dtype=torch.uint8)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from ds_core import ShapeError, UserError
 from ds_core.atomic_files import write_atomically
+from ds_core.layers.arguments import check_tensors
 from torch import Tensor
 
 # N = images, C = channels, H, W = height and width
@@ -77,6 +78,7 @@ class Normalise:
         Raises:
             ShapeError: another number of channels.
         """
+        check_tensors("Normalise", images=images)
         if images.dim() not in (3, 4) or images.shape[-3] != len(self.mean):
             expected = f"(N, {len(self.mean)}, H, W) or ({len(self.mean)}, H, W)"
             raise ShapeError(f"Normalise: given shape {tuple(images.shape)}, expected {expected}")

@@ -39,6 +39,7 @@ FORMATS = {
     ".webp": "WEBP",
 }
 LARGEST_PIXELS = 100_000_000  # 300 MB while it is decoded
+HOW_TO_ALLOW = "largest_pixels allows more"
 _pillows_limit = threading.Lock()
 
 
@@ -122,7 +123,7 @@ class ImageReader:
                 if image.width * image.height > self.largest_pixels:
                     raise ImageError(
                         f"{path} has {image.width} x {image.height} pixels, expected at most {self.largest_pixels} in "
-                        "all; largest_pixels allows more"
+                        f"all; {HOW_TO_ALLOW}"
                     )
                 yield image
         except (UserError, MemoryError):

@@ -7,6 +7,7 @@ import torch
 from ds_core import ShapeError
 from ds_core.atomic_files import write_atomically
 from ds_core.errors import needs_extra
+from ds_core.layers.arguments import check_tensors
 from torch import Tensor
 
 # N = images, C = channels, H, W = height and width, P = positions of the grid
@@ -27,6 +28,7 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
     """
     with needs_extra("images", "writing images", package="ds-cnn"):
         from PIL import Image
+    check_tensors("write_image", image=image)
     pixels = image.unsqueeze(0) if image.dim() == 2 else image
     if pixels.dim() != 3 or pixels.shape[0] not in (1, 3) or pixels.numel() == 0:
         raise ShapeError(f"write_image: given shape {tuple(image.shape)}, expected (1 or 3, H, W) or (H, W)")
@@ -55,6 +57,7 @@ def image_grid(images: Tensor, columns: int, *, gap: int = 1, background: float 
         ShapeError: no images, or another shape.
         ValueError: `columns` below 1, `gap` below 0, or a background that the dtype does not hold.
     """
+    check_tensors("image_grid", images=images)
     if images.dim() != 4 or images.numel() == 0:
         raise ShapeError(
             f"image_grid: given shape {tuple(images.shape)}, expected (N, C, H, W) with one image at least"
@@ -83,6 +86,7 @@ def stretch_contrast(images: Tensor) -> Tensor:
     Raises:
         ShapeError: a tensor without dimensions or without numbers.
     """
+    check_tensors("stretch_contrast", images=images)
     if images.dim() < 2 or images.numel() == 0:
         raise ShapeError(f"stretch_contrast: given shape {tuple(images.shape)}, expected (N, ...) with numbers in it")
     images = images if images.is_floating_point() else images.to(torch.get_default_dtype())

@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
-from ds_core import Dropout, Flatten, Linear, ReLU, Sequential
+from ds_core import Dropout, Flatten, Linear, ReLU
+from ds_core.layers.arguments import whole_number
 
 from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.convolutions.kernel_initialisation import initialise_kernels
+from ds_cnn.networks.image_network import ImageNetwork
 from ds_cnn.pooling.max_pool import MaxPool2d
 
 # N = batch, S = image_size
@@ -16,7 +18,7 @@ _WIDTHS = (96, 256, 384, 384, 256)  # of the paper's five convolutions
 _HIDDEN = 4096  # of its linear layers
 
 
-class SmallAlexNet(Sequential):
+class SmallAlexNet(ImageNetwork):
     """Five convolutions, three poolings, two hidden linear layers with dropout: (N, C, S, S) -> (N, K).
 
     After Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012: its depth and the
@@ -30,7 +32,9 @@ class SmallAlexNet(Sequential):
         dropout: before each of the hidden linear layers, as in the paper.
 
     Raises:
-        ValueError: an image size below 8, a `shrink` that leaves no filter, a dropout outside 0 to 1.
+        TypeError, ValueError: an image size below 8, a `shrink` that leaves no filter, a dropout outside 0 to 1, or a
+            number that is no whole one of 1 or more.
+        ShapeError: from `forward`, for an input that is no (N, channels, H, W) of this size.
     """
 
     def __init__(
@@ -45,6 +49,9 @@ class SmallAlexNet(Sequential):
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        num_classes = whole_number("SmallAlexNet", "num_classes", num_classes)
+        channels = whole_number("SmallAlexNet", "channels", channels)
+        image_size = whole_number("SmallAlexNet", "image_size", image_size)
         if image_size < _SMALLEST:
             raise ValueError(f"SmallAlexNet: given image_size={image_size}, expected at least {_SMALLEST}")
         if not 1 <= shrink <= min(_WIDTHS):
@@ -53,6 +60,7 @@ class SmallAlexNet(Sequential):
         side = image_size // 2 // 2 // 2
         made: dict[str, Any] = {"device": device, "dtype": dtype, "generator": generator}
         super().__init__(
+            channels,
             {
                 "conv1": Conv2d(channels, widths[0], 5, padding=2, **made),
                 "act1": ReLU(),
@@ -75,6 +83,6 @@ class SmallAlexNet(Sequential):
                 "fc2": Linear(hidden, hidden, **made),
                 "act7": ReLU(),
                 "fc3": Linear(hidden, num_classes, **made),
-            }
+            },
         )
         initialise_kernels(self, generator=generator)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ds_core import BCEWithLogitsLoss, CrossEntropyLoss, Module, MSELoss, ShapeError
+from ds_core.layers.arguments import whole_number
 from torch import Tensor
 
 # N = batch, K = num_labels
@@ -32,7 +33,7 @@ class ImageClassificationLoss(Module):
             error if K is 1, otherwise by the labels, whole numbers being classes.
 
     Raises:
-        ValueError: an unknown problem type.
+        TypeError, ValueError: an unknown problem type, or a `num_labels` that is no whole number of 1 or more.
         ShapeError: from `forward`, if logits and labels do not fit.
     """
 
@@ -40,7 +41,7 @@ class ImageClassificationLoss(Module):
         if problem_type not in PROBLEM_TYPES:
             known = [name for name in PROBLEM_TYPES if name]
             raise ValueError(f"problem_type is {problem_type!r}, expected one of {known}, or None")
-        self.num_labels = num_labels
+        self.num_labels = whole_number("ImageClassificationLoss", "num_labels", num_labels)
         self.problem_type = problem_type
         self.losses: dict[str, Any] = {
             "regression": MSELoss(),

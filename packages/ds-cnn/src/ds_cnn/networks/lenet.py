@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ds_core import Flatten, Linear, ReLU, Sequential
+from ds_core import Flatten, Linear, ReLU
+from ds_core.layers.arguments import whole_number
 
 from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.convolutions.kernel_initialisation import initialise_kernels
+from ds_cnn.networks.image_network import ImageNetwork
 from ds_cnn.pooling.max_pool import MaxPool2d
 
 # N = batch, S = image_size
@@ -15,7 +17,7 @@ from ds_cnn.pooling.max_pool import MaxPool2d
 _SMALLEST = 12  # S - 4 or S halved twice must leave a window of 5
 
 
-class LeNet5(Sequential):
+class LeNet5(ImageNetwork):
     """Two convolutions with pooling, then three linear layers: an image (N, channels, S, S) -> logits (N, num_classes).
 
     LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, section II.B. Images smaller than
@@ -30,7 +32,8 @@ class LeNet5(Sequential):
         pool: makes a pooling layer of the size that it is given; `AvgPool2d` is the paper's, up to a weight.
 
     Raises:
-        ValueError: an image size below 12.
+        TypeError, ValueError: an image size below 12, or a number that is no whole one of 1 or more.
+        ShapeError: from `forward`, for an input that is no (N, channels, H, W) of this size.
     """
 
     def __init__(
@@ -45,12 +48,16 @@ class LeNet5(Sequential):
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        num_classes = whole_number("LeNet5", "num_classes", num_classes)
+        channels = whole_number("LeNet5", "channels", channels)
+        image_size = whole_number("LeNet5", "image_size", image_size)
         if image_size < _SMALLEST:
             raise ValueError(f"LeNet5: given image_size={image_size}, expected at least {_SMALLEST}")
         padding = 2 if image_size < 32 else 0
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # behind both convolutions and poolings
         made: dict[str, Any] = {"device": device, "dtype": dtype, "generator": generator}
         super().__init__(
+            channels,
             {
                 "conv1": Conv2d(channels, 6, 5, padding=padding, **made),
                 "act1": activation(),
@@ -64,6 +71,6 @@ class LeNet5(Sequential):
                 "fc2": Linear(120, 84, **made),
                 "act4": activation(),
                 "fc3": Linear(84, num_classes, **made),
-            }
+            },
         )
         initialise_kernels(self, generator=generator)

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from ds_core import Flatten, Linear
 from ds_core.engine.composition import backward_through
+from ds_core.layers.arguments import whole_number
+from ds_core.training.pretrained_files import fit_tensors, read_folder, read_tensors, without_weights, write_tensors
 from torch import Tensor
 
-from ds_cnn.networks.pretrained_files import fit_tensors, read_folder, read_tensors, with_counters, write_tensors
+from ds_cnn.networks.batch_counters import with_counters, with_expected_counters
 from ds_cnn.networks.resnet_config import ResNetConfig
-from ds_cnn.networks.resnet_keys import transformers_key
-from ds_cnn.networks.resnet_pretrained import ResNetForImageClassification, read_resnet_config
+from ds_cnn.networks.resnet_pretrained import ResNetForImageClassification, keys_of, read_resnet_config
 from ds_cnn.networks.resnet_stages import ResNetStages
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
@@ -81,6 +82,7 @@ class ResNet(ResNetStages):
         generator: where the initial weights are drawn from.
 
     Raises:
+        TypeError, ValueError: `num_classes` is no whole number of 1 or more.
         ShapeError: from `forward`, for an image of another shape or dtype.
     """
 
@@ -96,7 +98,7 @@ class ResNet(ResNetStages):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(config, norm=norm, device=device, dtype=dtype, generator=generator)
-        self.num_classes = num_classes
+        self.num_classes = whole_number("ResNet", "num_classes", num_classes)
         self.avgpool = AdaptiveAvgPool2d(1)
         self.flatten = Flatten()
         self.fc = Linear(config.hidden_sizes[-1], num_classes, device=device, dtype=dtype, generator=generator)
@@ -131,12 +133,16 @@ class ResNet(ResNetStages):
         """
         config, labels = read_resnet_config(folder)
         tensors = read_folder(folder)
-        network = cls(config, len(labels.names), device="meta")  # draws nothing
-        names = {transformers_key(name): name for name in network.state_dict()}
-        found = fit_tensors(folder, tensors, {key: network.state_dict()[name] for key, name in names.items()})
-        network.to(found["classifier.1.weight"].dtype if dtype is None else dtype)
+        network: ResNet = without_weights(
+            folder, lambda: cls(config, len(labels.names), device="meta"), sum(config.depths), tensors
+        )
+        expected = network.state_dict()
+        keys = keys_of(expected)
+        tensors = with_expected_counters(tensors, [key.name for key in keys.values()])
+        found = fit_tensors(folder, tensors, expected, keys)
+        network.to(found["fc.weight"].dtype if dtype is None else dtype)
         network.to_empty(torch.get_default_device() if device is None else device)
-        network.load_state_dict({names[key]: tensor for key, tensor in found.items()})
+        network.load_state_dict(found)
         return ResNetForImageClassification(network, labels)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -173,7 +179,7 @@ def _load_torchvision(network: ResNetStages, file: str | Path, head: bool) -> No
         {name: tensor for name, tensor in named.items() if not name.startswith(left_out)}
         for named in (read_tensors(file), network.state_dict())
     )
-    network.load_state_dict(fit_tensors(file, tensors, expected), strict=head)
+    network.load_state_dict(fit_tensors(file, with_expected_counters(tensors, expected), expected), strict=head)
 
 
 def resnet18(num_classes: int = 1000, channels: int = 3, **options: Any) -> ResNet:

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from ds_core import Flatten, Linear, Module, ReLU, Sequential, ShapeError
 from ds_core.initializers import kaiming_normal_
+from ds_core.layers.arguments import whole_number
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.networks.image_network import ImageNetwork
 from ds_cnn.networks.residual_block import BasicBlock, needs_projection
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
@@ -70,7 +72,7 @@ class SubsampledShortcut(Module):
         return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
 
 
-class CifarResNet(Sequential):
+class CifarResNet(ImageNetwork):
     """A 3x3 convolution, three stages of n basic blocks (16, 32 and 64 channels), the mean, a linear layer.
 
     He et al., 2015, section 4.2: depth 6n + 2, with shortcuts that have no parameters. Images (N, channels, H, W), of
@@ -83,7 +85,8 @@ class CifarResNet(Sequential):
         generator: where the initial weights are drawn from.
 
     Raises:
-        ValueError: another depth.
+        TypeError, ValueError: another depth; a number of classes or channels that is no whole one of 1 or more.
+        ShapeError: from `forward`, for an input that is no (N, channels, H, W).
     """
 
     def __init__(
@@ -96,8 +99,11 @@ class CifarResNet(Sequential):
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        depth = whole_number("CifarResNet", "depth", depth)
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"CifarResNet: given depth={depth}, expected 6n + 2: 8, 14, 20, 32, 44, 56, 110, ...")
+        num_classes = whole_number("CifarResNet", "num_classes", num_classes)
+        channels = whole_number("CifarResNet", "channels", channels)
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         width = _WIDTHS[0]
         layers: dict[str, Any] = {
@@ -114,7 +120,7 @@ class CifarResNet(Sequential):
                 width = out
             layers[f"layer{number}"] = Sequential(*blocks)
         layers |= {"avgpool": AdaptiveAvgPool2d(1), "flatten": Flatten()}
-        super().__init__({**layers, "fc": Linear(width, num_classes, generator=generator, **made)})
+        super().__init__(channels, {**layers, "fc": Linear(width, num_classes, generator=generator, **made)})
         for module in self.modules():
             if isinstance(module, Conv2d):
                 # section 4.2: "the weight initialization in [13]", by the inputs of each kernel

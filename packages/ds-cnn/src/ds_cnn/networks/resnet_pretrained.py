@@ -1,15 +1,16 @@
 """A ResNet in the folder format of Hugging Face's transformers. Theory: docs/resnet_pretrained.md."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ds_core import CheckpointError, Module
+from ds_core.training.pretrained_files import Key, by_their_names, read_config, write_folder
 from torch import Tensor
 
+from ds_cnn.networks.batch_counters import with_counters
 from ds_cnn.networks.image_classification import PROBLEM_TYPES, ImageClassificationLoss, ImageClassifierOutput
-from ds_cnn.networks.pretrained_files import read_config, with_counters, write_folder
 from ds_cnn.networks.resnet_config import ResNetConfig
 from ds_cnn.networks.resnet_keys import transformers_key
 
@@ -77,8 +78,13 @@ class ResNetForImageClassification(Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """What model.safetensors holds: every parameter and buffer by transformers' name."""
-        named = {transformers_key(name): tensor for name, tensor in self.network.state_dict().items()}
-        return with_counters(named)
+        state = self.network.state_dict()
+        return with_counters(by_their_names(state, keys_of(state)))
+
+
+def keys_of(names: Iterable[str]) -> dict[str, Key]:
+    """Our name of each tensor -> transformers'."""
+    return {name: Key(transformers_key(name)) for name in names}
 
 
 def to_hugging_face(config: ResNetConfig, labels: Labels) -> dict[str, Any]:

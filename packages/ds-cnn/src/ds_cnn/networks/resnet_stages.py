@@ -10,6 +10,7 @@ from ds_core.initializers import kaiming_normal_, zeros_
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Conv2d
+from ds_cnn.networks.image_network import check_images
 from ds_cnn.networks.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from ds_cnn.networks.resnet_config import REDUCTION, ResNetConfig
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
@@ -90,6 +91,7 @@ class ResNetStages(Module):
 
     def _features(self, x: Tensor) -> tuple[Tensor, ...]:
         """x (N, C, H, W) -> the output of each stage."""
+        check_images(type(self).__name__, x, self.config.num_channels)
         found = []
         for number, part in enumerate(self._parts()):
             if self.frozen_stages is not None and number <= self.frozen_stages:

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 import torch
 from ds_core import Dropout, Flatten, Linear, ReLU, Sequential
+from ds_core.layers.arguments import whole_number
 
 from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.convolutions.kernel_initialisation import initialise_kernels
+from ds_cnn.networks.image_network import ImageNetwork
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d
 from ds_cnn.pooling.adaptive_avg_pool import AdaptiveAvgPool2d
 from ds_cnn.pooling.max_pool import MaxPool2d
@@ -24,7 +26,7 @@ VGG16: Configuration = (*VGG13[:8], 256, "M", 512, 512, 512, "M", 512, 512, 512,
 VGG19: Configuration = (*VGG13[:8], 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M")
 
 
-class VGG(Sequential):
+class VGG(ImageNetwork):
     """3x3 convolutions with batch norm, pooling between them, the mean over what is left: (N, C, S, S) -> (N, K).
 
     Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014, with batch norm
@@ -39,7 +41,9 @@ class VGG(Sequential):
         dropout: before the linear layer.
 
     Raises:
-        ValueError: a configuration without a convolution, or with something else in it; a dropout outside 0 to 1.
+        TypeError, ValueError: a configuration without a convolution, or with something else in it; a dropout outside 0
+            to 1; a number of classes or channels that is no whole one of 1 or more.
+        ShapeError: from `forward`, for an input that is no (N, channels, H, W).
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class VGG(Sequential):
         generator: torch.Generator | None = None,
     ) -> None:
         _check(configuration)
+        num_classes = whole_number("VGG", "num_classes", num_classes)
+        channels = whole_number("VGG", "channels", channels)
+        image_channels = channels
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         layers: list[Any] = []
         for item in configuration:
@@ -65,13 +72,14 @@ class VGG(Sequential):
                 layers += [convolution, BatchNorm2d(item, **made), ReLU()]
                 channels = item
         super().__init__(
+            image_channels,
             {
                 "features": Sequential(*layers),
                 "pool": AdaptiveAvgPool2d(1),
                 "flatten": Flatten(),
                 "dropout": Dropout(dropout),
                 "classifier": Linear(channels, num_classes, generator=generator, **made),
-            }
+            },
         )
         initialise_kernels(self, generator=generator)
 

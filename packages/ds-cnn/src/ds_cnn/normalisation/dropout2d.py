@@ -21,6 +21,7 @@ class Dropout1d(Dropout):
         p: probability of zero, 0 ... 1.
 
     Raises:
+        TypeError: where p is no number.
         ValueError: where p is outside 0 ... 1.
         ShapeError: from `forward`, for an input of another number of dimensions.
     """

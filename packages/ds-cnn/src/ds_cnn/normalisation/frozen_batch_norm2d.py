@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from ds_core import Module, ShapeError, SyncBatchNorm, fast_form
+from ds_core.layers.arguments import check_implementation, real_number, whole_number
 from ds_core.layers.channels import along_channels, channelwise, positions, scaled
 from ds_core.layers.replace_layers import replace_layers
 from ds_core.speed.precision import wide_dtype, widened
@@ -66,7 +67,8 @@ class FrozenBatchNorm2d(Module):
         implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
-        ValueError: for an unknown implementation.
+        TypeError, ValueError: for a `num_features` that is no whole number of 0 or more, an `eps` that is no finite
+            number, or an unknown implementation.
         ShapeError: from `forward`, where x is no (N, C, H, W).
         TypeError: from `forward`, where x holds integers.
     """
@@ -82,12 +84,9 @@ class FrozenBatchNorm2d(Module):
         *,
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"FrozenBatchNorm2d: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
-            )
-        self.num_features = num_features
-        self.eps = eps
+        check_implementation(self, implementation, IMPLEMENTATIONS)
+        self.num_features = num_features = whole_number("FrozenBatchNorm2d", "num_features", num_features, least=0)
+        self.eps = real_number("FrozenBatchNorm2d", "eps", eps)
         self.implementation = implementation
         self.weight = torch.ones(num_features, device=device, dtype=dtype)
         self.bias = torch.zeros(num_features, device=device, dtype=dtype)

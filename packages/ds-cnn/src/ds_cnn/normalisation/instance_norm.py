@@ -2,12 +2,13 @@
 
 import math
 import warnings
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from ds_core import Module, ShapeError, accumulate, fast_form, no_record, parameter, plain_form, replaying, reuse
+from ds_core import ShapeError, accumulate, fast_form, no_record, plain_form, replaying, reuse
 from ds_core.layers.batch_norm import IMPLEMENTATIONS as BATCH_NORMS
 from ds_core.layers.batch_norm import plain_batch_norm, plain_batch_norm_backward
+from ds_core.layers.channel_norm import ChannelNorm
 from ds_core.layers.channels import along_channels
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
@@ -96,7 +97,7 @@ IMPLEMENTATIONS = {
 }
 
 
-class InstanceNorm(Module):
+class InstanceNorm(ChannelNorm):
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel of each example by itself.
 
     Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016. What `InstanceNorm1d` to `InstanceNorm3d` share.
@@ -113,13 +114,15 @@ class InstanceNorm(Module):
         implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
-        ValueError: for an unknown implementation.
+        TypeError, ValueError: for a `num_features` that is no whole number of 0 or more, an `eps` or a `momentum` that
+            is no finite number, or an unknown implementation.
         ShapeError: from `forward`, where x has the wrong number of dimensions or channels, or one position only while
             its own variance is asked for.
         TypeError: from `forward`, where x holds integers.
     """
 
     axes: ClassVar[int]  # how many dimensions come after C
+    implementations: ClassVar[dict[str, Any]] = IMPLEMENTATIONS
 
     def __init__(
         self,
@@ -134,36 +137,7 @@ class InstanceNorm(Module):
         bias: bool = True,
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"{type(self).__name__}: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
-            )
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self.implementation = implementation
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
-        if affine:
-            self.weight = parameter(torch.ones(num_features, device=device, dtype=dtype))
-            if bias:
-                self.bias = parameter(torch.zeros(num_features, device=device, dtype=dtype))
-        self.running_mean: Tensor | None = None
-        self.running_var: Tensor | None = None
-        self.num_batches_tracked: Tensor | None = None
-        if track_running_stats:
-            self.running_mean = torch.zeros(num_features, device=device, dtype=dtype)
-            self.running_var = torch.ones(num_features, device=device, dtype=dtype)
-            self.num_batches_tracked = torch.zeros((), device=device, dtype=torch.int64)
-
-    def reset_running_stats(self) -> None:
-        """Forget the running averages: mean 0, variance 1."""
-        if self.running_mean is not None and self.running_var is not None:
-            with no_record():
-                self.running_mean.zero_()
-                self.running_var.fill_(1)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias, implementation)
 
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, ...) or (C, ...) -> y of the same shape."""
@@ -189,11 +163,7 @@ class InstanceNorm(Module):
         x, mean, rstd = self.saved()
         if dy is None:
             return None
-        needs = (
-            input_gradient,
-            self.weight is not None and self.weight.requires_grad,
-            self.bias is not None and self.bias.requires_grad,
-        )
+        needs = self._needs(input_gradient)
         shape = x.shape
         if x.dim() == self.axes + 1:
             x, dy = x.unsqueeze(0), dy.unsqueeze(0)
@@ -230,12 +200,6 @@ class InstanceNorm(Module):
                 if running is not None:
                     # running <- running + m (1/N sum_n new_n - running)                                             (6)
                     running.copy_(torch.lerp(widened(running), new.mean(0).to(widened(running).dtype), self.momentum))
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class InstanceNorm1d(InstanceNorm):

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, fast_form
+from ds_core.layers.arguments import check_implementation, real_number, whole_number
 from ds_core.layers.channels import positions
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
@@ -94,9 +95,10 @@ class LocalResponseNorm(Module):
         implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
-        ValueError: for a size below 1, or an unknown implementation.
+        TypeError: for a size that is no whole number, or another argument that is no number; from `forward`, where x
+            holds integers.
+        ValueError: for a size below 1, numbers that are not finite, or an unknown implementation.
         ShapeError: from `forward`, where x has less than 3 dimensions.
-        TypeError: from `forward`, where x holds integers.
     """
 
     def __init__(
@@ -108,16 +110,11 @@ class LocalResponseNorm(Module):
         *,
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
-        if size < 1:
-            raise ValueError(f"LocalResponseNorm: given size={size}, expected 1 or more channels")
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"LocalResponseNorm: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
-            )
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
+        check_implementation(self, implementation, IMPLEMENTATIONS)
+        self.size = whole_number("LocalResponseNorm", "size", size)
+        self.alpha = real_number("LocalResponseNorm", "alpha", alpha)
+        self.beta = real_number("LocalResponseNorm", "beta", beta)
+        self.k = real_number("LocalResponseNorm", "k", k)
         self.implementation = implementation
 
     def forward(self, input: Tensor) -> Tensor:

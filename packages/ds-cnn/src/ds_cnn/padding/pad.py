@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from ds_core import ShapeError, fast_form
+from ds_core.layers.arguments import check_tensors
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
@@ -114,8 +115,17 @@ def pad(x: Tensor, padding: tuple[int, ...], mode: Mode = "constant", value: flo
             edge, "circular" continues with the other end.
 
     Raises:
+        TypeError: for an x that is no tensor.
+        ValueError: for a padding that is not two whole numbers for each of the last axes, or an unknown mode.
         ShapeError: for a cut of more than there is, a reflection of S or more, or more than once around.
     """
+    check_tensors("pad", x=x)
+    if mode not in MODES:
+        raise ValueError(f"pad: given mode={mode!r}, expected one of {', '.join(MODES)}")
+    if len(padding) % 2 or len(padding) // 2 > x.dim():
+        raise ValueError(
+            f"pad: given padding={padding} for shape {tuple(x.shape)}, expected two numbers for each of its last axes"
+        )
     padded_sizes(x.shape[x.dim() - len(padding) // 2 :], padding, mode)
     grown, cut = tuple(max(0, p) for p in padding), tuple(min(0, p) for p in padding)
     if mode in ("reflect", "replicate"):  # the border may show what is cut off at the other end

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from ds_core import Module, ShapeError
+from ds_core.layers.arguments import check_implementation, real_number
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import per_axis
@@ -37,10 +38,7 @@ class Pad(Module):
         self.padding = per_axis(padding, 2 * self.axes, f"{type(self).__name__}: padding")
         self.value = 0.0
         self.implementation = implementation
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"{type(self).__name__}: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
-            )
+        check_implementation(self, implementation, IMPLEMENTATIONS)
 
     def forward(self, input: Tensor) -> Tensor:
         """input (..., *S) -> y, each axis longer by what is before and after it."""
@@ -69,7 +67,11 @@ class Pad(Module):
 
 
 class ConstantPad(Pad):
-    """`Pad` with one value, around the last axes of an x of any number of dimensions."""
+    """`Pad` with one value, around the last axes of an x of any number of dimensions.
+
+    Raises:
+        TypeError: for a value that is no number; True and False serve an x of them.
+    """
 
     mode: ClassVar[Mode] = "constant"
 
@@ -81,7 +83,8 @@ class ConstantPad(Pad):
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
         super().__init__(padding, implementation=implementation)
-        self.value = value
+        name = type(self).__name__
+        self.value = value if isinstance(value, bool) else real_number(name, "value", value, finite=False)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < self.axes:

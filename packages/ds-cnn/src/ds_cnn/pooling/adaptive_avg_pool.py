@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from ds_core import Module, fast_form, reuse
 from ds_core.errors import check_floating
+from ds_core.layers.arguments import check_implementation
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from ds_cnn.pooling.adaptive_windows import (
     read_output_size,
     regular_geometry,
 )
-from ds_cnn.pooling.pool_options import check_implementation, spatial_size
+from ds_cnn.pooling.pool_options import spatial_size
 from ds_cnn.pooling.windows import along, at, window_sums, window_sums_backward, zeros_along
 
 # S = spatial sizes of the input, O = of the output

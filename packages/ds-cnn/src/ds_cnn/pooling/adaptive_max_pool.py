@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, fast_form
+from ds_core.layers.arguments import check_implementation
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 
@@ -14,9 +15,9 @@ from ds_cnn.convolutions.geometry import Sizes
 from ds_cnn.pooling.adaptive_avg_pool import positions_of
 from ds_cnn.pooling.adaptive_windows import adaptive_windows, chosen_size, longest_window, read_output_size
 from ds_cnn.pooling.max_pool import scatter_positions
-from ds_cnn.pooling.pool_options import check_implementation, check_numbers, spatial_size
+from ds_cnn.pooling.pool_options import check_numbers, spatial_size
 from ds_cnn.pooling.running_max import Axis, Visit, flat_positions, running_max, strided_axis
-from ds_cnn.pooling.windows import at
+from ds_cnn.pooling.windows import at, pick
 
 # S = spatial sizes of the input, O = of the output. Positions in an image are counted row by row: h W + w.
 
@@ -95,7 +96,7 @@ def _axis(x: Tensor, dim: int, windows: list[tuple[int, int]], longest: int) -> 
     for k in range(longest):
         offsets = torch.tensor([min(k, end - start - 1) for start, end in windows], device=x.device)
         positions = torch.tensor([start for start, _ in windows], device=x.device) + offsets
-        read = functools.partial(torch.index_select, dim=dim, index=positions)
+        read = functools.partial(pick, dim=dim, index=positions)
         dtype = torch.uint8 if longest <= 256 else torch.int32
         shape = (count,) + (1,) * (-dim - 1)
         visits.append(Visit(slice(0, count), offsets.reshape(shape).to(dtype), k == 0, read))

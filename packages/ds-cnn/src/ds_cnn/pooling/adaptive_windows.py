@@ -41,11 +41,17 @@ def read_output_size(
     Raises:
         ValueError: for another number of axes, or a size below one.
     """
-    name = f"{type(layer).__name__}: output_size"
     given = list(output_size) if isinstance(output_size, Sequence) else [output_size] * axes
-    numbers = per_axis([1 if size is None else size for size in given], axes, name)
-    if min(numbers) < 1:
-        raise ValueError(f"{name}: given {output_size}, expected 1 or more on every axis, or None to keep the size")
+    try:
+        numbers = per_axis([1 if size is None else size for size in given], axes, "output_size")
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise ValueError(
+            f"{type(layer).__name__}: output_size: given {output_size!r}, expected one whole number of 1 or more"
+            + (f", or {axes} of them" if axes > 1 else "")
+            + ", or None to keep the size"
+        )
     return tuple(None if size is None else number for size, number in zip(given, numbers, strict=True))
 
 

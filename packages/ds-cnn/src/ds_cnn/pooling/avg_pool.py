@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from ds_core import Module, ShapeError, fast_form, reuse
 from ds_core.errors import check_floating
+from ds_core.layers.arguments import check_implementation, whole_number
 from ds_core.speed.precision import widened
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes
-from ds_cnn.pooling.pool_options import check_implementation, read_geometry, spatial_size
+from ds_cnn.pooling.pool_options import read_geometry, spatial_size
 from ds_cnn.pooling.windows import (
     at,
     covered_positions,
@@ -98,8 +99,11 @@ class _AvgPool(Module):
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
         self.implementation = implementation
-        if divisor_override == 0:
-            raise ValueError(f"{self!r}: divisor_override must not be 0")
+        if divisor_override is not None:
+            name = type(self).__name__
+            self.divisor_override = whole_number(name, "divisor_override", divisor_override, least=None)
+            if self.divisor_override == 0:
+                raise ValueError(f"{self!r}: divisor_override must not be 0")
 
     def forward(self, input: Tensor) -> Tensor:
         size = spatial_size(self, input, self.axes)
@@ -172,6 +176,7 @@ class AvgPool2d(_AvgPool):
         implementation: "vectorized", or "loops", window by window as the formula says, for reading.
 
     Raises:
+        TypeError: for a divisor that is no whole number.
         ValueError: for a window, stride, padding or divisor that makes no sense.
         ShapeError: from `forward`, for an input of another shape, of integers, or too small for one window.
     """

@@ -7,17 +7,20 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, fast_form
+from ds_core.layers.arguments import check_implementation
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes
-from ds_cnn.pooling.pool_options import check_implementation, check_numbers, read_geometry, spatial_size
-from ds_cnn.pooling.running_max import flat_positions, place_dtype, running_max, strided_axis
-from ds_cnn.pooling.windows import at, covered_positions, window_count, zeros_along
+from ds_cnn.pooling.pool_options import check_numbers, read_geometry, spatial_size
+from ds_cnn.pooling.running_max import flat_positions, in_parts, place_dtype, running_max, strided_axis
+from ds_cnn.pooling.windows import at, covered_positions, empty_along, kernel_slices, window_count, zeros_along
 
 # N = batch, C = channels, S = spatial sizes of the input, O = of the output,
 # kernel_size K, stride s, padding p, dilation d: one number for each spatial axis.
 # A place says which position of its window is the largest, counted row by row: k_h K_w + k_w.
+
+FEW = 16  # places of a window up to which going place by place is fast; by trial
 
 
 def plain_max_pool(
@@ -77,14 +80,36 @@ def max_pool(
     return y, places
 
 
-# Positions repeat if windows overlap, so their gradients are added up.
+# Positions repeat if windows overlap, so their gradients are added up. With the channels last in memory it is slow to
+# add at single positions, and fast to go place by place: each is one slice of the image.
 @fast_form(plain_max_pool_backward)
 def max_pool_backward(
     dy: Tensor, places: Tensor, input_size: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> Tensor:
     """dy (..., *O), places (..., *O), input_size S -> dx (..., *S)."""
-    positions = max_positions(places, input_size, kernel_size, stride, padding, dilation)
-    return scatter_positions(dy, positions, input_size)
+    geometry = kernel_size, stride, padding, dilation
+    if not _is_fast_by_place(dy, places, kernel_size):
+        return scatter_positions(dy, max_positions(places, input_size, *geometry), input_size)
+    dx = places
+    for dim, size in enumerate(input_size, -len(input_size)):
+        dx = empty_along(dx, dim, size, wide_dtype(dy))
+    slices = list(kernel_slices(input_size, dy.shape[-len(input_size) :], *geometry))
+    for dx_part, dy_part, places_part in in_parts(dx, widened(dy), places):
+        dx_part.zero_()
+        for k, windows, positions in slices:
+            place = places_part[at(windows)]
+            # On a CPU a comparison is vectorized if its result has the dtype of what is compared.
+            wins = torch.eq(place, place_number(k, kernel_size), out=torch.empty_like(place)).to(dx.dtype)
+            dx_part[at(positions)].addcmul_(dy_part[at(windows)], wins)  # dx_i += dy_o if k*_o = k   (3)
+    return dx.to(dy.dtype)
+
+
+def _is_fast_by_place(dy: Tensor, places: Tensor, kernel_size: Sizes) -> bool:
+    """Whether the channels lie side by side in memory, the places are few, and 0 times dy is 0: infinity is not."""
+    axes = len(kernel_size)
+    if places.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled() or places.dim() == axes:
+        return False
+    return places.stride(-axes - 1) == 1 and math.prod(kernel_size) <= FEW and bool(dy.sum().isfinite())
 
 
 def max_positions(

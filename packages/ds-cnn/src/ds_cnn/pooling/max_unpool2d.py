@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from ds_core import Module, ShapeError, fast_form
 from ds_core.errors import check_floating
+from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes, per_axis
 from ds_cnn.pooling.adaptive_max_pool import flat_position
-from ds_cnn.pooling.pool_options import check_implementation, spatial_size
+from ds_cnn.pooling.pool_options import spatial_size
 from ds_cnn.pooling.windows import at, zeros_along
 
 # O = spatial sizes of the input (what pooling put out), S = of the output. Indices are positions in it, h W + w.

@@ -49,13 +49,6 @@ def read_geometry(
     return geometry
 
 
-def check_implementation(layer: object, implementation: str, known: dict[str, Any]) -> None:
-    """Raise `ValueError` unless `implementation` is a key of `known`."""
-    if implementation not in known:
-        name = type(layer).__name__
-        raise ValueError(f"{name}: given implementation={implementation!r}, expected one of {sorted(known)}")
-
-
 def check_numbers(layer: object, x: Tensor) -> None:
     """Raise `ShapeError` unless `x` holds real numbers, integers included."""
     if x.dtype == torch.bool or x.is_complex():

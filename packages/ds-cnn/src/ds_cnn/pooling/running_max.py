@@ -5,7 +5,7 @@ Max pooling and adaptive max pooling share it. They differ in where their window
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,8 +51,7 @@ def running_max(x: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
     for dim, axis in enumerate(axes, -len(axes)):
         y = empty_along(y, dim, axis.outputs, x.dtype)
         places = empty_along(places, dim, axis.outputs, place_dtype([axis.kernel for axis in axes]))
-    examples = max(1, CHUNK * len(x) // x.numel())
-    for part, y_part, places_part in zip(*(torch.split(tensor, examples) for tensor in (x, y, places)), strict=True):
+    for part, y_part, places_part in in_parts(x, y, places):
         # A look at every value for NaN takes a third of the time. The sum of the results shows whether there is any.
         largest, found = _all_axes(part, axes, has_nan=False)
         if x.is_floating_point() and bool(largest.sum().isnan()):
@@ -60,6 +59,12 @@ def running_max(x: Tensor, axes: Sequence[Axis]) -> tuple[Tensor, Tensor]:
         y_part.copy_(largest)
         places_part.copy_(found)
     return y, places
+
+
+def in_parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (N, ...) cut alike, so that a part of the first one has about CHUNK elements."""
+    examples = max(1, CHUNK * len(tensors[0]) // max(1, tensors[0].numel()))
+    return zip(*(torch.split(tensor, examples) for tensor in tensors), strict=True)
 
 
 def place_dtype(kernel_size: Sequence[int]) -> torch.dtype:
@@ -70,28 +75,31 @@ def place_dtype(kernel_size: Sequence[int]) -> torch.dtype:
 def _all_axes(x: Tensor, axes: Sequence[Axis], has_nan: bool) -> tuple[Tensor, Tensor]:
     """The last axis first: of equal values in a row the first, then of equal rows the first, is row by row."""
     places, dtype, weight = None, place_dtype([axis.kernel for axis in axes]), 1
+    size = x.shape[-len(axes) :]
+    if all(
+        axis.outputs == 1 and length == axis.kernel == len(axis.visits) for axis, length in zip(axes, size, strict=True)
+    ):
+        return _one_window(x, len(axes), dtype, has_nan)
     for dim, axis in zip(range(-1, -len(axes) - 1, -1), reversed(axes), strict=True):
-        is_global = axis.outputs == 1 and x.shape[dim] == axis.kernel == len(axis.visits)
-        x, places = (_one_window if is_global else _one_axis)(x, places, dim, axis, weight, dtype, has_nan)
+        x, places = _one_axis(x, places, dim, axis, weight, dtype, has_nan)
         weight *= axis.kernel
     assert places is not None
     return x, places
 
 
-def _one_window(
-    x: Tensor, places: Tensor | None, dim: int, axis: Axis, weight: int, dtype: torch.dtype, has_nan: bool
-) -> tuple[Tensor, Tensor]:
-    """One window over the whole axis: neighbours play against each other, then the winners, as in a knockout.
-
-    Far fewer visits than positions, and neighbours come one after the other in memory.
-    """
-    step = (torch.arange(axis.kernel, device=x.device) * weight).to(dtype)
-    step = step.reshape(-1, *(1,) * (-dim - 1))
-    places = step if places is None else places + step
-    while x.shape[dim] > 1:
-        pairs = strided_axis(x.shape[dim], dim, (x.shape[dim] + 1) // 2, 2, 2, 0, 1)
-        x, places = _one_axis(x, places, dim, pairs, 0, dtype, has_nan)
-    return x, places.expand(x.shape)
+def _one_window(x: Tensor, axes: int, dtype: torch.dtype, has_nan: bool) -> tuple[Tensor, Tensor]:
+    """One window over the whole image. Its place is found by ranks: the first position has the highest one."""
+    flat = x.flatten(-axes)
+    count = flat.shape[-1]
+    y = flat.amax(-1, keepdim=True)
+    exact = torch.float32 if count < 2**24 else torch.float64  # can count the places
+    rank = torch.arange(count, 0, -1, device=x.device, dtype=exact)
+    places = count - (_equal(flat, y).to(exact) * rank).amax(-1, keepdim=True)
+    if has_nan:
+        last = ((flat != flat) * rank.flip(0)).amax(-1, keepdim=True) - 1
+        places = torch.where(y != y, last, places)
+    shape = (*x.shape[:-axes], *[1] * axes)
+    return y.reshape(shape), places.to(dtype).reshape(shape)
 
 
 def _one_axis(
@@ -133,9 +141,16 @@ def _one_axis(
 
 def _greater(x: Tensor, y: Tensor) -> Tensor:
     """x > y. On a CPU a comparison of neighbours in memory is vectorized only if its result is floats too."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.stride(memory_order(x)[-1]) != 1:
-        return x > y
-    return torch.gt(x, y, out=torch.empty_like(y)).bool()
+    return torch.gt(x, y, out=torch.empty_like(y)).bool() if _is_vectorized(x) else x > y
+
+
+def _equal(x: Tensor, y: Tensor) -> Tensor:
+    """x == y, as floats if that is faster."""
+    return torch.eq(x, y, out=torch.empty_like(x)) if _is_vectorized(x) else x == y
+
+
+def _is_vectorized(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and x.stride(memory_order(x)[-1]) == 1
 
 
 def strided_axis(size: int, dim: int, count: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:

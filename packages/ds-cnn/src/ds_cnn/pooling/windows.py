@@ -37,8 +37,8 @@ def plain_window_sums_backward(dy: Tensor, dim: int, size: int, kernel: int, str
     return dx.transpose(dim, -1)
 
 
-def at(position: tuple[int, ...]) -> tuple[Any, ...]:
-    """The index of one position in all examples and channels: `x[at((h, w))]` is `x[..., h, w]`."""
+def at(position: tuple[int | slice, ...]) -> tuple[Any, ...]:
+    """The index of one position, or of slices, in all examples and channels: `x[at((h, w))]` is `x[..., h, w]`."""
     return (..., *position)
 
 
@@ -139,6 +139,13 @@ def kernel_slices(
 def along(x: Tensor, dim: int, index: slice) -> Tensor:
     """`x[index]` on `dim`, a view."""
     return x[(slice(None),) * (dim % x.dim()) + (index,)]
+
+
+def pick(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """`torch.index_select`, but the axes stay in memory in the order of those of `x`."""
+    order = memory_order(x)
+    found = x.permute(order).index_select(order.index(dim % x.dim()), index)
+    return found.permute([order.index(axis) for axis in range(x.dim())])
 
 
 def zeros_along(x: Tensor, dim: int, size: int, dtype: torch.dtype) -> Tensor:

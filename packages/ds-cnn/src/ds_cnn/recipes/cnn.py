@@ -90,10 +90,13 @@ class CNNRun(ImageRun[CNNOptions]):
         return read_images(self.options, self.dtype)
 
     def augmentations(self) -> Sequence[Augmentation]:
-        return shift_and_flip(self.options)
+        return shift_and_flip(self.options, self.data.format.height, self.data.format.width)
 
     def count_steps(self) -> int:
         return self.options.epochs * self.batches.steps_per_epoch
+
+    def length(self) -> str:
+        return f"{super().length()} of --epochs {self.options.epochs}"
 
     def make_criterion(self) -> CrossEntropyLoss:
         return CrossEntropyLoss(label_smoothing=self.options.label_smoothing)

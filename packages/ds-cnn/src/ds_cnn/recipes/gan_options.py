@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ds_core import UserError
 from ds_core.options import option
 from ds_core.recipes.choices import SCHEDULES
 from ds_core.training.run_options import LARGEST_SEED, MOST_THREADS, RunOptions
 
 from ds_cnn.recipes.image_options import DATA_SETS
+from ds_cnn.recipes.messages import check_picture
+
+JUDGE_EPOCHS = 30
 
 
 @dataclass
@@ -34,8 +38,23 @@ class GANOptions(RunOptions):
     judge: Path | None = option(
         None, "the run folder of ds train cnn that judges samples (not given: a small network is trained for it)"
     )
-    judge_epochs: int = option(30, "epochs of the small network's training", minimum=1, maximum=10**6)
+    judge_epochs: int | None = option(
+        None,
+        f"epochs of the small network's training (not given: {JUDGE_EPOCHS})",
+        minimum=1,
+        maximum=10**6,
+    )
     judged: int = option(1000, "how many samples are judged", minimum=1, maximum=10**6)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.judge is None:
+            self.judge_epochs = JUDGE_EPOCHS if self.judge_epochs is None else self.judge_epochs
+        elif self.judge_epochs is not None:
+            raise UserError(
+                f"--judge {self.judge} and --judge-epochs {self.judge_epochs} contradict each other: the network of a "
+                "run folder is not trained again"
+            )
 
 
 @dataclass
@@ -50,12 +69,17 @@ class GenerateOptions:
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
     threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, maximum=MOST_THREADS)
 
+    def __post_init__(self) -> None:
+        check_picture("--out", self.out)
+
 
 def with_data_set(changes: Mapping[str, Mapping[str, Any]]) -> Callable[[dict[str, Any], set[str]], None]:
     """For `with_presets`: the data set says what is not given."""
 
     def follow(values: dict[str, Any], given: set[str]) -> None:
-        found = changes.get(values["dataset"], {})
+        found = dict(changes.get(values["dataset"], {}))
+        if values["judge"] is not None:
+            found.pop("judge_epochs", None)
         values.update({name: value for name, value in found.items() if name not in given})
 
     return follow

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core import predict
+from ds_core import UserError, predict
 from ds_core.data.generators import keyed_generator
 from ds_core.plotting import new_figure, save_figure
 from einops import repeat
 from torch import Tensor
 
+from ds_cnn.images.read_image import LARGEST_PIXELS
 from ds_cnn.images.write_image import image_grid, write_image
+from ds_cnn.recipes.gan_options import GenerateOptions
+from ds_cnn.recipes.image_format import ImageFormat
 
 # N = images, Z = latent_size, (C, H, W) = an image
 
@@ -37,10 +40,27 @@ def of_8_bits(images: Tensor) -> Tensor:
     return ((images.float().cpu() + 1) * 127.5 + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
 
+def check_size(options: GenerateOptions, images: ImageFormat) -> None:
+    """Raise `UserError` if the picture that `ds generate` is asked for is larger than what `ds predict` reads."""
+    gap = _gap(options.scale)
+    rows = -(-options.count // options.columns)
+    height = rows * (images.height * options.scale + gap) + gap
+    width = options.columns * (images.width * options.scale + gap) + gap
+    if height * width > LARGEST_PIXELS:
+        raise UserError(
+            f"--count {options.count}, --columns {options.columns} and --scale {options.scale} make a picture of "
+            f"{height:,} x {width:,} pixels, expected at most {LARGEST_PIXELS:,} in all: draw fewer or smaller images"
+        )
+
+
 def write_samples(path: Path, images: Tensor, columns: int, scale: int) -> None:
     """Images of 8 bits side by side in a PNG, each pixel `scale` pixels wide."""
     enlarged = repeat(images, "n c h w -> n c (h i) (w j)", i=scale, j=scale)
-    write_image(path, image_grid(enlarged, columns, gap=max(1, scale // 2), background=64))
+    write_image(path, image_grid(enlarged, columns, gap=_gap(scale), background=64))
+
+
+def _gap(scale: int) -> int:
+    return max(1, scale // 2)
 
 
 def write_walks(path: Path, generator: Any, latent_size: int, seed: int, scale: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ds_cnn.gan.gan import GAN
 from ds_cnn.gan.gan_batches import GANBatches
 from ds_cnn.recipes.gan_options import GANOptions, GenerateOptions
-from ds_cnn.recipes.gan_plots import draw, latent, plot_losses, write_samples, write_walks
+from ds_cnn.recipes.gan_plots import check_size, draw, latent, plot_losses, write_samples, write_walks
 from ds_cnn.recipes.image_data import ImageData, data_set
 from ds_cnn.recipes.image_format import IMAGES_FILE, ImageFormat
 from ds_cnn.recipes.judge import load_judge, train_judge, verdict
@@ -93,6 +93,9 @@ class GANRun(Run[GANOptionsT, ImageData, GAN], Generic[GANOptionsT]):
     def count_steps(self) -> int:
         return self.options.rounds * (self.discriminator_steps + 1)
 
+    def length(self) -> str:
+        return f"{super().length()} of --rounds {self.options.rounds}"
+
     def make_trainer(self) -> Trainer:
         options, model = self.options, self.model
         groups = [
@@ -147,6 +150,7 @@ class GANRun(Run[GANOptionsT, ImageData, GAN], Generic[GANOptionsT]):
     def report(self) -> Mapping[str, Any]:
         options = self.options
         if options.judge is None:
+            assert options.judge_epochs is not None
             judge = train_judge(self.data, options.judge_epochs, options.seed, self.device)
         else:
             judge = load_judge(options.judge, self.data, options.folder, options.device)
@@ -201,7 +205,7 @@ def draw_images(run: type[GANRun[Any]], folder: Path, options: GenerateOptions) 
     """`ds generate FOLDER`: images by the generator of a run folder, in one PNG.
 
     Raises:
-        UserError: there is no checkpoint yet, or it is damaged.
+        UserError: there is no checkpoint yet, or it is damaged, or the picture would be too large.
         WriteError: the PNG cannot be written.
     """
     if options.threads is not None:
@@ -210,7 +214,9 @@ def draw_images(run: type[GANRun[Any]], folder: Path, options: GenerateOptions) 
     began: Any = build_options(kind, from_json(kind, read_run_folder(folder).options))
     if not (folder / CHECKPOINT_FILE).exists():
         raise UserError(f"{folder} has no {CHECKPOINT_FILE} yet: ds train {run.name} --out {folder} --resume trains it")
-    model = run.networks(began, ImageFormat.load(folder)).to(choose_device(options.device))
+    images_of_run = ImageFormat.load(folder)
+    check_size(options, images_of_run)
+    model = run.networks(began, images_of_run).to(choose_device(options.device))
     load_weights(folder / CHECKPOINT_FILE, model)
     seed = torch.Generator().seed() % 2**62 if options.seed is None else options.seed
     images = draw(model.generator, latent(options.count, began.latent_size, seed))

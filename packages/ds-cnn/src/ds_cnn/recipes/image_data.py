@@ -9,12 +9,11 @@ from ds_core.data import TensorDataset, load, split
 from ds_core.training.same_data import digest_of
 from torch import Tensor
 
-from ds_cnn.images.image_files import HOW_TO_SKIP
 from ds_cnn.images.image_folder import load_image_folder
 from ds_cnn.images.normalise import Normalise
-from ds_cnn.images.read_image import ImageError
 from ds_cnn.recipes.image_format import ImageFormat
 from ds_cnn.recipes.image_options import IMAGE_SIZE, DataOptions
+from ds_cnn.recipes.messages import typed
 
 # N = images, n = of a batch, C = channels, H, W = height and width
 
@@ -102,8 +101,8 @@ def image_folder(root: Path, options: DataOptions, dtype: torch.dtype | None) ->
     channels, faulty = (1 if options.grey else 3), "skip" if options.skip_faulty else "refuse"
     try:
         found = load_image_folder(root, size, channels=channels, faulty=faulty)  # type: ignore[arg-type]
-    except ImageError as error:
-        raise UserError(str(error).replace(HOW_TO_SKIP, "--skip-faulty leaves out what cannot be used")) from error
+    except UserError as error:
+        raise typed(error) from error
     _, classes = found.tensors
     names = found.class_names
     if len(names) < 2:

@@ -77,7 +77,16 @@ def with_data_set(changes: Mapping[str, Mapping[str, Any]]) -> Callable[[dict[st
     return follow
 
 
-def shift_and_flip(options: DataOptions) -> list[Augmentation]:
-    """`--shift` and `--flip`."""
+def shift_and_flip(options: DataOptions, height: int, width: int) -> list[Augmentation]:
+    """`--shift` and `--flip` of images of this size.
+
+    Raises:
+        UserError: a shift that may leave nothing of an image.
+    """
+    if options.shift >= min(height, width):
+        raise UserError(
+            f"--shift {options.shift}: the images have {height} x {width} pixels, expected at most "
+            f"{min(height, width) - 1}, so that something of them is left"
+        )
     shift: list[Augmentation] = [RandomCrop(padding=options.shift)] if options.shift else []
     return [*shift, RandomHorizontalFlip()] if options.flip else shift

@@ -18,6 +18,7 @@ from ds_cnn.images.image_files import visible
 from ds_cnn.images.read_image import FORMATS, ImageError, ImageReader
 from ds_cnn.networks.grad_cam import grad_cam
 from ds_cnn.recipes.image_plots import plot_grad_cam
+from ds_cnn.recipes.messages import check_picture, typed
 from ds_cnn.recipes.trained import Trained, load_trained
 
 _BATCH = 256
@@ -49,6 +50,8 @@ class PredictOptions:
             raise UserError("predict of which image? give --image FILE, several of them, or --images FOLDER")
         if self.layer and self.grad_cam is None:
             raise UserError("--layer is about the picture of --grad-cam, which is not given")
+        if self.grad_cam is not None:
+            check_picture("--grad-cam", self.grad_cam)
 
 
 def predict_command(run: Any) -> Command:
@@ -105,9 +108,9 @@ def _read(trained: Trained, options: PredictOptions) -> tuple[list[Path], Tensor
             paths.append(path)
         except ImageError as error:
             if not options.skip_faulty:
-                raise
+                raise typed(error) from error
             faulty += 1
-            print(f"ds: note: {error}", file=sys.stderr)
+            print(f"ds: note: {typed(error)}", file=sys.stderr)
     if not images:
         raise UserError(
             f"{options.images} has no images in it, or in the folders in it"

@@ -76,7 +76,7 @@ class ResNetRun(ImageRun[ResNetOptions]):
         return read_images(self.options, self.dtype)
 
     def augmentations(self) -> Sequence[Augmentation]:
-        return shift_and_flip(self.options)
+        return shift_and_flip(self.options, self.data.format.height, self.data.format.width)
 
     def count_steps(self) -> int:
         return self.options.steps

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ds_core.layers.arguments import check_tensors
 from torch import Tensor
 
 from ds_cnn.resampling.resample import resample, resample_backward
@@ -33,9 +34,10 @@ def interpolate(
 
     Raises:
         ValueError: for arguments that exclude each other, a size below 1, or a factor that is not positive and finite.
-        TypeError: for a size that is no int, or a factor that is no number.
+        TypeError: for an input that is no tensor, a size that is no int, or a factor that is no number.
         ShapeError: for an input of another rank than the mode is for, or an output without positions.
     """
+    check_tensors("interpolate", input=input)
     check_image("interpolate", input, mode)
     options = Options(size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     kernel, axes = resampling("interpolate", input.shape[2:], options)
@@ -63,6 +65,7 @@ def interpolate_backward(
         ShapeError: `dy` is not in the shape of that output.
         ValueError, TypeError: as `interpolate`.
     """
+    check_tensors("interpolate_backward", dy=dy)
     options = Options(size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     kernel, axes = resampling("interpolate_backward", input_size, options)
     check_gradient("interpolate_backward", dy, axes)

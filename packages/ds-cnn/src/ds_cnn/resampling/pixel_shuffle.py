@@ -2,6 +2,7 @@
 
 import torch
 from ds_core import Module, ShapeError
+from ds_core.layers.arguments import check_tensors, whole_number
 from einops import rearrange
 from torch import Tensor
 
@@ -9,14 +10,20 @@ from torch import Tensor
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
-    """x (..., C r r, H, W) -> y (..., C, H r, W r)."""
+    """x (..., C r r, H, W) -> y (..., C, H r, W r). Errors: as those of `PixelShuffle`."""
+    factor = whole_number("pixel_shuffle", "factor", factor)
+    check_tensors("pixel_shuffle", x=x)
+    _check_channels("pixel_shuffle", x, factor)
     # y_{c, hr + a, wr + b} = x_{(c r + a) r + b, h, w}                                                    (1)
     y = rearrange(x, "... (c a b) h w -> ... c h a w b", a=factor, b=factor)
     return rearrange(_copied(y), "... c h a w b -> ... c (h a) (w b)")
 
 
 def pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
-    """x (..., C, H r, W r) -> y (..., C r r, H, W)."""
+    """x (..., C, H r, W r) -> y (..., C r r, H, W). Errors: as those of `PixelUnshuffle`."""
+    factor = whole_number("pixel_unshuffle", "factor", factor)
+    check_tensors("pixel_unshuffle", x=x)
+    _check_sides("pixel_unshuffle", x, factor)
     # y_{(c r + a) r + b, h, w} = x_{c, hr + a, wr + b}                                                    (2)
     y = rearrange(x, "... c (h a) (w b) -> ... c a b h w", a=factor, b=factor)
     return rearrange(_copied(y), "... c a b h w -> ... (c a b) h w")
@@ -36,13 +43,10 @@ class PixelShuffle(Module):
     """
 
     def __init__(self, upscale_factor: int) -> None:
-        self.upscale_factor = upscale_factor
-        _check_factor("PixelShuffle: upscale_factor", upscale_factor)
+        self.upscale_factor = whole_number("PixelShuffle", "upscale_factor", upscale_factor)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dim() < 3 or input.shape[-3] % self.upscale_factor**2 != 0:
-            expected = f"(..., C, H, W) with C divisible by {self.upscale_factor**2}"
-            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
+        _check_channels(self, input, self.upscale_factor)
         self.save()
         return pixel_shuffle(input, self.upscale_factor)
 
@@ -68,13 +72,10 @@ class PixelUnshuffle(Module):
     """
 
     def __init__(self, downscale_factor: int) -> None:
-        self.downscale_factor = downscale_factor
-        _check_factor("PixelUnshuffle: downscale_factor", downscale_factor)
+        self.downscale_factor = whole_number("PixelUnshuffle", "downscale_factor", downscale_factor)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dim() < 3 or any(size % self.downscale_factor != 0 for size in input.shape[-2:]):
-            expected = f"(..., C, H, W) with H and W divisible by {self.downscale_factor}"
-            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
+        _check_sides(self, input, self.downscale_factor)
         self.save()
         return pixel_unshuffle(input, self.downscale_factor)
 
@@ -86,11 +87,16 @@ class PixelUnshuffle(Module):
         return f"downscale_factor={self.downscale_factor}"
 
 
-def _check_factor(name: str, factor: int) -> None:
-    if isinstance(factor, bool) or not isinstance(factor, int):
-        raise TypeError(f"{name}: given {factor!r}, expected an int")
-    if factor < 1:
-        raise ValueError(f"{name}: given {factor}, expected 1 or more")
+def _check_channels(owner: object, x: Tensor, factor: int) -> None:
+    if x.dim() < 3 or x.shape[-3] % factor**2 != 0:
+        expected = f"(..., C, H, W) with C divisible by {factor**2}"
+        raise ShapeError(f"{owner}: given input of shape {tuple(x.shape)}, expected {expected}")
+
+
+def _check_sides(owner: object, x: Tensor, factor: int) -> None:
+    if x.dim() < 3 or any(size % factor != 0 for size in x.shape[-2:]):
+        expected = f"(..., C, H, W) with H and W divisible by {factor}"
+        raise ShapeError(f"{owner}: given input of shape {tuple(x.shape)}, expected {expected}")
 
 
 def _copied(x: Tensor) -> Tensor:

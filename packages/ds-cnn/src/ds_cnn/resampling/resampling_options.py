@@ -1,11 +1,14 @@
 """What the arguments of `interpolate` ask for, axis by axis, or why they make no sense. Theory: docs/interpolate.md."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy
 import torch
 from ds_core import ShapeError
+from ds_core.layers.arguments import shown
 from torch import Tensor
 
 from ds_cnn.resampling.sampling_axis import Axis, make_axis
@@ -55,16 +58,19 @@ def check_options(owner: object, options: Options) -> None:
         TypeError: for a size that is no whole number, or a factor that is no number.
     """
     size, scale_factor, mode, align_corners, recompute_scale_factor, antialias = options
-    if mode not in MODES:
-        raise ValueError(f"{owner}: given mode={mode!r}, expected one of {', '.join(MODES)}")
+    _check_mode(owner, mode)
     if (size is None) == (scale_factor is None):
         given = "neither of size and scale_factor" if size is None else f"size={size} and scale_factor={scale_factor}"
         raise ValueError(f"{owner}: given {given}, expected one of the two")
-    for name, value, kind in (("size", size, int), ("scale_factor", scale_factor, (int, float))):
+    expected: list[tuple[str, Any, Any, str]] = [
+        ("size", size, numbers.Integral, "a whole number"),
+        ("scale_factor", scale_factor, numbers.Real, "a number"),
+    ]
+    for name, value, kind, what in expected:
         for number in _numbers(value):
-            if isinstance(number, bool) or not isinstance(number, kind):
+            if isinstance(number, bool) or not isinstance(number, kind):  # NumPy's are among them
                 raise TypeError(
-                    f"{owner}: given {name}={value!r}, expected a number, or one for each axis of the image"
+                    f"{owner}: given {name}={shown(value)}, expected {what}, or one for each axis of the image"
                 )
             if not 0 < number < math.inf:
                 raise ValueError(f"{owner}: given {name}={value!r}, expected finite numbers above 0")
@@ -118,6 +124,7 @@ def resampling(owner: object, input_size: Sequence[int], options: Options) -> Re
 
 def check_image(owner: object, x: Tensor, mode: str) -> None:
     """Raise `ShapeError` unless `x` has channels, and is floating, or of bytes that are only copied."""
+    _check_mode(owner, mode)
     if x.dim() < 3 or (x.shape[1] == 0 and mode != "area"):
         expected = LAYOUTS.get(MODES[mode], ", ".join(LAYOUTS.values()))
         raise ShapeError(f"{owner}: given input of shape {tuple(x.shape)}, expected {expected} for mode={mode!r}")
@@ -133,6 +140,11 @@ def check_gradient(owner: object, dy: Tensor, axes: tuple[Axis, ...]) -> None:
         raise ShapeError(f"{owner}: given a gradient of shape {tuple(dy.shape)}, expected (N, C, *{counts})")
 
 
+def _check_mode(owner: object, mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"{owner}: given mode={mode!r}, expected one of {', '.join(MODES)}")
+
+
 def _numbers(value: object) -> Sequence[Any]:
     """One by one, whatever they are."""
     if value is None:
@@ -143,8 +155,9 @@ def _numbers(value: object) -> Sequence[Any]:
 def _for_axes(owner: object, name: str, value: Number | Sequence[Number] | None, axes: int) -> Sequence[Number] | None:
     if value is None:
         return None
-    if isinstance(value, (int, float)):
-        return [value] * axes
+    numbers_given = [number.item() if isinstance(number, numpy.generic) else number for number in _numbers(value)]
+    if not isinstance(value, Sequence):
+        return numbers_given * axes
     if len(value) != axes:
         raise ShapeError(f"{owner}: given {name}={value} for an image of {axes} axes, expected one number, or {axes}")
-    return value
+    return numbers_given

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ds_core import Module
+from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.resampling.resample import plain_resample, plain_resample_backward, resample, resample_backward
@@ -50,8 +51,7 @@ class Upsample(Module):
         self.recompute_scale_factor = recompute_scale_factor
         self.implementation = implementation
         check_options("Upsample", self._options())
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"Upsample: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}")
+        check_implementation(self, implementation, IMPLEMENTATIONS)
 
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, *S) -> y (N, C, *O), with one to three axes behind the channels."""

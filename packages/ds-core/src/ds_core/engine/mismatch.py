@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ds_core.engine.nested_values import leaves
 from ds_core.engine.trace import describe
-from ds_core.errors import ShapeError, one_line
+from ds_core.errors import ShapeError, no_tensor
 
 # What PyTorch's messages have in them if it is one of these: "same dtype, but got Double and Float", "on device cpu"
 _SPEAKS_OF_IT = re.compile(r"type|device|meta|promot|implemented for|\b(Half|BFloat16|Float|Double|Long|Int|Bool)\b")
@@ -56,8 +56,7 @@ def explain_no_tensor(
     declared = inspect.signature(forward).parameters
     for name, value in _bound(layer, forward, given, options):
         if declared[name].annotation in (Tensor, "Tensor") and not isinstance(value, Tensor):
-            what = "None" if value is None else f"{one_line(repr(value)):.40}, a {type(value).__name__}"
-            raise TypeError(f"{describe(layer)}: given {name} = {what}, expected a torch.Tensor") from error
+            raise TypeError(no_tensor(describe(layer), name, value)) from error
 
 
 def _devices(named: list[Named]) -> str | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import reuse
+from ds_core.layers.arguments import probability
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import wide_dtype
@@ -85,13 +86,12 @@ class AlphaDropout(Module):
         p: probability of -alpha, 0 ... 1; at 1 all becomes zero.
 
     Raises:
+        TypeError: where p is no number.
         ValueError: where p is outside 0 ... 1.
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"AlphaDropout: given p={p}, expected a probability between 0 and 1")
-        self.p = p
+        self.p = probability("AlphaDropout", "p", p)
 
     def forward(self, input: Tensor) -> Tensor:
         """input -> y of the same shape."""

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ds_core.engine.module import Module
-from ds_core.engine.parameter import accumulate, parameter
+from ds_core.engine.parameter import accumulate
 from ds_core.engine.recompute import replaying
 from ds_core.engine.trace import no_record
 from ds_core.errors import ShapeError
+from ds_core.layers.channel_norm import ChannelNorm
 from ds_core.layers.channels import (
     along_channels,
     channel_moments,
@@ -151,7 +151,7 @@ IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-class BatchNorm(Module):
+class BatchNorm(ChannelNorm):
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel; what all batch norms share.
 
     Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1. In training, mean and variance are those of the batch,
@@ -169,6 +169,8 @@ class BatchNorm(Module):
         implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
+        TypeError, ValueError: for a `num_features` that is no whole number of 0 or more, an `eps` or a `momentum` that
+            is no finite number, or an unknown implementation.
         ShapeError: from `forward`, where x is not (N, C, ...) with the right number of dimensions, or
             where a channel has one number and the batch's own variance is asked for.
         ValueError: from `forward`, where eps is negative, or 0 with the batch's own variance.
@@ -176,6 +178,7 @@ class BatchNorm(Module):
     """
 
     dimensions: ClassVar[tuple[int, ...] | None] = None  # that x may have; None: two or more
+    implementations: ClassVar[dict[str, Any]] = IMPLEMENTATIONS
 
     def __init__(
         self,
@@ -190,37 +193,7 @@ class BatchNorm(Module):
         bias: bool = True,
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"{type(self).__name__}: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}"
-            )
-        self.implementation = implementation
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
-        if affine:
-            self.weight = parameter(torch.ones(num_features, device=device, dtype=dtype))
-            if bias:
-                self.bias = parameter(torch.zeros(num_features, device=device, dtype=dtype))
-        self.running_mean: Tensor | None = None
-        self.running_var: Tensor | None = None
-        self.num_batches_tracked: Tensor | None = None
-        if track_running_stats:
-            self.running_mean = torch.zeros(num_features, device=device, dtype=dtype)
-            self.running_var = torch.ones(num_features, device=device, dtype=dtype)
-            self.num_batches_tracked = torch.zeros((), device=device, dtype=torch.int64)
-
-    def reset_running_stats(self) -> None:
-        """Forget the running averages: mean 0, variance 1, no batch yet."""
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            with no_record():
-                self.running_mean.zero_()
-                self.running_var.fill_(1)
-                self.num_batches_tracked.zero_()
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias, implementation)
 
     def forward(self, input: Tensor) -> Tensor:
         """input (N, C, ...) -> y of the same shape."""
@@ -274,10 +247,6 @@ class BatchNorm(Module):
             limit = "a positive one where the variance is the batch's own" if of_batch else "one that is not negative"
             raise ValueError(f"{self!r}: given eps={self.eps}, expected {limit}")
 
-    def _needs(self, input_gradient: bool) -> tuple[bool, bool, bool]:
-        weight, bias = self.weight, self.bias
-        return input_gradient, weight is not None and weight.requires_grad, bias is not None and bias.requires_grad
-
     def _track(self, mean: Tensor, unbiased: Tensor, empty: bool = False) -> None:
         """Let the running averages follow the batch's mean and variance, both (C,)."""
         count = self.num_batches_tracked
@@ -292,9 +261,3 @@ class BatchNorm(Module):
                 if running is not None:
                     # running <- running + m (new - running)                                                 (10)
                     running.copy_(torch.lerp(widened(running), widened(new), momentum))
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )

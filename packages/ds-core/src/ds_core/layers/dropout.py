@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
+from ds_core.layers.arguments import probability
 from ds_core.speed.precision import wide_dtype
 
 
@@ -44,13 +45,12 @@ class Dropout(Module):
         p: probability of zero, 0 ... 1.
 
     Raises:
+        TypeError: where p is no number.
         ValueError: where p is outside 0 ... 1.
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: given p={p}, expected a probability between 0 and 1")
-        self.p = p
+        self.p = probability(type(self).__name__, "p", p)
 
     def forward(self, input: Tensor) -> Tensor:
         """input -> y of the same shape."""

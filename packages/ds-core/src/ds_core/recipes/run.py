@@ -147,6 +147,10 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
     def count_steps(self) -> int:
         """Optimizer steps of the whole run."""
 
+    def length(self) -> str:
+        """`count_steps` as a message says it; a recipe of rounds or epochs names its option."""
+        return f"{self.steps} steps"
+
     @abstractmethod
     def make_trainer(self) -> Trainer:
         """Loss, optimizer, schedule, evaluation and callbacks, in `Trainer(..., folder=self.folder)`.
@@ -211,7 +215,7 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
         if checkpoint.exists():
             step = describe_checkpoint(checkpoint).step
             if step > self.steps:
-                raise UserError(f"the run is at step {step} already, beyond the {self.steps} steps asked for")
+                raise UserError(f"the run is at step {step} already, beyond the {self.length()} asked for")
 
     def _begin(self) -> None:
         self.write_folder()

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from ds_core import (
     GELU,
-    CheckpointError,
     Dropout,
     Embedding,
     LayerNorm,
@@ -18,11 +17,12 @@ from ds_core import (
     no_record,
 )
 from ds_core.engine.composition import backward_through
+from ds_core.training.pretrained_files import fit_tensors, without_weights
 from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
 from torch import Tensor
 
 from ds_zoo.minigpt.config import MiniGPTConfig
-from ds_zoo.minigpt.pretrained import load_folder, save_folder
+from ds_zoo.minigpt.pretrained import key_map, read_gpt2_config, read_gpt2_tensors, save_folder
 
 # B = batch, T = time, E = embed_dim, V = vocab_size
 
@@ -177,14 +177,14 @@ class MiniGPT(Module):
         Raises:
             CheckpointError: a file is missing or damaged, or holds a model that MiniGPT cannot compute.
         """
-        config, state = load_folder(folder, dropout)
+        config = read_gpt2_config(folder, dropout)
+        tensors = read_gpt2_tensors(folder, config)
+        shapes = without_weights(folder, lambda: cls(config, device="meta"), config.num_layers, tensors).state_dict()
+        state = fit_tensors(folder, tensors, shapes, key_map(config))
         dtype = state["tokens.weight"].dtype if dtype is None else dtype
         unused = torch.Generator(torch.get_default_device() if device is None else device)  # spares the global one
         model = cls(config, implementation=implementation, device=device, dtype=dtype, generator=unused)
-        try:
-            model.load_state_dict(state)
-        except ValueError as error:
-            raise CheckpointError(f"{folder}: {error}") from error
+        model.load_state_dict(state)
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 from ds_cnn import FrozenBatchNorm2d, ResNet, ResNetBackbone, ResNetConfig, freeze_batch_norm
-from ds_cnn.networks.pretrained_files import read_tensors, write_tensors
 from ds_cnn.networks.resnet_keys import transformers_key
 from ds_core import CheckpointError
 from ds_core.errors import WriteError
+from ds_core.training.pretrained_files import read_tensors
 from torch_resnet import TorchResNet, shake
 
 SIZES = ResNetConfig("bottleneck", (1, 2), (4, 8), 3, 2)
@@ -74,12 +74,24 @@ def test_models_that_resnet_is_not(changes, message, folder):
         ({"layer_type": "basic"}, r"holds resnet.encoder.stages.0.layers.0.layer.2.\S+, .* beyond the model"),
         ({"hidden_sizes": [4, 12]}, r"has shape \(2, 4, 1, 1\), expected \(3, 4, 1, 1\)"),
         ({"num_channels": 3}, r"convolution.weight has shape \(3, 2, 7, 7\), expected \(3, 3, 7, 7\)"),
+        ({"hidden_sizes": [4, 10**9]}, r"shape \(2, 4, 1, 1\), expected \(250000000, 4, 1, 1\)"),
+        ({"depths": [1, 10**9]}, r"its config.json says 1,000,000,001 blocks, but it holds \d+ tensors"),
         ({"id2label": None}, r"classifier.1.weight has shape \(3, 8\), expected \(2, 8\)"),
     ],
 )
 def test_weights_of_another_model(changes, message, folder):
     rewrite_config(folder, **changes)
     refused(rf"is of another model: .*{message}", ResNet.from_pretrained, folder)
+
+
+def test_sizes_that_no_memory_holds(folder):
+    rewrite_config(folder, layer_type="basic", hidden_sizes=[10**9, 10**9])
+    refused(r"config.json: no memory holds a model of these sizes", ResNet.from_pretrained, folder)
+
+
+def test_a_file_in_place_of_the_folder(folder):
+    path = folder / "model.safetensors"
+    refused(r"model.safetensors is a file, expected the folder that holds config.json", ResNet.from_pretrained, path)
 
 
 def test_one_name_too_few_or_too_many(folder):
@@ -141,11 +153,6 @@ def test_a_shard_that_is_missing(folder):
     refused("one.safetensors does not exist", ResNet.from_pretrained, folder)
 
 
-def test_checksums_that_are_none(tmp_path):
-    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "file.safetensors", metadata={"crc32": "[1"})
-    refused("its checksums cannot be read", read_tensors, tmp_path / "file.safetensors")
-
-
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file.txt").write_text("precious")
     with pytest.raises(WriteError, match=r"cannot write a model into .*file.txt") as caught:
@@ -160,7 +167,7 @@ def test_a_failed_write_leaves_what_was_there(folder, monkeypatch):
     def full(path, content):
         raise WriteError("cannot write: no space left on device")
 
-    monkeypatch.setattr("ds_cnn.networks.pretrained_files.write_atomically", full)
+    monkeypatch.setattr("ds_core.training.pretrained_files.write_atomically", full)
     with pytest.raises(WriteError):
         ResNet(SIZES, 3).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -229,17 +236,10 @@ def test_torchvision_files_that_do_not_fit(tmp_path):
     (tmp_path / "resnet.pth").rename(tmp_path / "resnet")
     refused("is not a whole safetensors file", ours.load_torchvision, tmp_path / "resnet")
     refused("no weights: .*nowhere does not exist", ours.load_torchvision, tmp_path / "nowhere")
-    refused("is not a whole safetensors file", ours.load_torchvision, tmp_path)
+    refused("is a folder, expected a safetensors file, such as a model.safetensors", ours.load_torchvision, tmp_path)
     ours.save_pretrained(tmp_path / "folder")
     refused("is of another model", ours.load_torchvision, tmp_path / "folder" / "model.safetensors")
     assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())
-
-
-def test_files_are_the_same_each_time(tmp_path):
-    tensors = ResNet(SIZES, 3).state_dict()
-    for name in ("one", "other"):
-        write_tensors(tmp_path / name, tensors)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_keys():

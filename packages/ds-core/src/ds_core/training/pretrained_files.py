@@ -1,0 +1,220 @@
+"""Models as others publish them: a folder of config.json and safetensors, and the names that weights have there.
+
+Theory: docs/checkpoint.md.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+from ds_core.atomic_files import write_atomically
+from ds_core.errors import CheckpointError, WriteError, one_line
+from ds_core.training.weights_file import weights_bytes
+
+M = TypeVar("M")
+
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
+_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+
+class Key(NamedTuple):
+    """What a tensor of ours is called in a file, and whether its last two dimensions are exchanged there."""
+
+    name: str
+    transposed: bool = False
+
+
+def write_folder(folder: str | Path, fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write model.safetensors and config.json; each appears whole or not at all, the weights first.
+
+    Raises:
+        WriteError: the folder cannot be made, or a file in it not be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write a model into {folder}: {error.strerror or one_line(error)}") from error
+    write_tensors(folder / _WEIGHTS, tensors)
+    write_atomically(folder / _CONFIG, (json.dumps(dict(fields), indent=2) + "\n").encode())
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, with a checksum of every tensor in its metadata.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checksums = json.dumps({name: _checksum(tensor) for name, tensor in plain.items()})
+    write_atomically(path, weights_bytes(plain, {"format": "pt", "crc32": checksums}))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The fields of config.json.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or `folder` is none.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file, expected the folder that holds {_CONFIG} and {_WEIGHTS}")
+    return _read_json(folder / _CONFIG)
+
+
+def read_folder(folder: str | Path) -> dict[str, Tensor]:
+    """All tensors of model.safetensors, or of the shards that its index lists.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights are a pickle.
+    """
+    folder = Path(folder)
+    if (folder / _WEIGHTS).exists() or not (folder / _INDEX).exists():
+        pickled = folder / "pytorch_model.bin"
+        if pickled.exists() and not (folder / _WEIGHTS).exists():
+            raise CheckpointError(
+                f"{pickled} is a pickle, which can run any code when it is read: save the model anew with "
+                f"transformers' save_pretrained, which writes {_WEIGHTS}"
+            )
+        return read_tensors(folder / _WEIGHTS)
+    weight_map = _read_json(folder / _INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(
+            f"{folder / _INDEX} is damaged: expected a weight_map from the name of each tensor to its file"
+        )
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(weight_map.values())):
+        tensors |= read_tensors(folder / name)
+    return tensors
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, held against their checksums where it has them.
+
+    Raises:
+        CheckpointError: it is missing, damaged, a folder or a pickle.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected a safetensors file, such as a {_WEIGHTS} in it")
+    if path.suffix in _PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickle by its name, which can run any code when it is read: convert it once with "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), NEW_FILE)"
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no weights: {path} does not exist") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
+    try:
+        checksums = dict(json.loads(metadata.get("crc32", "{}")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its checksums cannot be read") from error
+    for name, tensor in tensors.items():
+        if name in checksums and checksums[name] != _checksum(tensor):
+            raise CheckpointError(f"{path} is damaged: {name} does not have the checksum it was written with")
+    return tensors
+
+
+def by_their_names(state: Mapping[str, Tensor], keys: Mapping[str, Key]) -> dict[str, Tensor]:
+    """The tensors of `state`, by our names, as a file holds them: what `fit_tensors` undoes."""
+    return {keys[ours].name: _turned(tensor, keys[ours]) for ours, tensor in state.items()}
+
+
+def fit_tensors(
+    source: str | Path,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    keys: Mapping[str, Key] | None = None,
+) -> dict[str, Tensor]:
+    """`tensors` of a file by our names, if they are those that `expected` names, and no others.
+
+    Args:
+        source: the file or folder, for messages.
+        tensors: what it holds.
+        expected: tensors of the shapes and kinds that are wanted, by our names; on the device "meta" they take no room.
+        keys: what each of `expected` is called in the file; None: as here.
+
+    Raises:
+        CheckpointError: names are missing or left over, a shape or kind of number differs, or a number is not finite.
+    """
+    keys = {name: Key(name) for name in expected} if keys is None else keys
+    read = {keys[ours].name for ours in expected}
+    missing = [keys[ours].name for ours in expected if keys[ours].name not in tensors]
+    others = sorted(name for name in tensors if name not in read)
+    if missing or others:
+        parts = [f"lacks {_listed(missing)}"] if missing else []
+        parts += [f"holds {_listed(others)} beyond the model"] if others else []
+        raise CheckpointError(f"{source} is of another model: it {' and '.join(parts)}")
+    fitting = {}
+    for ours, wanted in expected.items():
+        name = keys[ours].name
+        found, shape = tensors[name], _turned(wanted, keys[ours]).shape
+        if found.shape != shape:
+            raise CheckpointError(
+                f"{source} is of another model: {name} has shape {tuple(found.shape)}, expected {tuple(shape)}"
+            )
+        if found.is_floating_point() != wanted.is_floating_point():
+            raise CheckpointError(f"{source} is of another model: {name} is in {found.dtype}")
+        if not torch.isfinite(found).all():
+            raise CheckpointError(f"{source}: {name} holds numbers that are infinite or NaN")
+        fitting[ours] = _turned(found, keys[ours])
+    return fitting
+
+
+def without_weights(folder: str | Path, build: Callable[[], M], blocks: int, tensors: Mapping[str, Tensor]) -> M:
+    """The model that `build` makes on the device "meta", where it takes neither memory nor time: its shapes alone.
+
+    Args:
+        folder: whose config.json gives the model its sizes.
+        blocks: how many blocks it has, each with one tensor or more.
+        tensors: what the folder holds.
+
+    Raises:
+        CheckpointError: the sizes are beyond any memory, or there are more blocks than tensors.
+    """
+    if blocks > len(tensors):
+        raise CheckpointError(
+            f"{folder} is of another model: its {_CONFIG} says {blocks:,} blocks, but it holds {len(tensors)} tensors"
+        )
+    try:
+        return build()
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise CheckpointError(
+            f"{Path(folder) / _CONFIG}: no memory holds a model of these sizes ({one_line(error)})"
+        ) from error
+
+
+def _turned(tensor: Tensor, key: Key) -> Tensor:
+    return tensor.transpose(-2, -1) if key.transposed else tensor
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(np.asarray(tensor.reshape(-1).view(torch.uint8)).data)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no model in {path.parent}: {path.name} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"cannot read {path}: expected a JSON object")
+    return fields
