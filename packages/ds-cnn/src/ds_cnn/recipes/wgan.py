@@ -34,7 +34,7 @@ class WGANOptions(GANOptions):
     """Options of `ds train wgan`."""
 
     out: Path = option(Path("runs/wgan"), "the run folder: checkpoint, log, results and pictures", may_change=True)
-    rounds: int = option(2000, "steps of the generator", minimum=1, may_change=True)
+    rounds: int = option(4000, "steps of the generator", minimum=1, may_change=True)
     lr_discriminator: float = option(1e-3, "Adam's learning rate for the critic", minimum=0)
     lr_generator: float = option(1e-3, "Adam's learning rate for the generator", minimum=0)
     beta1: float = option(0.0, "Adam's average of gradients", minimum=0, maximum=0.999999)
