@@ -170,7 +170,7 @@ def test_unknown_nonlinearity():
 
 
 def test_unknown_implementation():
-    with pytest.raises(ValueError, match=r"implementation='fast', expected \['loops', 'vectorized'\]"):
+    with pytest.raises(ValueError, match=r"implementation='fast', expected one of \['loops', 'vectorized'\]"):
         RNNCell(3, 4, implementation="fast")
 
 

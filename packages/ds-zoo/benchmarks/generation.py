@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
+from ds_core.text.sampling import draw
 from ds_zoo import MiniGPT, MiniGPTConfig, generate
-from ds_zoo.minigpt import draw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from paired import compare, print_table

@@ -2,7 +2,6 @@ import pytest
 import torch
 from ds_core import record
 from ds_zoo import MiniGPT, MiniGPTConfig, generate
-from ds_zoo.minigpt import draw
 
 
 def wild_model(block_size=8, **options):
@@ -79,48 +78,6 @@ def test_may_run_inside_record_and_stop_in_the_middle():
         assert torch.is_grad_enabled() is False  # record's own state is back between tokens
         stream.close()
     assert torch.is_grad_enabled()
-
-
-def frequencies(count=2000, **options):
-    logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.tensor([draw(logits, generator=generator, **options) for _ in range(count)])
-    return (torch.bincount(drawn, minlength=4) / count).tolist()
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [0.5, 0.25, 0.15, 0.1]),
-        ({"temperature": 0}, [1.0, 0.0, 0.0, 0.0]),
-        ({"temperature": 1e-40}, [1.0, 0.0, 0.0, 0.0]),
-        ({"temperature": 1e-46}, [1.0, 0.0, 0.0, 0.0]),
-        ({"temperature": 5e-324, "top_p": 0.9}, [1.0, 0.0, 0.0, 0.0]),
-        ({"temperature": 0.5}, [0.7246, 0.1812, 0.0652, 0.0290]),
-        ({"top_k": 2}, [0.6667, 0.3333, 0.0, 0.0]),
-        ({"top_k": 9}, [0.5, 0.25, 0.15, 0.1]),
-        ({"top_p": 0.7}, [0.6667, 0.3333, 0.0, 0.0]),
-        ({"top_p": 0.8}, [0.5556, 0.2778, 0.1667, 0.0]),
-        ({"top_p": 0.01}, [1.0, 0.0, 0.0, 0.0]),
-        ({"top_p": 1.0}, [0.5, 0.25, 0.15, 0.1]),
-    ],
-)
-def test_worked_example(options, expected):
-    # docs/generate.md
-    found = frequencies(**options)
-    assert found == pytest.approx(expected, abs=0.04)
-    assert [share == 0 for share in found] == [share == 0 for share in expected]
-
-
-def test_top_p_keeps_no_token_more_than_it_takes():
-    generator = torch.Generator().manual_seed(0)
-    assert {draw(torch.zeros(4), top_p=0.5, generator=generator) for _ in range(50)} == {0, 1}
-
-
-def test_order_of_the_logits_does_not_matter_to_the_filters():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.tensor([-5.0, 3.0, -5.0, 2.9])
-    assert {draw(logits, top_k=2, generator=generator) for _ in range(50)} == {1, 3}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ds_core import record
-from ds_core.plotting import new_figure, plain_text, save_figure
 from ds_core.recipes.translation.corpus import source_tokens
+from ds_core.recipes.translation.token_maps import draw_token_maps
 from ds_core.recipes.translation.translator import Translator
 from ds_core.text.tokenizers import BEGIN
 from ds_core.training.evaluation import evaluation_mode
@@ -16,8 +16,6 @@ from ds_transformers.attentions.cross_attention import CrossAttention, Kept
 from ds_transformers.seq2seq.seq2seq_transformer import Seq2SeqTransformer
 
 # B = sentences, H = heads, S = source tokens, T = target tokens
-
-_MOST_LABELS = 60  # of an axis; for a longer sentence every second token is named, or every third, ...
 
 
 def cross_attention_maps(model: Seq2SeqTransformer, source: Tensor, target: Tensor) -> list[Tensor]:
@@ -51,29 +49,11 @@ def plot_attention(translator: Translator, sentence: str, translation: str, path
     source = source_tokens(translator.source_tokenizer, [sentence])[0]
     (target,) = translator.target_tokenizer.encode_batch([translation])
     maps = cross_attention_maps(translator.model, translator.padded([source]), translator.padded([[BEGIN, *target]]))
-    last = maps[-1][0].float().cpu()  # (H, T, S)
+    last = maps[-1][0]  # (H, T, S)
     rows = [*translator.target_tokenizer.tokens(target), "end"]
     columns = [*translator.source_tokenizer.tokens(source[:-1]), "end"]
     pictures = {"mean over heads": last.mean(0), **{f"head {head + 1}": last[head] for head in range(len(last))}}
-    across = min(3, len(pictures))
-    down = -(-len(pictures) // across)
-    width, height = (0.28 * min(len(labels), _MOST_LABELS) + 1.3 for labels in (columns, rows))
-    figure = new_figure(across * max(2.4, width), down * max(2.2, height))
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for panel in panels[len(pictures) :]:
-        panel.axis("off")
-    for panel, (title, picture) in zip(panels, pictures.items(), strict=False):
-        panel.imshow(picture.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        panel.set_title(title, fontsize=9)
-        panel.set_xticks(*_ticks(columns), rotation=90, fontsize=7)
-        panel.set_yticks(*_ticks(rows), fontsize=7)
-    save_figure(figure, path)
-
-
-def _ticks(tokens: list[str]) -> tuple[range, list[str]]:
-    """Positions on the axis, and their labels."""
-    positions = range(0, len(tokens), -(-len(tokens) // _MOST_LABELS))
-    return positions, [plain_text(tokens[position]) for position in positions]
+    draw_token_maps(path, pictures, rows, columns)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """MiniGPT: GPT-2's architecture with handwritten gradients, its loss, its text, its weights in and out."""
 
 from ds_core import TokenCrossEntropy
+from ds_core.text.blocks import RandomBlocks, consecutive_blocks
 
-from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig
-from ds_zoo.minigpt.generate import draw, generate
+from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "RandomBlocks",
     "TokenCrossEntropy",
     "consecutive_blocks",
-    "draw",
     "generate",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import no_record
-from ds_core.activations.softmax import softmax
+from ds_core.text.sampling import check_sampling, draw
 from torch import Tensor
 
 from ds_zoo.minigpt.model import MiniGPT
@@ -81,28 +81,6 @@ def _stream(
         yield token
 
 
-def draw(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> int:
-    """logits (V,) -> a token. Drawn on the CPU, so that a seed writes the same text on every device."""
-    logits = logits.detach().to("cpu", torch.float32)
-    if temperature == 0:
-        return int(logits.argmax())
-    ordered, tokens = torch.sort(logits, descending=True, stable=True)
-    # The largest becomes 0, the others go to -inf at worst; in float64, where a temperature such as 1e-46 is not yet 0
-    scaled = (ordered[:top_k] - ordered[0]).to(torch.float64) / temperature
-    probabilities = softmax(scaled.to(torch.float32), -1)
-    if top_p is not None:
-        # keep a token while those before it sum to less than top_p; the first always stays
-        before = torch.cumsum(probabilities, 0) - probabilities
-        probabilities = torch.where(before < top_p, probabilities, 0.0)
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
-
-
 class _Evaluating:
     """Evaluation mode (no dropout) for a while, whichever mode each of `modules` is in.
 
@@ -139,12 +117,7 @@ def _check(
         raise ValueError(f"generate: the prompt has tokens outside 0 to {model.config.vocab_size - 1}")
     if count < 0:
         raise ValueError(f"generate: count is {count}, expected 0 or more")
-    if not 0.0 <= temperature < float("inf"):
-        raise ValueError(f"generate: temperature is {temperature}, expected a finite number, 0 or more")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"generate: top_k is {top_k}, expected at least 1")
-    if top_p is not None and not 0.0 < top_p <= 1.0:
-        raise ValueError(f"generate: top_p is {top_p}, expected 0 < top_p <= 1")
+    check_sampling("generate", temperature, top_k, top_p)
     if not 1 <= window <= model.config.block_size:
         raise ValueError(
             f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "

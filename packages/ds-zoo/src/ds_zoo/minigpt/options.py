@@ -6,7 +6,9 @@ from typing import Any
 
 from ds_core import UserError
 from ds_core.options import option, preset_option, with_presets
-from ds_core.training.run_options import LARGEST_SEED, PrecisionOptions, RunOptions
+from ds_core.recipes.text_corpus import TextOptions
+from ds_core.recipes.text_run import TextGenerateOptions
+from ds_core.training.run_options import PrecisionOptions
 
 # What each preset changes. The defaults learn as much as they can in the time that "nanogpt-cpu" takes. That one is the
 # recipe that nanoGPT publishes for a laptop (https://github.com/karpathy/nanoGPT, "I only have a macbook"), except that
@@ -15,8 +17,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "nanogpt-cpu": {"steps": 2000, "lr": 1e-3},
     "demo": {"steps": 1000, "sample_every": 250},
 }
-
-_BPE_VOCABULARY = 1024
 
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
@@ -30,20 +30,13 @@ def _follow(values: dict[str, Any], given: set[str]) -> None:
 
 @with_presets(PRESETS, _follow)
 @dataclass
-class MiniGPTOptions(PrecisionOptions, RunOptions):
+class MiniGPTOptions(PrecisionOptions, TextOptions):
     """Options of `ds train minigpt`."""
 
     out: Path = option(
         Path("runs/minigpt"), "the run folder: checkpoint, model, tokenizer, log and loss curve", may_change=True
     )
     preset: str = preset_option(PRESETS)
-
-    # may_change, because the same text may lie elsewhere: another text is refused by `SameData`
-    text: Path | None = option(
-        None, "a UTF-8 text file to learn from (not given: Python's standard library)", may_change=True
-    )
-    tokenizer: str = option("characters", "what a token is", choices=["characters", "bpe"])
-    vocab_size: int = option(_BPE_VOCABULARY, "tokens of --tokenizer bpe, at most", minimum=256)
 
     num_layers: int = option(4, "blocks", minimum=1)
     num_heads: int = option(4, "attention heads in a block", minimum=1)
@@ -72,8 +65,6 @@ class MiniGPTOptions(PrecisionOptions, RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tokenizer == "characters" and self.vocab_size != _BPE_VOCABULARY:
-            raise UserError("--vocab-size contradicts --tokenizer characters: the text decides how many there are")
         if self.embed_dim % self.num_heads:
             raise UserError(f"--num-heads {self.num_heads} does not divide --embed-dim {self.embed_dim}")
         if self.min_lr > self.lr:
@@ -83,27 +74,7 @@ class MiniGPTOptions(PrecisionOptions, RunOptions):
 
 
 @dataclass
-class GenerateOptions:
+class GenerateOptions(TextGenerateOptions):
     """Options of `ds generate FOLDER` for a run of minigpt."""
 
-    prompt: str | None = option(None, "text to continue (not given: a new line)")
-    tokens: int = option(500, "how many tokens to write", minimum=0)
-    temperature: float = option(
-        0.8, "below 1: likelier tokens, above 1: more surprising ones; 0: always the likeliest", minimum=0
-    )
-    top_k: int | None = option(None, "draw among the k likeliest tokens only", minimum=1)
-    top_p: float | None = option(
-        None, "draw among the likeliest tokens of this total probability", minimum=0, maximum=1
-    )
-    seed: int | None = option(None, "of the draws (not given: another text each time)", minimum=0, maximum=LARGEST_SEED)
     block_size: int | None = option(None, "tokens the model looks back on (not given: as in training)", minimum=1)
-    stream: bool = option(True, "print each token as it comes, or the text when it is whole")
-    weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
-    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
-    threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1)
-
-    def __post_init__(self) -> None:
-        if self.prompt == "":
-            raise UserError("--prompt is empty: give at least one character to continue")
-        if self.top_p == 0:
-            raise UserError("--top-p: given 0, expected more than 0")

@@ -6,6 +6,8 @@ import torch
 from ds_core import CheckpointError, TokenCrossEntropy, UserError, load_weights
 from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Recipe
+from ds_core.recipes.text_corpus import TOKENIZER_FILE
+from ds_core.recipes.text_run import print_text, prompt_of
 from ds_core.testing import Report, report
 from ds_core.text.tokenizers import Tokenizer, load_tokenizer
 from ds_core.training.devices import choose_device
@@ -13,7 +15,6 @@ from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
 from ds_core.training.run_options import DTYPES
 
 from ds_zoo.minigpt.config import MiniGPTConfig
-from ds_zoo.minigpt.corpus import TOKENIZER_FILE
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import GenerateOptions, MiniGPTOptions
@@ -26,8 +27,7 @@ def continue_text(folder: Path, options: GenerateOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
-    prompt = _default_prompt(tokenizer) if options.prompt is None else options.prompt
-    prompt_tokens = tokenizer.encode(prompt, "--prompt")
+    prompt, prompt_tokens = prompt_of(options, tokenizer)
     model = load_model(folder, options.weights, tokenizer).to(device)
     if options.block_size is not None and options.block_size > model.config.block_size:
         raise UserError(
@@ -44,22 +44,7 @@ def continue_text(folder: Path, options: GenerateOptions) -> None:
         seed=options.seed,
         block_size=options.block_size,
     )
-    if not options.stream:
-        print(prompt + tokenizer.decode(tokens))
-        return
-    print(prompt, end="", flush=True)
-    decoder = tokenizer.streaming_decoder()
-    for token in tokens:
-        print(decoder.push(token), end="", flush=True)
-    print(decoder.finish())
-
-
-def _default_prompt(tokenizer: Tokenizer) -> str:
-    """A new line, or the first character there is if the text had none."""
-    try:
-        return tokenizer.decode(tokenizer.encode("\n"))
-    except UserError:
-        return tokenizer.decode([0])
+    print_text(prompt, tokens, tokenizer, options.stream)
 
 
 def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:

@@ -1,28 +1,25 @@
 """`ds train minigpt`: a GPT that learns a text."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
-from ds_core import AdamW, Callback, KeepBest, TokenCrossEntropy, Trainer, no_record
-from ds_core.atomic_files import write_atomically
+from ds_core import AdamW, KeepBest, TokenCrossEntropy, Trainer, no_record
 from ds_core.metrics import Mean
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
+from ds_core.recipes.text_corpus import TOKENIZER_FILE, Corpus, read_corpus
+from ds_core.recipes.text_run import Samples, TextRun
+from ds_core.text.blocks import RandomBlocks, consecutive_blocks
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
-from ds_zoo.minigpt.batches import RandomBlocks, consecutive_blocks
 from ds_zoo.minigpt.config import MiniGPTConfig
-from ds_zoo.minigpt.corpus import TOKENIZER_FILE, Corpus, read_corpus
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import MiniGPTOptions
 
 # Different streams of batches from one seed
 _TRAINING, _VALIDATION = 0, 1
-_SAMPLE_TOKENS = 200
 
 
 def build_model(options: MiniGPTOptions, vocab_size: int) -> MiniGPT:
@@ -39,14 +36,14 @@ def build_model(options: MiniGPTOptions, vocab_size: int) -> MiniGPT:
     return MiniGPT(config)
 
 
-class MiniGPTRun(Run[MiniGPTOptions, Corpus, MiniGPT]):
+class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
     """`ds train minigpt`."""
 
     name = "minigpt"
     files = ("config.json", "model.safetensors", TOKENIZER_FILE)
 
     def read_data(self) -> Corpus:
-        return read_corpus(self.options)
+        return read_corpus(self.options, self.options.block_size)
 
     def build_model(self) -> MiniGPT:
         return build_model(self.options, self.data.tokenizer.vocab_size)
@@ -89,54 +86,21 @@ class MiniGPTRun(Run[MiniGPTOptions, Corpus, MiniGPT]):
         )
 
     def describe(self) -> str:
-        options, data = self.options, self.data
+        options = self.options
         return (
             f"MiniGPT with {self.parameter_count:,} parameters ({options.num_layers} layers, {options.embed_dim} wide, "
-            f"blocks of {options.block_size}) learns {data.source}: {len(data.training):,} tokens to train on, "
-            f"{len(data.validation):,} to validate on, {data.tokenizer.vocab_size} different ones"
+            f"blocks of {options.block_size}) {self.data_in_words()}"
         )
 
-    def write_folder(self) -> None:
-        write_atomically(self.folder / TOKENIZER_FILE, self.data.tokenizer.to_json())
+    def continued(self, prompt: Tensor, count: int) -> Iterator[int]:
+        return generate(self.model, prompt, count, temperature=0.8, seed=self.options.seed)
 
-    def before_training(self) -> None:
-        print(f"before training, it writes:\n{self.sample()}\n", flush=True)
-
-    def report(self) -> Mapping[str, Any]:
-        loss, tokens = whole_loss(self.model, self.data.validation, self.device), len(self.data.validation) - 1
-        print(f"after training, it writes:\n{self.sample()}\n")
-        print(f"loss over the whole validation split ({tokens:,} tokens): {loss:.4f} nats a token")
-        return {"validation": {"loss": loss, "tokens": tokens}}
-
-    def next_commands(self) -> list[str]:
-        prompt = " --prompt 'def '" if self.options.text is None else ""
-        return [
-            f"generate {self.typed_folder}{prompt}",
-            f"train minigpt --out {self.typed_folder} --resume --steps {2 * self.trainer.step}",
-            "train minigpt --text FILE --out runs/mine",
-        ]
-
-    def sample(self) -> str:
-        """What the model writes after the first token of the validation text."""
-        prompt, seed = self.data.validation[:1], self.options.seed
-        return self.data.tokenizer.decode(generate(self.model, prompt, _SAMPLE_TOKENS, temperature=0.8, seed=seed))
+    def whole_loss(self) -> float:
+        return whole_loss(self.model, self.data.validation, self.device)
 
     def _blocks(self, tokens: Tensor, stream: int) -> RandomBlocks:
         options = self.options
         return RandomBlocks(tokens, options.block_size, options.batch_size, 2 * options.seed + stream, self.device)
-
-
-class Samples(Callback):
-    """Shows what the model writes, every so many steps."""
-
-    everywhere = False
-
-    def __init__(self, run: MiniGPTRun, every: int) -> None:
-        self.run, self.every = run, every
-
-    def on_step_end(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
-        if trainer.step % self.every == 0:
-            trainer.write(f"after {trainer.step} steps, it writes:\n{self.run.sample()}\n")
 
 
 def whole_loss(model: MiniGPT, tokens: Tensor, device: torch.device) -> float:

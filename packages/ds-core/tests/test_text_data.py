@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 from ds_core import UserError
-from ds_zoo import text_data
+from ds_core.text import text_data
 
 
 def test_standard_library_is_source_and_prose_the_same_each_time():

@@ -4,7 +4,7 @@ import hashlib
 import sysconfig
 from pathlib import Path
 
-from ds_core import UserError
+from ds_core.errors import UserError
 
 # Directories of the library that hold no ordinary source: tests, installed packages, character tables.
 _LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"})

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_zoo.minigpt import RandomBlocks, consecutive_blocks
+from ds_core.text.blocks import RandomBlocks, consecutive_blocks
 
 
 def test_a_batch_depends_on_seed_and_index_alone():

@@ -1,14 +1,16 @@
 """One step of a recurrent network: h' = tanh(x W_ih^T + b_ih + h W_hh^T + b_hh). Theory: docs/rnn_cell.md."""
 
-import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from ds_core import Module, ShapeError, accumulate, fast_form, parameter, plain_form
+from ds_core import fast_form, plain_form
 from ds_core.activations.relu import relu, relu_backward
 from ds_core.activations.tanh import tanh, tanh_backward
+from ds_core.speed.precision import without_autocast
 from torch import Tensor
+
+from ds_rnn.recurrent.cell import Cell, input_part
 
 # N = batch, I = input_size, H = hidden_size
 
@@ -60,6 +62,7 @@ def plain_rnn_cell_backward(
 
 # All elements at once: the sums over indices are products of matrices. What nobody needs is left out.
 @fast_form(plain_rnn_cell)
+@without_autocast
 def rnn_cell(
     x: Tensor,
     h: Tensor,
@@ -70,13 +73,11 @@ def rnn_cell(
     nonlinearity: Literal["tanh", "relu"],
 ) -> Tensor:
     """x (N, I), h (N, H), weight_ih (H, I), weight_hh (H, H), biases (H,) -> h_next (N, H)."""
-    a = torch.addmm(torch.mm(x, weight_ih.t()), h, weight_hh.t())  # (N, H)
-    if bias_ih is not None and bias_hh is not None:
-        a = a + (bias_ih + bias_hh)  # a = x W_ih^T + b_ih + h W_hh^T + b_hh                              (1)
-    return tanh(a) if nonlinearity == "tanh" else relu(a)
+    return rnn_step(input_part(x, weight_ih, bias_ih, bias_hh), h, weight_hh, nonlinearity)
 
 
 @fast_form(plain_rnn_cell_backward)
+@without_autocast
 def rnn_cell_backward(
     dh_next: Tensor,
     x: Tensor,
@@ -91,8 +92,7 @@ def rnn_cell_backward(
 
     Both biases have the gradient dbias.
     """
-    # da = dh' f'(a), and f'(a) is told by h' = f(a): 1 - h'^2 for tanh, [h' > 0] for relu                   (2)
-    da = tanh_backward(dh_next, h_next) if nonlinearity == "tanh" else relu_backward(dh_next, h_next)
+    da = rnn_step_gradients(dh_next, h_next, nonlinearity)
     dx = torch.mm(da, weight_ih) if needs[0] else None  # dx_ni = sum_j da_nj W_ih,ji                     (3)
     dh = torch.mm(da, weight_hh) if needs[1] else None  # dh_nk = sum_j da_nj W_hh,jk                     (4)
     dweight_ih = torch.mm(da.t(), x) if needs[2] else None  # dW_ih,ji = sum_n da_nj x_ni                 (5)
@@ -101,13 +101,25 @@ def rnn_cell_backward(
     return dx, dh, dweight_ih, dweight_hh, dbias
 
 
-IMPLEMENTATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[Tensor | None, ...]]]] = {
+IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "vectorized": (rnn_cell, rnn_cell_backward),
     "loops": (plain_rnn_cell, plain_form(rnn_cell_backward)),
 }
 
 
-class RNNCell(Module):
+def rnn_step(inputs: Tensor, h: Tensor, weight_hh: Tensor, nonlinearity: str, out: Tensor | None = None) -> Tensor:
+    """inputs (N, H) of `input_part`, h (N, H) -> h' (N, H), in `out` if that is given."""
+    a = torch.addmm(inputs, h, weight_hh.t(), out=out)  # a = x W_ih^T + b_ih + h W_hh^T + b_hh            (1)
+    return tanh(a) if nonlinearity == "tanh" else relu(a)
+
+
+def rnn_step_gradients(dh_next: Tensor, h_next: Tensor, nonlinearity: str) -> Tensor:
+    """dh', h' (N, H) -> da (N, H)."""
+    # da = dh' f'(a), and f'(a) is told by h' = f(a): 1 - h'^2 for tanh, [h' > 0] for relu                   (2)
+    return tanh_backward(dh_next, h_next) if nonlinearity == "tanh" else relu_backward(dh_next, h_next)
+
+
+class RNNCell(Cell):
     """One step of a recurrent network (Elman, "Finding Structure in Time", 1990).
 
     Twin of torch.nn.RNNCell: same arguments, same names and shapes of parameters (`weight_ih` (H, I), `weight_hh`
@@ -126,9 +138,12 @@ class RNNCell(Module):
         implementation: "vectorized", or "loops", number by number as the formulas say, for reading.
 
     Raises:
-        ValueError: for another nonlinearity or implementation.
+        ValueError: for impossible sizes, another nonlinearity or another implementation.
         ShapeError: from `forward`, if the input or the state does not fit the layer, or they do not fit each other.
     """
+
+    gates = 1
+    implementations = IMPLEMENTATIONS
 
     def __init__(
         self,
@@ -142,62 +157,36 @@ class RNNCell(Module):
         generator: torch.Generator | None = None,
         implementation: Literal["vectorized", "loops"] = "vectorized",
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f'RNNCell: given nonlinearity={nonlinearity!r}, expected "tanh" or "relu"')
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"RNNCell: given implementation={implementation!r}, expected {sorted(IMPLEMENTATIONS)}")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        check_nonlinearity(type(self).__name__, nonlinearity)
+        super().__init__(input_size, hidden_size, bias, device, dtype, generator, implementation)
         self.nonlinearity = nonlinearity
-        self.implementation = implementation
-        bound = 1 / math.sqrt(hidden_size) if hidden_size > 0 else 0.0
-
-        def uniform(*shape: int) -> Tensor:
-            return parameter(
-                torch.empty(*shape, device=device, dtype=dtype).uniform_(-bound, bound, generator=generator)
-            )
-
-        self.weight_ih = uniform(hidden_size, input_size)
-        self.weight_hh = uniform(hidden_size, hidden_size)
-        self.bias_ih = uniform(hidden_size) if bias else None
-        self.bias_hh = uniform(hidden_size) if bias else None
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        if hx is None:
-            hx = torch.zeros(*input.shape[:-1], self.hidden_size, dtype=input.dtype, device=input.device)
-        one = input.dim() == 1
-        if not (one or input.dim() == 2) or input.shape[-1] != self.input_size:
-            expected = f"(N, {self.input_size}) or ({self.input_size},)"
-            raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
-        if hx.shape != (*input.shape[:-1], self.hidden_size):
-            expected = f"{(*input.shape[:-1], self.hidden_size)} beside input of shape {tuple(input.shape)}"
-            raise ShapeError(f"{self!r}: given hx of shape {tuple(hx.shape)}, expected {expected}")
-        x, h = (input[None], hx[None]) if one else (input, hx)
-        forward, _ = IMPLEMENTATIONS[self.implementation]
-        h_next = forward(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
-        self.save(x, h, h_next)
-        return h_next[0] if one else h_next
+        """input (N, I) or (I,), hx (N, H) or (H,) -> h', shaped as hx."""
+        x, (h,) = self._batch(input, hx)
+        forward, _ = self.implementations[self.implementation]
+        h_next: Tensor = forward(x, h, *self._weights(), self.nonlinearity)
+        self.save(x, h, h_next, input.dim())
+        return h_next if input.dim() == 2 else h_next[0]
 
-    def backward(self, dh_next: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
-        x, h, h_next = self.saved()
-        if dh_next is None:
+    def backward(self, dh: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
+        """dh' shaped as the state -> (dinput, dhx); adds to the gradients of the parameters."""
+        x, h, h_next, dimensions = self.saved()
+        if dh is None:
             return None, None
-        one = dh_next.dim() == 1
-        biases = [bias for bias in (self.bias_ih, self.bias_hh) if bias is not None and bias.requires_grad]
-        weights = (self.weight_ih.requires_grad, self.weight_hh.requires_grad)
-        needs = (input_gradient, True, *weights, len(biases) > 0)
-        given = (dh_next[None] if one else dh_next, x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity)
-        _, backward = IMPLEMENTATIONS[self.implementation]
-        dx, dh, dweight_ih, dweight_hh, dbias = backward(*given, needs=needs)
-        accumulate(self.weight_ih, dweight_ih)
-        accumulate(self.weight_hh, dweight_hh)
-        for bias in biases:
-            accumulate(bias, dbias if bias is biases[-1] or dbias is None else dbias.clone())
-        if one:
-            return None if dx is None else dx[0], None if dh is None else dh[0]
-        return dx, dh
+        _, backward = self.implementations[self.implementation]
+        given = (dh.reshape(h.shape), x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity)
+        dx, dh, dweight_ih, dweight_hh, dbias = backward(*given, needs=self._needs(input_gradient, 1))
+        self._accumulate(dweight_ih, dweight_hh, dbias)
+        if dimensions == 2:
+            return dx, dh
+        return None if dx is None else dx[0], None if dh is None else dh[0]
 
     def extra_repr(self) -> str:
-        bias = "" if self.bias_ih is not None else ", bias=False"
-        nonlinearity = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
-        return f"{self.input_size}, {self.hidden_size}{bias}{nonlinearity}"
+        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
+
+
+def check_nonlinearity(name: str, nonlinearity: str) -> None:
+    """Raise ValueError, naming the layer, for a nonlinearity that is none of the two."""
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f'{name}: given nonlinearity={nonlinearity!r}, expected "tanh" or "relu"')

@@ -1,0 +1,1 @@
+"""Language models: a recurrent network that predicts the next token of a text."""

@@ -1,0 +1,1 @@
+"""Recurrent cells and layers, and what makes backpropagation through time of them."""

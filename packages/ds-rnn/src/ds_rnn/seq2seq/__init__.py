@@ -1,0 +1,1 @@
+"""Networks that read a sequence and write another one."""

@@ -1,0 +1,162 @@
+"""The language model and its writing; `RNNLanguageModel` against torch.nn with `detach` between windows."""
+
+import pytest
+import torch
+from ds_core import SGD, CrossEntropyLoss, ShapeError, TokenCrossEntropy, record
+from ds_core.testing import one_graph
+from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
+from ds_rnn.language.write import write
+
+CELLS = ("lstm", "gru", "rnn")
+
+
+def model_of(cell, streams=0, dtype=torch.float64, dropout=0.0):
+    config = LanguageModelConfig(7, 4, 5, 2, cell, dropout)
+    return RNNLanguageModel(config, streams, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+class Twin(torch.nn.Module):
+    """The same network of PyTorch's modules."""
+
+    def __init__(self, model):
+        super().__init__()
+        config = model.config
+        self.tokens = torch.nn.Embedding(config.vocab_size, config.embed_dim)
+        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[config.cell]
+        self.layers = kind(config.embed_dim, config.hidden_size, config.num_layers, batch_first=True)
+        self.head = torch.nn.Linear(config.hidden_size, config.vocab_size)
+        self.double()
+        known = self.state_dict()
+        self.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in known})
+
+    def forward(self, tokens, state):
+        y, state = self.layers(self.tokens(tokens), state)
+        return self.head(y), state
+
+
+def detached(state):
+    return tuple(tensor.detach() for tensor in state) if isinstance(state, tuple) else state.detach()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ten_steps_of_truncated_backpropagation_equal_those_of_torch(cell):
+    model = model_of(cell, streams=3)
+    twin = Twin(model)
+    ours, theirs = SGD(model.parameters(), lr=0.5), torch.optim.SGD(twin.parameters(), lr=0.5)
+    text, state = torch.randint(7, (3, 41), generator=torch.Generator().manual_seed(1)), None
+    for step in range(10):
+        if step == 6:
+            state = None
+        tokens, targets = text[:, 4 * step : 4 * step + 4], text[:, 4 * step + 1 : 4 * step + 5]
+        criterion = TokenCrossEntropy()
+        ours.zero_grad()
+        with record():
+            carry = torch.full((3,), float(step not in (0, 6)), dtype=torch.float64)
+            loss = criterion(model(tokens, carry), targets)
+            model.backward(criterion.backward())
+        ours.step()
+        theirs.zero_grad()
+        logits, state = twin(tokens, state)
+        state = detached(state)
+        expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        expected.backward()
+        theirs.step()
+        torch.testing.assert_close(loss, expected.detach())
+    for (name, tensor), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(tensor.detach(), other.detach(), msg=name)
+    kept = state if isinstance(state, tuple) else (state,)
+    for ours_kept, theirs_kept in zip(model._carried(), kept, strict=True):
+        torch.testing.assert_close(ours_kept, theirs_kept)
+
+
+def test_without_carry_every_row_begins():
+    model = model_of("lstm", streams=2)
+    tokens = torch.randint(7, (2, 4))
+    first = model(tokens).detach()
+    model(tokens, torch.ones(2, dtype=torch.float64))
+    assert model.carried_h.abs().min() > 0
+    assert torch.equal(model(tokens).detach(), first)
+
+
+def test_rows_of_another_number_are_refused():
+    model = model_of("gru", streams=2)
+    with pytest.raises(ShapeError, match=r"given tokens \(3, 4\), expected \(B, T\) with B = 2"):
+        model(torch.zeros(3, 4, dtype=torch.int64), torch.ones(3))
+    with pytest.raises(ShapeError, match=r"given tokens \(4,\), expected \(B, T\)"):
+        model(torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell": "lst"}, "cell is 'lst', expected one of"),
+        ({"hidden_size": 0}, "hidden_size is 0, expected at least 1"),
+    ],
+)
+def test_configurations_that_cannot_be(change, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageModelConfig(**{"vocab_size": 7, **change})
+
+
+def test_a_model_that_only_writes_passes_over_the_carried_state():
+    trained = model_of("lstm", streams=2)
+    trained(torch.randint(7, (2, 4)), torch.zeros(2, dtype=torch.float64))
+    writer = model_of("lstm")
+    writer.load_state_dict(trained.state_dict())
+    assert "carried_h" not in writer.state_dict()
+
+
+def test_the_step_is_one_graph():
+    model = model_of("lstm", streams=2, dtype=torch.float32)
+    criterion, optimizer = CrossEntropyLoss(), SGD(model.parameters(), lr=0.1)
+    tokens, targets = torch.randint(7, (2, 3)), torch.randint(7, (2, 3))
+
+    def step():
+        optimizer.zero_grad()
+        with record():
+            loss = criterion(model(tokens, torch.ones(2)).flatten(0, 1), targets.flatten())
+            model.backward(criterion.backward().view(2, 3, 7))
+        optimizer.step()
+        return loss
+
+    one_graph(step)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_writing_equals_reading_the_whole_text_again(cell):
+    """Greedy writing step by step, against a forward over all that has been written so far."""
+    model = model_of(cell)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.mul_(4)
+    prompt = torch.tensor([1, 2, 3])
+    written = list(write(model, prompt, 12, temperature=0))
+    text = prompt.tolist()
+    for token in written:
+        logits = model.eval()(torch.tensor([text])).detach()
+        assert int(logits[0, -1].argmax()) == token
+        text.append(token)
+
+
+def test_writing_leaves_modes_and_generators_alone():
+    model = model_of("lstm", dropout=0.5)
+    state = torch.get_rng_state()
+    texts = [list(write(model.train(), torch.tensor([1]), 20, seed=seed)) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompt": torch.tensor([], dtype=torch.int64)}, "at least 1 token"),
+        ({"prompt": torch.tensor([7])}, "outside 0 to 6"),
+        ({"count": -1}, "count is -1, expected 0 or more"),
+        ({"temperature": -1.0}, "write: temperature is -1.0"),
+        ({"top_k": 0}, "write: top_k is 0"),
+    ],
+)
+def test_writing_with_arguments_that_make_no_sense(given, message):
+    with pytest.raises(ValueError, match=message):
+        write(model_of("gru"), **{"prompt": torch.tensor([1]), "count": 3, **given})
