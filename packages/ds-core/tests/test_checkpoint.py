@@ -293,3 +293,24 @@ def test_another_criterion_leaves_the_optimizer_as_it_was(tmp_path):
     with pytest.raises(CheckpointError, match="is of another criterion"):
         load_checkpoint(path, model=model, optimizer=other, criterion=CrossEntropyLoss(torch.ones(4)))
     assert other.param_groups[0]["lr"] == 0.1
+
+
+def test_what_a_model_has_no_use_for_is_passed_over(tmp_path):
+    """A language model keeps its carried state in training, and one that only writes has none."""
+
+    class Writer(Module):
+        unused_state = ("carried",)
+
+        def __init__(self, carried=None):
+            self.scale = torch.ones(2)
+            if carried is not None:
+                self.carried = carried
+
+    save_checkpoint(tmp_path / "trained.safetensors", model=Writer(torch.zeros(3)), step=5)
+    writer = Writer()
+    writer.scale.zero_()
+    assert load_weights(tmp_path / "trained.safetensors", writer) == 5
+    assert writer.scale.tolist() == [1, 1]
+    save_checkpoint(tmp_path / "writer.safetensors", model=writer, step=5)
+    with pytest.raises(CheckpointError, match="carried is not in the file"):
+        load_weights(tmp_path / "writer.safetensors", Writer(torch.zeros(3)))

@@ -4,8 +4,7 @@ import pytest
 import torch
 from ds_core import SGD, CrossEntropyLoss, ShapeError, TokenCrossEntropy, record
 from ds_core.testing import one_graph
-from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
-from ds_rnn.language.write import write
+from ds_rnn import LanguageModelConfig, RNNLanguageModel, write
 
 CELLS = ("lstm", "gru", "rnn")
 

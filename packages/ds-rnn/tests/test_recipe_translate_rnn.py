@@ -5,7 +5,7 @@ import torch
 from ds_core import record
 from ds_core.cli.main import main
 from ds_core.testing import RECIPE_PARTS, check_recipe
-from ds_rnn.seq2seq.seq2seq_rnn import Seq2SeqRNN, Seq2SeqRNNConfig
+from ds_rnn import Seq2SeqRNN, Seq2SeqRNNConfig
 from ds_rnn.translation.attention_maps import attention_maps
 from ds_rnn.translation.recipe import TranslateRNNRun
 from tiny_recipes import TRANSLATE_RNN, words, write_sentences
@@ -34,7 +34,7 @@ def test_what_every_recipe_must_survive(part, files):
         other_data=f"--pairs {files}/other.tsv",
         mistakes={
             "--attention lunog": "did you mean luong?",
-            "--cell rnn": "--cell: given rnn, expected lstm, gru",
+            "--cell rnn": "--cell: given 'rnn', expected one of lstm, gru",
             "--hidden-size 0": "--hidden-size: given 0, expected at least 1",
             "--preset multi30": "did you mean multi30k?",
             "--schedule noam": "--schedule noam needs --lr",

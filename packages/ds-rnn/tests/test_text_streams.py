@@ -1,6 +1,7 @@
 import pytest
 import torch
-from ds_rnn.language.text_streams import TextStreams, windows_of
+from ds_rnn import TextStreams
+from ds_rnn.language.text_streams import windows_of
 
 
 def test_worked_example():

@@ -73,10 +73,10 @@ def test_the_tiled_form_keeps_none(length):
 
 def drawn(translator, path, monkeypatch, sentence, translation):
     """The panels of a plot: title, picture, labels below and beside it."""
-    from ds_transformers.translation import attention_maps
+    from ds_core.recipes.translation import token_maps
 
-    figures, save = [], attention_maps.save_figure
-    monkeypatch.setattr(attention_maps, "save_figure", lambda figure, to: (figures.append(figure), save(figure, to)))
+    figures, save = [], token_maps.save_figure
+    monkeypatch.setattr(token_maps, "save_figure", lambda figure, to: (figures.append(figure), save(figure, to)))
     plot_attention(translator, sentence, translation, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     return figures[0], [

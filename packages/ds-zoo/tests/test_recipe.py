@@ -80,10 +80,10 @@ def test_a_text_of_one_line_has_a_prompt_too(run, ds, text, tmp_path):
 
 
 def test_python_standard_library_is_the_default(tmp_path, capsys, monkeypatch, tiny):
-    from ds_zoo.minigpt import corpus
+    from ds_core.recipes import text_corpus
 
-    short = corpus.standard_library_text
-    monkeypatch.setattr(corpus, "standard_library_text", lambda: short(100_000))
+    short = text_corpus.standard_library_text
+    monkeypatch.setattr(text_corpus, "standard_library_text", lambda: short(100_000))
     assert main(["train", "minigpt", "--out", str(tmp_path / "out"), *tiny()]) == 0
     assert "learns the Python standard library" in capsys.readouterr().out
 

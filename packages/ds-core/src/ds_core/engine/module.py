@@ -165,9 +165,7 @@ class Module:
         """
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
-        unused = {
-            f"{path}.{key}".strip(".") for path, layer in walk(self) for key in getattr(layer, "unused_state", ())
-        }
+        unused = unused_state(self)
         unexpected = [name for name in state_dict if name not in own and name not in unused]
         problems = [f"missing: {', '.join(missing)}"] if strict and missing else []
         problems += [f"unexpected: {', '.join(unexpected)}"] if strict and unexpected else []
@@ -283,6 +281,11 @@ def walk(module: Any, path: str = "", seen: set[int] | None = None) -> list[tupl
         for name, child in module.named_children():
             found += walk(child, f"{path}.{name}" if path else name, seen)
     return found
+
+
+def unused_state(module: Any) -> set[str]:
+    """The names of a `state_dict` that layers of the model name in their `unused_state`: they have no use for them."""
+    return {f"{path}.{key}".strip(".") for path, layer in walk(module) for key in getattr(layer, "unused_state", ())}
 
 
 def own_tensors(layer: Any, kind: str) -> list[tuple[str, Tensor]]:

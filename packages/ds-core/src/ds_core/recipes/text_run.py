@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -29,7 +29,7 @@ class TextRun(Run[OptionsT, Corpus, ModelT], Generic[OptionsT, ModelT]):
     It shows what the model writes before and after training, and between if it is given `Samples`.
     """
 
-    files = (TOKENIZER_FILE,)
+    files: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE,)
 
     @abstractmethod
     def continued(self, prompt: Tensor, count: int) -> Iterator[int]:

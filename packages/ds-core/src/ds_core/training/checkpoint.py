@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ds_core.__about__ import __version__
 from ds_core.atomic_files import write_atomically
+from ds_core.engine.module import unused_state
 from ds_core.engine.random_state import random_state, restore_random_state, seed_for_rank
 from ds_core.errors import CheckpointError, one_line
 from ds_core.training.state_json import StateEncoder, decode, tensor_names
@@ -270,7 +271,8 @@ def _checksum(tensor: Tensor) -> int:
 def _check_weights(path: str | Path, weights: Mapping[str, Tensor], model: Any, *, dtypes: bool) -> None:
     own = model.state_dict()
     problems = [f"{name} is not in the file" for name in own if name not in weights]
-    problems += [f"{name} is not in the model" for name in weights if name not in own]
+    passed_over = unused_state(model)
+    problems += [f"{name} is not in the model" for name in weights if name not in own and name not in passed_over]
     for name in own:
         if name in weights:
             theirs, ours = weights[name], own[name]

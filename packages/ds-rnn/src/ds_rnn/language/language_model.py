@@ -106,6 +106,7 @@ class RNNLanguageModel(Module):
                 f"RNNLanguageModel: given tokens {tuple(tokens.shape)}, expected (B, T)"
                 + (f" with B = {self.streams}, the streams whose state is carried" if carry is not None else "")
             )
+        # s_0 of this window is s_T of the one before                                                       (2)
         state = None if carry is None else tuple(kind * carry[:, None] for kind in self._carried())
         logits, last = self.advance(tokens, state)
         if carry is not None:
@@ -125,7 +126,7 @@ class RNNLanguageModel(Module):
         x = self.input_dropout.forward(self.tokens.forward(tokens))
         given = state if state is None or len(state) > 1 else state[0]
         y, last = self.layers.forward(x, given)
-        logits = self.head.forward(self.output_dropout.forward(y))
+        logits = self.head.forward(self.output_dropout.forward(y))  # z_t = y_t W^T + b                     (1)
         return logits, last if isinstance(last, tuple) else (last,)
 
     def _carried(self) -> State:

@@ -51,6 +51,7 @@ class TextStreams:
         epoch, step = divmod(index, self.steps_per_epoch)
         spare = self.stretch - 1 - self.steps_per_epoch * self.window
         first = step * self.window + (epoch * 37 % (spare + 1))
+        # window k of stretch b begins at token b S + k T + o                                               (1)
         starts = torch.arange(self.streams)[:, None] * self.stretch + first
         block = self.tokens[starts + torch.arange(self.window + 1)].to(self.device)
         if not self.carry:

@@ -169,7 +169,8 @@ class Seq2SeqRNN(Module):
             raise ShapeError(f"Seq2SeqRNN: given source {tuple(source.shape)}, expected (B, S)")
         with no_record():
             found = DecodingState(*self._encode(source))
-        self.select(found, torch.arange(len(source), device=source.device).repeat_interleave(width))
+        sentences = torch.arange(len(source), device=source.device)
+        self.select(found, sentences[:, None].expand(-1, width).flatten())  # each one `width` times
         return found
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
