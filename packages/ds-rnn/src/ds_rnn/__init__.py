@@ -28,6 +28,7 @@ from ds_rnn.recurrent.rnn import RNN
 from ds_rnn.recurrent.rnn_cell import RNNCell, plain_rnn_cell, plain_rnn_cell_backward, rnn_cell, rnn_cell_backward
 from ds_rnn.seq2seq.decoders import BahdanauDecoder, LuongDecoder
 from ds_rnn.seq2seq.seq2seq_rnn import Seq2SeqRNN, Seq2SeqRNNConfig
+from ds_rnn.sequences.sequence_models import SequenceClassifier, SequenceTagger
 
 __all__ = [
     "GRU",
@@ -48,6 +49,8 @@ __all__ = [
     "RecurrentCell",
     "Seq2SeqRNN",
     "Seq2SeqRNNConfig",
+    "SequenceClassifier",
+    "SequenceTagger",
     "TextStreams",
     "__version__",
     "additive_scores",
