@@ -17,6 +17,7 @@ from ds_rnn.attention.weighted_mean import (
 from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
 from ds_rnn.language.text_streams import TextStreams
 from ds_rnn.language.write import write
+from ds_rnn.recurrent.gradient_norms import gradient_norms
 from ds_rnn.recurrent.gru import GRU
 from ds_rnn.recurrent.gru_cell import GRUCell
 from ds_rnn.recurrent.layer_norm_lstm_cell import LayerNormLSTMCell
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "additive_scores",
     "additive_scores_backward",
+    "gradient_norms",
     "plain_additive_scores",
     "plain_additive_scores_backward",
     "plain_rnn_cell",

@@ -2,25 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ds_core.data.class_weights import class_weights
+from ds_core.engine.composition import Sequential
 from ds_core.engine.trace import no_record
 from ds_core.losses.cross_entropy import CrossEntropyLoss
-from ds_core.metrics import Accuracy
 from ds_core.options import option
-from ds_core.recipes.by_class import ByClass
+from ds_core.recipes.classification import ClassificationRun
 from ds_core.recipes.mlp_model import mlp
 from ds_core.recipes.networks import NetworkRun
 from ds_core.recipes.options import WIDEST, NetworkOptions
 from ds_core.recipes.plots import decision_boundary
-from ds_core.recipes.prepare import rows_of
 from ds_core.recipes.recipe import Recipe
 from ds_core.testing import Report, report
-from ds_core.training.evaluation import Metric, predict
 
 DATA_SETS = ("digits", "iris", "wine", "breast_cancer", "mnist", "fashion_mnist")
 
@@ -41,36 +38,19 @@ class MLPOptions(NetworkOptions):
     balance: bool = option(False, "weight the classes so that rare ones count as much as frequent ones")
 
 
-class MLPRun(NetworkRun[MLPOptions]):
+class MLPRun(NetworkRun[MLPOptions], ClassificationRun[MLPOptions, Sequential]):
     """`ds train mlp`."""
 
     name = "mlp"
-    task = "classification"
     files = ("confusion.png", "boundary.png")
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes."""
-        return self.data.class_names or ()
 
     def make_criterion(self) -> CrossEntropyLoss:
         _, classes = self.data.train.tensors
         weight = class_weights(classes, len(self.classes)) if self.options.balance else None
         return CrossEntropyLoss(weight=weight, label_smoothing=self.options.label_smoothing)
 
-    def make_metrics(self) -> dict[str, Metric]:
-        return {"accuracy": Accuracy()}
-
-    def report_test(self) -> dict[str, Any]:
-        _, classes = self.data.test.tensors
-        logits = predict(self.model, (x for x, _ in rows_of(self.data.test)))
-        self.by_class = ByClass(logits, classes, self.classes)
-        print(f"\n{self.by_class}")
-        return {"test by class": self.by_class.results()}
-
     def plot(self) -> None:
         super().plot()
-        self.by_class.confusion.plot(self.folder / "confusion.png", self.classes)
         x, classes = self.data.test.tensors
         decision_boundary(self.folder / "boundary.png", self._predict, x, classes, self.classes)
 

@@ -1,4 +1,4 @@
-"""The options that `ds train mlp` and `ds train regression` share."""
+"""The options of recipes that learn from rows of a table or images, and of those whose network is linear layers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ WIDEST = 10**6
 
 
 @dataclass
-class NetworkOptions(RunOptions):
-    """Data, network and training; a recipe inherits them and adds its data sets and its own defaults."""
+class TableOptions(RunOptions):
+    """Data and training; a recipe inherits them and adds its network, its data sets and its own defaults."""
 
     dataset: str = option("", "what to learn")
     csv: Path | None = option(None, "a CSV file of your own, in place of --dataset")
@@ -31,13 +31,6 @@ class NetworkOptions(RunOptions):
         minimum=0.01,
         maximum=0.8,
     )
-
-    hidden: tuple[int, ...] = option(
-        (64,), "width of each hidden layer; none: a linear model", minimum=1, maximum=WIDEST
-    )
-    activation: str = option("relu", "between the layers", choices=list(ACTIVATIONS))
-    norm: str = option("none", "normalisation before each activation", choices=list(NORMS))
-    dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)
 
     epochs: int = option(100, "how often every row is seen", minimum=1, may_change=True)
     batch_size: int = option(32, "rows a step: 1 is single-sample descent, 0 all rows, full-batch descent", minimum=0)
@@ -59,3 +52,15 @@ class NetworkOptions(RunOptions):
             raise UserError("--target names a column of --csv, which is not given")
         if self.csv is not None and self.folder is not None:
             raise UserError("--csv and --folder contradict each other: which data is it?")
+
+
+@dataclass
+class NetworkOptions(TableOptions):
+    """The network of `ds train mlp` and `ds train regression` besides."""
+
+    hidden: tuple[int, ...] = option(
+        (64,), "width of each hidden layer; none: a linear model", minimum=1, maximum=WIDEST
+    )
+    activation: str = option("relu", "between the layers", choices=list(ACTIVATIONS))
+    norm: str = option("none", "normalisation before each activation", choices=list(NORMS))
+    dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)

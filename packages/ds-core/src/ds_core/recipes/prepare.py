@@ -12,7 +12,7 @@ from ds_core.data.splits import split
 from ds_core.data.tables import Table, Task, read_csv
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.errors import UserError
-from ds_core.recipes.options import NetworkOptions
+from ds_core.recipes.options import TableOptions
 from ds_core.training.same_data import digest_of
 
 
@@ -40,7 +40,7 @@ class Prepared:
     digest: str
 
 
-def prepare(options: NetworkOptions, task: Task, device: torch.device) -> Prepared:
+def prepare(options: TableOptions, task: Task, device: torch.device) -> Prepared:
     """Read, split and scale. Tables are standardised column by column, images left as they are, from 0 to 1.
 
     Raises:
@@ -61,7 +61,7 @@ def prepare(options: NetworkOptions, task: Task, device: torch.device) -> Prepar
 
 
 def _parts(
-    options: NetworkOptions, task: Task
+    options: TableOptions, task: Task
 ) -> tuple[tuple[TensorDataset, ...], tuple[str, ...] | None, bool, str, str]:
     """Training, validation and test part as read, the names of classes, whether they are images, source and target."""
     if options.csv is None:
