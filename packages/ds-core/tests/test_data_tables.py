@@ -4,6 +4,7 @@ import pytest
 import torch
 from ds_core import UserError
 from ds_core.data import TensorDataset, read_csv
+from ds_core.data.tables import read_column
 
 FLOWERS = """\
 length,colour,petals,kind
@@ -172,3 +173,21 @@ def test_numbers_that_the_dtype_cannot_hold(written, target, place):
     with pytest.raises(UserError, match=f"{place}: given '-?1e39', too large for torch.float32"):
         read_csv(path, target)
     assert read_csv(path, target, dtype=torch.float64).inputs.abs().max() == 1e39
+
+
+def test_one_column_in_the_order_of_its_rows(tmp_path):
+    path = tmp_path / "series.csv"
+    path.write_text("time,load,price\n1,3,0.5\n\n2,1,-2\n3,2,1e3\n")
+    values, name = read_column(path, dtype=torch.float64)
+    assert (values.tolist(), name) == ([0.5, -2.0, 1000.0], "price")
+    assert read_column(path, "load")[0].tolist() == [3, 1, 2]
+    assert read_column(path, 0)[1] == "time"
+    with pytest.raises(UserError, match="'loads'"):
+        read_column(path, "loads")
+    for value in ("", "x", "inf"):
+        path.write_text(f"time,load\n1,3\n2,{value}\n")
+        with pytest.raises(UserError, match=r"line 3.*load.*expected a finite number"):
+            read_column(path)
+    path.write_text("time,load\n")
+    with pytest.raises(UserError, match="has no rows below its header"):
+        read_column(path)

@@ -144,6 +144,26 @@ def read_csv(
     )
 
 
+def read_column(
+    path: str | Path, column: Column = -1, *, dtype: torch.dtype | None = None, **options: Any
+) -> tuple[Tensor, str]:
+    """One column of numbers of a CSV file, in the order of its rows -> (rows,), and its name.
+
+    Args:
+        path: the file.
+        column: by name or by number from 0, below 0 from the end.
+        dtype: None: the default dtype.
+        options: of `csv.read_rows`: delimiter, header, encoding.
+
+    Raises:
+        UserError: as of `read_rows`; a column that is not there; a value that is missing or no finite number, with its
+            line and column.
+    """
+    rows = read_rows(path, **options)
+    index = _column_index(rows, column)
+    return _numbers(rows, index, torch.get_default_dtype() if dtype is None else dtype), rows.names[index]
+
+
 def _column_index(rows: TextRows, column: Column) -> int:
     """A column's index, from 0."""
     count = len(rows.names)

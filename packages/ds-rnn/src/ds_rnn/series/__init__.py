@@ -1,0 +1,1 @@
+"""Numbers in time, and what comes next."""
