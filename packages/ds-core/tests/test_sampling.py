@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ds_core.text.sampling import check_sampling, draw
+from ds_core.text.sampling import check_prompt, check_sampling, draw, sampler
 
 
 def frequencies(count=2000, **options):
@@ -58,3 +58,31 @@ def test_order_of_the_logits_does_not_matter_to_the_filters():
 def test_arguments_that_make_no_sense(change, message):
     with pytest.raises(ValueError, match=message):
         check_sampling("mine", **{"temperature": 1.0, "top_k": None, "top_p": None, **change})
+
+
+def test_a_sampler_repeats_with_its_seed_and_leaves_the_global_generator_alone():
+    logits, state = torch.zeros(100), torch.get_rng_state()
+    texts = []
+    for seed in (1, 1, 2):
+        choose = sampler("mine", 1.0, None, None, seed)
+        texts.append([choose(logits) for _ in range(20)])
+    assert texts[0] == texts[1] != texts[2]
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match="mine: top_k is 0"):
+        sampler("mine", 1.0, 0, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count", "message"),
+    [
+        (torch.tensor([], dtype=torch.int64), 1, r"mine: given a prompt of shape \(0,\), expected \(T,\)"),
+        (torch.tensor([[1]]), 1, r"mine: given a prompt of shape \(1, 1\)"),
+        (torch.tensor([5]), 1, "mine: the prompt has tokens outside 0 to 4"),
+        (torch.tensor([-1]), 1, "mine: the prompt has tokens outside 0 to 4"),
+        (torch.tensor([4]), -1, "mine: count is -1, expected 0 or more"),
+    ],
+)
+def test_prompts_that_cannot_be_continued(prompt, count, message):
+    check_prompt("mine", torch.tensor([0, 4]), 0, 5)
+    with pytest.raises(ValueError, match=message):
+        check_prompt("mine", prompt, count, 5)

@@ -1,5 +1,7 @@
 """Drawing the next token of a text. Theory: docs/sampling.md."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,39 @@ def draw(
         before = torch.cumsum(probabilities, 0) - probabilities
         probabilities = torch.where(before < top_p, probabilities, 0.0)
     return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def sampler(
+    caller: str, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
+) -> Callable[[Tensor], int]:
+    """What draws one token after the other, logits (V,) -> a token, from a generator of its own.
+
+    Args:
+        caller: whose arguments these are, for messages.
+        seed: None draws differently each time.
+
+    Raises:
+        ValueError: as of `check_sampling`.
+    """
+    check_sampling(caller, temperature, top_k, top_p)
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return lambda logits: draw(logits, temperature, top_k, top_p, generator)
+
+
+def check_prompt(caller: str, prompt: Tensor, count: int, vocab_size: int) -> None:
+    """Raise ValueError, naming the caller, unless `count` tokens can be written after the prompt (T,)."""
+    if prompt.dim() != 1 or len(prompt) == 0:
+        raise ValueError(
+            f"{caller}: given a prompt of shape {tuple(prompt.shape)}, expected (T,) with at least 1 token"
+        )
+    if int(prompt.min()) < 0 or int(prompt.max()) >= vocab_size:
+        raise ValueError(f"{caller}: the prompt has tokens outside 0 to {vocab_size - 1}")
+    if count < 0:
+        raise ValueError(f"{caller}: count is {count}, expected 0 or more")
 
 
 def check_sampling(caller: str, temperature: float, top_k: int | None, top_p: float | None) -> None:

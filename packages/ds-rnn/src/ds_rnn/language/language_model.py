@@ -7,14 +7,10 @@ import torch
 from ds_core import Dropout, Embedding, Linear, Module, ShapeError, no_record
 from torch import Tensor
 
-from ds_rnn.recurrent.gru import GRU
-from ds_rnn.recurrent.lstm import LSTM
-from ds_rnn.recurrent.rnn import RNN
+from ds_rnn.recurrent.by_name import LAYERS
 
 # B = streams of text side by side, T = tokens of a window, E = embed_dim, H = hidden_size, L = num_layers,
 # V = vocab_size
-
-CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 State = tuple[Tensor, ...]  # each (L, B, H): h, and for an LSTM c
 
@@ -46,8 +42,8 @@ class LanguageModelConfig:
         for name in ("vocab_size", "embed_dim", "hidden_size", "num_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"LanguageModelConfig: {name} is {getattr(self, name)}, expected at least 1")
-        if self.cell not in CELLS:
-            raise ValueError(f"LanguageModelConfig: cell is {self.cell!r}, expected one of {[*CELLS]}")
+        if self.cell not in LAYERS:
+            raise ValueError(f"LanguageModelConfig: cell is {self.cell!r}, expected one of {[*LAYERS]}")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,9 +78,8 @@ class RNNLanguageModel(Module):
         made: dict[str, Any] = {"device": device, "dtype": dtype, "generator": generator}
         self.tokens = Embedding(config.vocab_size, config.embed_dim, **made)
         self.input_dropout, self.output_dropout = Dropout(config.dropout), Dropout(config.dropout)
-        between = config.dropout if config.num_layers > 1 else 0.0
-        self.layers = CELLS[config.cell](
-            config.embed_dim, config.hidden_size, config.num_layers, batch_first=True, dropout=between, **made
+        self.layers = LAYERS[config.cell](
+            config.embed_dim, config.hidden_size, config.num_layers, batch_first=True, dropout=config.dropout, **made
         )
         self.head = Linear(config.hidden_size, config.vocab_size, **made)
         self.streams = streams

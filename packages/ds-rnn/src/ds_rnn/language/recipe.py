@@ -24,9 +24,10 @@ from ds_core.training.run_options import DTYPES, PrecisionOptions
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
-from ds_rnn.language.language_model import CELLS, LanguageModelConfig, RNNLanguageModel
+from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
 from ds_rnn.language.text_streams import TextStreams, windows_of
 from ds_rnn.language.write import write
+from ds_rnn.recurrent.by_name import LAYERS
 
 
 @dataclass
@@ -37,7 +38,7 @@ class CharRNNOptions(PrecisionOptions, TextOptions):
         Path("runs/char-rnn"), "the run folder: checkpoint, tokenizer, log and loss curve", may_change=True
     )
 
-    cell: str = option("lstm", "recurrent layers", choices=list(CELLS))
+    cell: str = option("lstm", "recurrent layers", choices=list(LAYERS))
     num_layers: int = option(2, "layers", minimum=1, maximum=1000)
     hidden_size: int = option(192, "numbers of a state", minimum=1)
     embed_dim: int = option(64, "length of a token's vector", minimum=1)

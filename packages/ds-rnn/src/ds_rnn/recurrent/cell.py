@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from ds_core import Module, ShapeError, accumulate, parameter, reuse
+from ds_core import Module, ShapeError, accumulate, linear, parameter, reuse
 from ds_core.activations.sigmoid import logistic
 from ds_core.errors import check_against_weight, check_floating
 from ds_core.layers.arguments import check_implementation, whole_number
@@ -123,9 +123,7 @@ def pair_of_states(layer: object, name: str, pair: Any) -> tuple[Tensor | None, 
 
 def input_part(x: Tensor, weight_ih: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor:
     """x (R, I) -> x W_ih^T + b_ih + b_hh: what needs no state, so that over a sequence it is one product."""
-    if bias_ih is None or bias_hh is None:
-        return torch.mm(x, weight_ih.t())
-    return torch.addmm(bias_ih + bias_hh, x, weight_ih.t())
+    return linear(x, weight_ih, None if bias_ih is None or bias_hh is None else bias_ih + bias_hh)
 
 
 def fast_tanh(x: Tensor, out: Tensor | None = None) -> Tensor:

@@ -1,15 +1,15 @@
 """The layer GRU. Theory: docs/gru.md."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ds_rnn.recurrent.gru_through_time import IMPLEMENTATIONS
-from ds_rnn.recurrent.recurrent import Recurrent
+from ds_rnn.recurrent.recurrent import OneState
 
 
-class GRU(Recurrent):
+class GRU(OneState):
     """Layers of gated recurrent units over sequences (Cho et al., "Learning Phrase Representations using RNN
     Encoder-Decoder", 2014).
 
@@ -45,16 +45,6 @@ class GRU(Recurrent):
             *(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0),
             *(device, dtype, generator, implementation),
         )
-
-    def forward(self, input: Any, hx: Tensor | None = None, *, lengths: Any = None) -> tuple[Any, Tensor]:
-        """input, h_0 -> output, h_n; `lengths` as in `LSTM.forward`."""
-        output, (h,) = self._forward(input, (hx,), lengths)
-        return output, h
-
-    def backward(self, dy: Any, dh: Tensor | None = None, *, input_gradient: bool = True) -> tuple[Any, Tensor | None]:
-        """dy in the form of the output, dh in that of the last state -> (dinput, dh0)."""
-        dx, (dfirst,) = self._backward(dy, (dh,), input_gradient)
-        return dx, dfirst
 
     def _one_forward(
         self, x: Tensor, states: list[Tensor], weights: dict[str, Tensor | None], sizes: tuple[int, ...], reverse: bool

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from ds_core import fast_form, plain_form, reuse
+from ds_core import fast_form, linear, plain_form, reuse
 from ds_core.activations.sigmoid import logistic, sigmoid
 from ds_core.activations.tanh import tanh
 from ds_core.speed.exponential import LOG2_E
@@ -88,7 +88,7 @@ def gru_cell(
     bias_hh: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, I), h (N, H), weight_ih (3H, I), weight_hh (3H, H), biases (3H,) -> h' (N, H), gates (N, 3H), q (N, H)."""
-    return gru_step(product(x, weight_ih, bias_ih), h, weight_hh, bias_hh)
+    return gru_step(linear(x, weight_ih, bias_ih), h, weight_hh, bias_hh)
 
 
 @fast_form(plain_gru_cell_backward)
@@ -122,7 +122,7 @@ def gru_step(
     The inputs are used up: the gates may be in their memory. `out` is where to write h'.
     """
     hidden = h.shape[1]
-    v = widened(product(h, weight_hh, bias_hh))
+    v = widened(linear(h, weight_hh, bias_hh))
     u = widened(inputs)
     u_rz, u_n, q = u[:, : 2 * hidden], u[:, 2 * hidden :], v[:, 2 * hidden :]
     t = torch.add(u_rz, v[:, : 2 * hidden], out=reuse(u_rz))
@@ -151,11 +151,6 @@ def gru_step_gradients(
     dr = dq * (1 - r) * q  # du_r = du_n q r (1 - r)                                                      (8)
     du, dv = torch.cat([dr, dz, dnew], 1, out=out[0]), torch.cat([dr, dz, dq], 1, out=out[1])
     return du.to(gates.dtype), dv.to(gates.dtype), kept.to(gates.dtype)
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (R, I), weight (O, I), bias (O,) -> x W^T + b (R, O)."""
-    return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
 
 
 IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from ds_core import fast_form, plain_form
+from ds_core import fast_form, linear, plain_form
 from ds_core.speed.precision import wide_dtype, without_autocast
 from torch import Tensor
 
-from ds_rnn.recurrent.gru_cell import gru_step, gru_step_gradients, plain_gru_cell, plain_gru_cell_backward, product
+from ds_rnn.recurrent.gru_cell import gru_step, gru_step_gradients, plain_gru_cell, plain_gru_cell_backward
 from ds_rnn.recurrent.walk import StepByStep, moved_on, states_before, walk
 
 # N = sequences, R = rows, one for each step of each sequence (walk.py), I = input_size, H = hidden_size.
@@ -83,7 +83,7 @@ def gru_through_time(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x (R, I), h0 (N, H), weights -> y (R, H), h_n (N, H), gates (R, 3H), q (R, H)."""
-    inputs = product(x, weight_ih, bias_ih)
+    inputs = linear(x, weight_ih, bias_ih)
     in_place = inputs.dtype == wide_dtype(inputs)
     gates = StepByStep(inputs, in_place)  # written over the inputs that they were made of
     ys, qs = (StepByStep(inputs.new_empty(len(x), h0.shape[1]), in_place) for _ in range(2))

@@ -66,23 +66,24 @@ class Recurrent(Module):
                     setattr(self, weight + suffix, parameter(first))
 
     @property
-    def _shown(self) -> int:
+    def shown_size(self) -> int:
         """P, the numbers of a state that the layer above sees."""
         return self.proj_size or self.hidden_size
 
     @property
-    def _directions(self) -> int:
+    def directions(self) -> int:
+        """D."""
         return 2 if self.bidirectional else 1
 
     def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
     def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """The parameters of one layer and direction, in the order of torch.nn."""
         rows = self.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, self.input_size if layer == 0 else self._directions * self._shown),
-            "weight_hh": (rows, self._shown),
+            "weight_ih": (rows, self.input_size if layer == 0 else self.directions * self.shown_size),
+            "weight_hh": (rows, self.shown_size),
         }
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
@@ -146,7 +147,7 @@ class Recurrent(Module):
         """The states before the first step as they were given, checked; zeros for those that were not."""
         found = []
         for name, state, size in zip(self.state_names, hx, self._state_sizes(), strict=True):
-            shape = layout.state_shape(self.num_layers * self._directions, size)
+            shape = layout.state_shape(self.num_layers * self.directions, size)
             if state is None:
                 state = torch.zeros(shape, dtype=x.dtype, device=x.device)
             elif state.shape != shape:
@@ -156,7 +157,7 @@ class Recurrent(Module):
         return found
 
     def _state_sizes(self) -> tuple[int, ...]:
-        return (self._shown, self.hidden_size)[: len(self.state_names)]
+        return (self.shown_size, self.hidden_size)[: len(self.state_names)]
 
     def _backward(
         self, dy: Any, dlast: tuple[Tensor | None, ...], input_gradient: bool
@@ -165,21 +166,21 @@ class Recurrent(Module):
         layout, calls, dtype = self.saved()
         if dy is None and all(state is None for state in dlast):
             return None, [None] * len(dlast)
-        count = self.num_layers * self._directions
+        count = self.num_layers * self.directions
         like = calls[0][1][0]
         dstates = [
             like.new_zeros(count, layout.sequences, size) if dstate is None else layout.states(dstate)
             for dstate, size in zip(dlast, self._state_sizes(), strict=True)
         ]
-        rows, shown = sum(layout.batch_sizes), self._directions * self._shown
+        rows, shown = sum(layout.batch_sizes), self.directions * self.shown_size
         dx: Tensor | None = like.new_zeros(rows, shown) if dy is None else layout.rows(dy)
         begins: list[list[Tensor]] = [[]] * count
         for layer in reversed(range(self.num_layers)):
             assert dx is not None  # every layer above another one was asked for it
-            dys, dx = dx.chunk(self._directions, 1), None
+            dys, dx = dx.chunk(self.directions, 1), None
             wanted = input_gradient or layer > 0
             for direction, suffix in enumerate(self._suffixes(layer)):
-                index = layer * self._directions + direction
+                index = layer * self.directions + direction
                 mask, kept = calls[index]
                 weights, given = self._weights(suffix), [state[index] for state in dstates]
                 found, begins[index], dweights = self._one_backward(
@@ -215,3 +216,17 @@ class Recurrent(Module):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)}"
         return text
+
+
+class OneState(Recurrent):
+    """What RNN and GRU share beyond that: their state is one tensor."""
+
+    def forward(self, input: Any, hx: Tensor | None = None, *, lengths: Any = None) -> tuple[Any, Tensor]:
+        """input, h_0 -> output, h_n; `lengths` as in `LSTM.forward`."""
+        output, (h,) = self._forward(input, (hx,), lengths)
+        return output, h
+
+    def backward(self, dy: Any, dh: Tensor | None = None, *, input_gradient: bool = True) -> tuple[Any, Tensor | None]:
+        """dy in the form of the output, dh in that of the last state -> (dinput, dh0)."""
+        dx, (dfirst,) = self._backward(dy, (dh,), input_gradient)
+        return dx, dfirst

@@ -1,16 +1,16 @@
 """The layer RNN. Theory: docs/rnn.md."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ds_rnn.recurrent.recurrent import Recurrent
+from ds_rnn.recurrent.recurrent import OneState
 from ds_rnn.recurrent.rnn_cell import check_nonlinearity
 from ds_rnn.recurrent.rnn_through_time import IMPLEMENTATIONS
 
 
-class RNN(Recurrent):
+class RNN(OneState):
     """Layers of an Elman network over sequences (Elman, "Finding Structure in Time", 1990).
 
     Twin of torch.nn.RNN. Input, output and the state h_n (L D, N, H) as in `LSTM`, which has a second state and the
@@ -51,16 +51,6 @@ class RNN(Recurrent):
             *(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0),
             *(device, dtype, generator, implementation),
         )
-
-    def forward(self, input: Any, hx: Tensor | None = None, *, lengths: Any = None) -> tuple[Any, Tensor]:
-        """input, h_0 -> output, h_n; `lengths` as in `LSTM.forward`."""
-        output, (h,) = self._forward(input, (hx,), lengths)
-        return output, h
-
-    def backward(self, dy: Any, dh: Tensor | None = None, *, input_gradient: bool = True) -> tuple[Any, Tensor | None]:
-        """dy in the form of the output, dh in that of the last state -> (dinput, dh0)."""
-        dx, (dfirst,) = self._backward(dy, (dh,), input_gradient)
-        return dx, dfirst
 
     def _one_forward(
         self, x: Tensor, states: list[Tensor], weights: dict[str, Tensor | None], sizes: tuple[int, ...], reverse: bool

@@ -109,9 +109,8 @@ class LuongDecoder(Module):
         attend: bool = True,
         **made: Any,
     ) -> None:
-        between = dropout if num_layers > 1 else 0.0
         self.layers = _chosen(LAYERS, cell)(
-            embed_dim, hidden_size, num_layers, batch_first=True, dropout=between, **made
+            embed_dim, hidden_size, num_layers, batch_first=True, dropout=dropout, **made
         )
         self.attention: Attention | None = MultiplicativeAttention(hidden_size, memory_size, **made) if attend else None
         self.readout = Readout(hidden_size + (memory_size if attend else 0), embed_dim, dropout, **made)

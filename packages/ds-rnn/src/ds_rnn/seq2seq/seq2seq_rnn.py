@@ -119,9 +119,8 @@ class Seq2SeqRNN(Module):
         self.source_tokens = Embedding(config.source_vocab, embed_dim, **made)
         self.target_tokens = self.source_tokens if config.shared else Embedding(config.target_vocab, embed_dim, **made)
         self.source_dropout, self.target_dropout = Dropout(config.dropout), Dropout(config.dropout)
-        between = config.dropout if layers > 1 else 0.0
         self.encoder = LAYERS[config.cell](
-            embed_dim, hidden, layers, batch_first=True, dropout=between, bidirectional=True, **made
+            embed_dim, hidden, layers, batch_first=True, dropout=config.dropout, bidirectional=True, **made
         )
         kinds = 2 if config.cell == "lstm" else 1
         self.bridges = [Linear(2 * hidden, hidden, **made) for _ in range(kinds)]

@@ -11,15 +11,12 @@ from ds_core.recipes.classification import ClassificationRun
 from ds_core.recipes.options import TableOptions
 from ds_core.testing import Report, report
 
-from ds_rnn.recurrent.gru import GRU
+from ds_rnn.recurrent.by_name import LAYERS
 from ds_rnn.recurrent.lstm import LSTM
-from ds_rnn.recurrent.recurrent import Recurrent
-from ds_rnn.recurrent.rnn import RNN
 from ds_rnn.sequences.rows_of_images import RowsOfImages
 from ds_rnn.sequences.sequence_models import SequenceClassifier
 
 DATA_SETS = ("digits", "mnist", "fashion_mnist")
-CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 @dataclass
@@ -30,7 +27,7 @@ class RNNDigitsOptions(TableOptions):
     dataset: str = option("digits", "what to learn", choices=list(DATA_SETS))
     pixels: bool = option(False, "read pixel by pixel instead of row by row: a far longer sequence")
 
-    cell: str = option("lstm", "recurrent layers", choices=list(CELLS))
+    cell: str = option("lstm", "recurrent layers", choices=list(LAYERS))
     num_layers: int = option(1, "layers", minimum=1, maximum=1000)
     hidden_size: int = option(64, "numbers of a state", minimum=1, maximum=10**5)
     bidirectional: bool = option(True, "read from the last row to the first, too")
@@ -56,12 +53,12 @@ class RNNDigitsRun(ClassificationRun[RNNDigitsOptions, Sequential]):
     def build_model(self) -> Sequential:
         options = self.options
         channels, _, width = self.data.train.tensors[0].shape[1:]
-        layers = CELLS[options.cell](  # type: ignore[call-arg]
+        layers = LAYERS[options.cell](
             input_size=channels if options.pixels else channels * width,
             hidden_size=options.hidden_size,
             num_layers=options.num_layers,
             batch_first=True,
-            dropout=options.dropout if options.num_layers > 1 else 0.0,
+            dropout=options.dropout,
             bidirectional=options.bidirectional,
         )
         classifier = SequenceClassifier(layers, len(self.classes), dropout=options.dropout)

@@ -16,15 +16,25 @@ from ds_rnn.recurrent.recurrent import Recurrent
 class _SequenceModel(Module):
     """What both share: an embedding if there is one, recurrent layers, dropout, a linear layer."""
 
-    def __init__(self, layers: Recurrent, num_classes: int, embedding: Any, dropout: float, **made: Any) -> None:
+    def __init__(
+        self,
+        layers: Recurrent,
+        num_classes: int,
+        *,
+        embedding: Any = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         name = type(self).__name__
         if not isinstance(layers, Recurrent):
             raise TypeError(f"{name}: given {type(layers).__name__} as layers, expected RNN, LSTM or GRU")
         self.embedding = None if embedding is None else require_layer(name, embedding)
         self.layers = layers
         self.dropout = Dropout(dropout)
-        shown = (2 if layers.bidirectional else 1) * (layers.proj_size or layers.hidden_size)
-        self.head = Linear(shown, num_classes, **made)
+        features = layers.directions * layers.shown_size
+        self.head = Linear(features, num_classes, device=device, dtype=dtype, generator=generator)
 
     def _read(self, input: Tensor, lengths: Any) -> tuple[Tensor, Tensor]:
         """-> the output of the layers in the form of the input, and their last state h_n (L D, N, P)."""
@@ -56,19 +66,6 @@ class SequenceClassifier(_SequenceModel):
         TypeError: `layers` is something else.
     """
 
-    def __init__(
-        self,
-        layers: Recurrent,
-        num_classes: int,
-        *,
-        embedding: Any = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(layers, num_classes, embedding, dropout, device=device, dtype=dtype, generator=generator)
-
     def forward(self, input: Tensor, lengths: Any = None) -> Tensor:
         """input as `layers` take it, or whole numbers without the last dimension, -> logits (N, K).
 
@@ -76,9 +73,10 @@ class SequenceClassifier(_SequenceModel):
             lengths: of the sequences of a padded input, see `LSTM.forward`.
         """
         _, h = self._read(input, lengths)
-        directions = 2 if self.layers.bidirectional else 1
         self.save(h)
-        top = torch.cat(list(h[-directions:]), -1)  # (N, D P)                                               (1)
+        top = torch.cat(
+            list(h[-self.layers.directions :]), -1
+        )  # (N, D P)                                               (1)
         return self.head.forward(self.dropout.forward(top))
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
@@ -87,7 +85,7 @@ class SequenceClassifier(_SequenceModel):
         (h,) = self.saved()
         dh = None
         if dtop is not None:
-            directions = 2 if self.layers.bidirectional else 1
+            directions = self.layers.directions
             below = h.new_zeros(h.shape[0] - directions, *h.shape[1:])  # nobody reads the other layers' last states
             dh = torch.cat([below, torch.stack(dtop.chunk(directions, -1))])  #                              (2)
         return self._read_backward(None, dh, input_gradient)
@@ -106,19 +104,6 @@ class SequenceTagger(_SequenceModel):
     Raises:
         TypeError: `layers` is something else.
     """
-
-    def __init__(
-        self,
-        layers: Recurrent,
-        num_classes: int,
-        *,
-        embedding: Any = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(layers, num_classes, embedding, dropout, device=device, dtype=dtype, generator=generator)
 
     def forward(self, input: Tensor, lengths: Any = None) -> Tensor:
         """input as `layers` take it, or whole numbers without the last dimension, -> logits, K in place of I.

@@ -22,8 +22,8 @@ from ds_core.training.evaluation import Metric
 from ds_core.training.same_data import digest_of
 from torch import Tensor
 
+from ds_rnn.recurrent.by_name import LAYERS
 from ds_rnn.recurrent.lstm import LSTM
-from ds_rnn.sequences.recipe import CELLS
 from ds_rnn.sequences.sequence_models import SequenceClassifier
 from ds_rnn.series.series_windows import generated_series, series_windows
 
@@ -44,7 +44,7 @@ class RNNSeriesOptions(TableOptions):
     window: int = option(72, "numbers that are known", minimum=1)
     horizon: int = option(12, "numbers to say in advance", minimum=1)
 
-    cell: str = option("lstm", "recurrent layers", choices=list(CELLS))
+    cell: str = option("lstm", "recurrent layers", choices=list(LAYERS))
     num_layers: int = option(1, "layers", minimum=1, maximum=1000)
     hidden_size: int = option(48, "numbers of a state", minimum=1, maximum=10**5)
     dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)
@@ -94,12 +94,12 @@ class RNNSeriesRun(TableRun[RNNSeriesOptions, Sequential]):
 
     def build_model(self) -> Sequential:
         options = self.options
-        layers = CELLS[options.cell](  # type: ignore[call-arg]
+        layers = LAYERS[options.cell](
             input_size=1,
             hidden_size=options.hidden_size,
             num_layers=options.num_layers,
             batch_first=True,
-            dropout=options.dropout if options.num_layers > 1 else 0.0,
+            dropout=options.dropout,
         )
         return Sequential(SequenceClassifier(layers, options.horizon, dropout=options.dropout))
 

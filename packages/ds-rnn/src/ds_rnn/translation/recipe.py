@@ -42,11 +42,9 @@ class TranslateRNNRun(TranslationRun[TranslateRNNOptions, Seq2SeqRNN]):
         attention = "without attention" if options.attention == "none" else f"with {options.attention}'s attention"
         return f"an encoder and decoder of {options.num_layers} {options.cell} layer(s) {attention}"
 
-    def plot(self) -> None:
-        if self.options.attention == "none":
-            super(TranslationRun, self).plot()  # there is no attention to draw
-        else:
-            super().plot()
+    @property
+    def has_attention(self) -> bool:
+        return self.options.attention != "none"
 
 
 def check() -> Report:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import no_record
-from ds_core.text.sampling import check_sampling, draw
+from ds_core.text.sampling import check_prompt, sampler
 from torch import Tensor
 
 from ds_zoo.minigpt.model import MiniGPT
@@ -46,15 +46,14 @@ def generate(
         ValueError: an argument is outside its range (raised before the first token).
     """
     window = model.config.block_size if block_size is None else block_size
-    _check(model, prompt, count, temperature, top_k, top_p, window)
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return _stream(
-        model, prompt, count, lambda logits: draw(logits, temperature, top_k, top_p, generator), use_cache, window
-    )
+    check_prompt("generate", prompt, count, model.config.vocab_size)
+    choose = sampler("generate", temperature, top_k, top_p, seed)
+    if not 1 <= window <= model.config.block_size:
+        raise ValueError(
+            f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "
+            f"tokens: expected 1 to {model.config.block_size}"
+        )
+    return _stream(model, prompt, count, choose, use_cache, window)
 
 
 def _stream(
@@ -98,28 +97,3 @@ class _Evaluating:
     def __exit__(self, *error: object) -> None:
         for module in self.training:
             module.training = True
-
-
-def _check(
-    model: MiniGPT,
-    prompt: Tensor,
-    count: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    window: int,
-) -> None:
-    if prompt.dim() != 1 or len(prompt) == 0:
-        raise ValueError(
-            f"generate: given a prompt of shape {tuple(prompt.shape)}, expected (T,) with at least 1 token"
-        )
-    if int(prompt.min()) < 0 or int(prompt.max()) >= model.config.vocab_size:
-        raise ValueError(f"generate: the prompt has tokens outside 0 to {model.config.vocab_size - 1}")
-    if count < 0:
-        raise ValueError(f"generate: count is {count}, expected 0 or more")
-    check_sampling("generate", temperature, top_k, top_p)
-    if not 1 <= window <= model.config.block_size:
-        raise ValueError(
-            f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "
-            f"tokens: expected 1 to {model.config.block_size}"
-        )

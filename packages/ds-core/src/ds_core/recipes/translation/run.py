@@ -86,6 +86,11 @@ class TranslationRun(Run[OptionsT, Corpus, ModelT], Generic[OptionsT, ModelT]):
         source, target = self.tokenizers
         return source.vocab_size, target.vocab_size
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether there is something for `draw_attention` to draw; a recipe may let its options say so."""
+        return self.draw_attention is not None
+
     def model_in_words(self) -> str:
         """What `describe` calls the model."""
         return "a model"
@@ -186,7 +191,7 @@ class TranslationRun(Run[OptionsT, Corpus, ModelT], Generic[OptionsT, ModelT]):
 
     def plot(self) -> None:
         super().plot()
-        if self.draw_attention is not None:
+        if self.draw_attention is not None and self.has_attention:
             sentence, translation = self.data.parts.test.source[0], self.translations[0]
             self.draw_attention(self.translator(), sentence, translation, self.folder / MAPS_FILE)
 
