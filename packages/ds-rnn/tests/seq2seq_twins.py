@@ -1,6 +1,7 @@
 """Small models, and the same of torch.nn's parts written anew: nn.LSTM, nn.GRU, packed sources, softmax, autograd."""
 
 import dataclasses
+import math
 
 import torch
 from ds_core import record
@@ -115,7 +116,10 @@ class Seq2SeqOfTorch(nn.Module):
     def forward(self, source, target):
         padding = source == self.config.pad
         lengths = (~padding).sum(1)
-        packed = pack_padded_sequence(self.source_tokens(source), lengths, batch_first=True, enforce_sorted=False)
+        scale = math.sqrt(self.config.embed_dim)
+        packed = pack_padded_sequence(
+            scale * self.source_tokens(source), lengths, batch_first=True, enforce_sorted=False
+        )
         outputs, last = self.encoder(packed)
         values, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.shape[1])
         state = []
@@ -123,5 +127,5 @@ class Seq2SeqOfTorch(nn.Module):
             forwards, backwards = kind.unflatten(0, (-1, 2)).unbind(1)
             state.append(torch.tanh(bridge(torch.cat([forwards, backwards], 2))).contiguous())
         keys = None if self.config.attention == "none" else self.decoder.attention.keys(values)
-        y = self.decoder(self.target_tokens(target), tuple(state), values, keys, padding)
+        y = self.decoder(scale * self.target_tokens(target), tuple(state), values, keys, padding)
         return y @ (self.target_tokens.weight if self.projection is None else self.projection).t()

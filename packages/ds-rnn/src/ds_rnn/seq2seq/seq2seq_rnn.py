@@ -1,5 +1,6 @@
 """Source and target tokens to logits: recurrent encoder and decoder, with attention. Theory: docs/seq2seq_rnn.md."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,6 +137,7 @@ class Seq2SeqRNN(Module):
         if not config.tied:
             self.projection = parameter(torch.empty(config.target_vocab, embed_dim, device=device, dtype=dtype))
         with torch.no_grad():
+            # times sqrt(E), embeddings then have variance 1
             normal_(self.source_tokens.weight, std=embed_dim**-0.5, generator=generator)
             if not config.shared:
                 normal_(self.target_tokens.weight, std=embed_dim**-0.5, generator=generator)
@@ -150,7 +152,7 @@ class Seq2SeqRNN(Module):
                 "and (B, T) with one B and at least one target token"
             )
         state, memory = self._encode(source)
-        x = self.target_dropout.forward(self.target_tokens.forward(target))
+        x = self._embed(self.target_tokens, self.target_dropout, target)
         y, _ = self.decoder.forward(x, state, memory)
         self.save(y, reads=[self._output_weight()])
         return linear(y, self._output_weight(), None)  # z_btv = sum_e o_bte W_ve                           (1)
@@ -158,7 +160,7 @@ class Seq2SeqRNN(Module):
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> tuple[None, None]:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
         dx, dstate, dmemory = self.decoder.backward(self._projection_backward(dlogits))
-        self.target_tokens.backward(self.target_dropout.backward(dx))
+        self._embed_backward(self.target_tokens, self.target_dropout, dx)
         self._encode_backward(dstate, dmemory.values, dmemory.keys)
         return None, None
 
@@ -175,7 +177,7 @@ class Seq2SeqRNN(Module):
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """tokens (R,), the last of each row -> logits (R, V) of the next."""
         with no_record():
-            x = self.target_dropout.forward(self.target_tokens.forward(tokens.unsqueeze(1)))
+            x = self._embed(self.target_tokens, self.target_dropout, tokens.unsqueeze(1))
             y, state.state = self.decoder.forward(x, state.state, state.memory)
             return linear(y.squeeze(1), self._output_weight(), None)
 
@@ -192,7 +194,7 @@ class Seq2SeqRNN(Module):
                 f"Seq2SeqRNN: given a source with padding (token {self.config.pad}) before other tokens, expected it "
                 "at the end of each sentence alone"
             )
-        x = self.source_dropout.forward(self.source_tokens.forward(source))
+        x = self._embed(self.source_tokens, self.source_dropout, source)
         values, last = self.encoder.forward(x, lengths=(~padding).sum(1))
         state = []
         for bridge, kind in zip(self.bridges, last if isinstance(last, tuple) else (last,), strict=True):
@@ -206,11 +208,11 @@ class Seq2SeqRNN(Module):
     def _encode_backward(self, dstate: tuple[Tensor | None, ...], dvalues: Tensor | None, dkeys: Tensor | None) -> None:
         state = self.saved()
         if self.decoder.attention is not None:
-            # dm_s = of the contexts + W^T dk_s of the keys                                                 (5)
+            # dm_s = of the contexts + W^T dk_s of the keys                                                 (6)
             dvalues = merge_gradients(dvalues, self.decoder.attention.keys.backward(dkeys))
         dlast: list[Tensor | None] = []
         for bridge, y, dy in reversed(list(zip(self.bridges, state, dstate, strict=True))):
-            # [dh_n; dh_n'] = W^T (ds_0 (1 - s_0^2))                                                        (6)
+            # [dh_n; dh_n'] = W^T (ds_0 (1 - s_0^2))                                                        (7)
             dboth = bridge.backward(None if dy is None else tanh_backward(dy, y))
             if dboth is None:
                 dlast.insert(0, None)
@@ -218,14 +220,23 @@ class Seq2SeqRNN(Module):
             forwards, backwards = dboth.chunk(2, 2)
             dlast.insert(0, torch.stack([forwards, backwards], 1).flatten(0, 1))  # (2L, B, H)
         dx, _ = self.encoder.backward(dvalues, tuple(dlast) if len(dlast) > 1 else dlast[0])
-        self.source_tokens.backward(self.source_dropout.backward(dx))
+        self._embed_backward(self.source_tokens, self.source_dropout, dx)
+
+    def _embed(self, embedding: Embedding, dropout: Dropout, tokens: Tensor) -> Tensor:
+        # x_bte = sqrt(E) W_(token bt),e                                                                    (3)
+        return dropout.forward(embedding.forward(tokens) * math.sqrt(self.config.embed_dim))
+
+    def _embed_backward(self, embedding: Embedding, dropout: Dropout, dx: Tensor | None) -> None:
+        dx = dropout.backward(dx)
+        # dW_v = sqrt(E) sum of dx_bt over the places of v                                                  (8)
+        embedding.backward(None if dx is None else dx * math.sqrt(self.config.embed_dim))
 
     def _projection_backward(self, dlogits: Tensor | None) -> Tensor | None:
         (y,) = self.saved()
         if dlogits is None:
             return None
         weight = self._output_weight()
-        # do_bt = sum_v dz_btv W_v,  dW_v = sum_bt dz_btv o_bt                                              (3), (4)
+        # do_bt = sum_v dz_btv W_v,  dW_v = sum_bt dz_btv o_bt                                              (4), (5)
         dy, dweight, _ = linear_backward(dlogits, y, weight, (True, weight.requires_grad, False))
         accumulate(weight, dweight)
         return dy
