@@ -10,6 +10,7 @@ from ds_core.testing import one_graph
 from ds_rnn import GRU, LSTM, RNN
 from ds_rnn.recurrent import recurrent
 from random_cases import in_pairs, layer_results, random_states, same, tensors
+from torch.nn.utils.rnn import pack_padded_sequence
 
 CLASSES = pytest.mark.parametrize("layer_class", [RNN, LSTM, GRU])
 BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
@@ -139,6 +140,30 @@ def test_as_torch_trains(layer_class):
             optimizer.step()
     for mine, other in zip(module.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+@CLASSES
+@pytest.mark.parametrize("states", [False, True])
+def test_as_torch_takes_packed_batches(layer_class, states):
+    ours = layer_class(2, 3, **DOUBLE)
+    theirs = getattr(torch.nn, layer_class.__name__)(2, 3, **DOUBLE)
+    theirs.load_state_dict(ours.state_dict())
+    x, dy = torch.randn(4, 3, 2, **DOUBLE), torch.randn(9, 3, **DOUBLE)
+    start = torch.randn(1, 3, 3, **DOUBLE)
+    found = []
+    for module in (as_torch(ours), theirs):
+        leaf, h0 = x.clone().requires_grad_(), start.clone().requires_grad_()
+        packed = pack_padded_sequence(leaf, [2, 4, 3], enforce_sorted=False)
+        hx = ((h0, start) if layer_class is LSTM else h0) if states else None
+        y, last = module(packed, hx)
+        assert type(y) is type(packed)
+        (y.data * dy).sum().backward()
+        found.append([y.data, last[0], leaf.grad, h0.grad, *(weight.grad for weight in module.parameters())])
+    for one, other in zip(*found, strict=True):
+        if one is None:
+            assert other is None and not states
+        else:
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 
 
 @CLASSES

@@ -114,7 +114,8 @@ def rebuild(value: Any, items: list[Any]) -> Any:
         return dict(zip(value, items, strict=True))
     if items_of(value) is None:
         return value
-    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    # _make, because a class may want tensors (PyTorch's PackedSequence), and the items may be what stands for them
+    return type(value)._make(items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def gradient_for(value: Any, items: list[Any]) -> Any:

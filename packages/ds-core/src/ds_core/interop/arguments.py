@@ -85,8 +85,7 @@ def _matched(layer: Any, args: Any, kwargs: Any, returned: Any) -> tuple[_Named,
     """The arguments that `returned` has gradients for, in order, and these gradients."""
     inputs: _Named = [*_in_order(layer, args, kwargs)] if kwargs else [*enumerate(args)]
     wanted = [pair for pair in inputs if _can_have_gradient(pair[1])]
-    one = len(wanted) == 1 and not (isinstance(wanted[0][1], Slot) and isinstance(returned, tuple))
-    given = (returned,) if one or not isinstance(returned, tuple) else returned
+    given = (returned,) if _of_one_argument(wanted, returned) else returned
     if len(given) <= len(wanted):
         return wanted, given
     # one for each argument, as autograd.Function has it: None for integers
@@ -105,6 +104,16 @@ def _matched(layer: Any, args: Any, kwargs: Any, returned: Any) -> tuple[_Named,
             f"arguments that can have one: {names}"
         )
     return candidates, given
+
+
+def _of_one_argument(wanted: _Named, returned: Any) -> bool:
+    """Whether `returned` is the gradient of one argument, and not a tuple of one for each."""
+    if not isinstance(returned, tuple):
+        return True
+    value = wanted[0][1] if len(wanted) == 1 else None
+    # a gradient built as its argument is: a packed batch, whose layer gives the gradients of its states as well
+    first_is_its = bool(returned) and type(returned[0]) is type(value) and type(value) not in (tuple, list)
+    return len(wanted) == 1 and not isinstance(value, Slot) and not first_is_its
 
 
 def _name(layer: Any, args: Any, kwargs: Any, name: Any) -> str:
