@@ -15,6 +15,7 @@ from ds_core.recipes.translation.options import CommandOptions, TranslationOptio
 from ds_core.recipes.translation.run import TranslationRun
 from ds_core.testing import check_recipe, report
 from ds_core.text.tokenizers import PAD
+from ds_core.text.words import WordTokenizer
 from word_models import WordModel, sentences
 
 
@@ -113,6 +114,7 @@ def test_runs_and_tokenizers_of_another_kind(trained, tmp_path, monkeypatch):
         for content in (
             json.dumps({"type": "characters", "characters": "abc"}),
             json.dumps(json.loads(whole)["tokenizer"]),
+            WordTokenizer.train("abc", 9).to_json(),
         ):
             path.write_text(content)
             with pytest.raises(UserError, match=r"tokenizer\.target\.json is a tokenizer, but not of a translation"):
@@ -129,6 +131,58 @@ def test_it_survives_as_every_recipe(part, pairs):
         longer="--epochs 3",
         shorter="--epochs 1",
         changed={"--embed-dim 4": "--embed-dim: given 4, the run began with 16"},
-        mistakes={"--header --multi30k x": "--pairs and --multi30k contradict each other"},
+        mistakes={
+            "--header --multi30k x": "--pairs and --multi30k contradict each other",
+            "--vocab-size 259": "--vocab-size: given 259, expected at least 260 with --vocabulary bpe",
+            "--vocabulary words --vocab-size 4": "--vocab-size: given 4, expected at least 5",
+            "--vocabulary words --min-frequency 0": "--min-frequency: given 0, expected at least 1",
+            "--vocabulary words --min-frequency 999": "--min-frequency 999: WordTokenizer: no word of ",
+            "--min-frequency 3": "--min-frequency contradicts --vocabulary bpe",
+            "--vocabulary word": "did you mean words?",
+        },
         parts=[part],
     )
+
+
+def test_with_a_vocabulary_of_words_it_survives_as_well(pairs):
+    check_recipe(
+        RECIPE,
+        f"--pairs {pairs} {TINY} --vocabulary words --max-tokens 100 --epochs 2 --checkpoint-every 2",
+        longer="--epochs 3",
+        shorter="--epochs 1",
+        changed={"--min-frequency 3": "--min-frequency: given 3, the run began with 2"},
+        parts=["killed", "folder"],
+    )
+
+
+def test_a_run_of_words_learns_and_translates_what_it_does_not_know(pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    sizes = {"vocab_size": 100, "max_tokens": 100, "embed_dim": 16, "validation": 0.15, "test": 0.1}
+    WordRun.train(
+        WordOptions(pairs=pairs, out=out, vocabulary="words", epochs=30, lr=5e-2, dropout=0.0, plots=False, **sizes)
+    )
+    assert "one vocabulary of 24 tokens" in capsys.readouterr().out  # 10 words in either language, and 4 special ones
+    source = WordRun.load(out).source_tokenizer
+    assert source.tokens(range(4)) == ["<pad>", "<begin>", "<end>", "<unknown>"]
+    translate(out, text="cat sees dog")
+    assert capsys.readouterr().out == "CAT DOG SEES\n"
+    for unknown in ("cat sees gnu", "gnu and yak"):
+        translate(out, text=unknown)
+        assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_model_that_learned_of_unknown_words_writes_them(tmp_path, capsys):
+    nouns, out = [f"x{'abcdefghijklmnopqrstuvwxyz'[number]}" for number in range(26)], tmp_path / "out"
+    rows = [f"see {noun} {number}\tSEE {noun.upper()}\n" for noun in nouns for number in (10, 11, 12)]
+    (tmp_path / "pairs.tsv").write_text("".join(rows), "utf-8")
+    WordRun.train(
+        WordOptions(
+            pairs=tmp_path / "pairs.tsv", out=out, vocabulary="words", min_frequency=9, vocab_size=100,
+            embed_dim=8, epochs=10, lr=5e-2, dropout=0.0, plots=False, validation=0.15, test=0.1, max_tokens=100,
+        )
+    )  # fmt: skip
+    assert "SEE ⁇" in capsys.readouterr().out
+    source = WordRun.load(out).source_tokenizer
+    assert source.tokens(source.encode("see 21")) == ["▁see", "<unknown>", "1"]  # digit by digit
+    translate(out, text="see a gnu")
+    assert capsys.readouterr().out == "SEE ⁇\n"

@@ -3,21 +3,20 @@
 import codecs
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from ds_core.errors import UserError, needs_extra
+from ds_core.errors import needs_extra
+from ds_core.text.library_tokenizer import LibraryTokenizer, integers, training_texts
 
 if TYPE_CHECKING:
     import tokenizers
 
 _BYTES = 256
-_FILE_TYPE = "byte-pair encoding"
 
 
-class BPETokenizer:
+class BPETokenizer(LibraryTokenizer):
     """Byte-pair encoding of the UTF-8 bytes, as in GPT-2 (Sennrich et al., 2016; Radford et al., 2019).
 
     Every text can be encoded, since all 256 bytes are tokens. Special tokens, if there are any, have the numbers from
@@ -31,9 +30,10 @@ class BPETokenizer:
         MissingPackageError: from `train` and `from_json`: the library `tokenizers` is not installed.
     """
 
+    kind: ClassVar[str] = "byte-pair encoding"
+
     def __init__(self, inner: "tokenizers.Tokenizer", special_tokens: Sequence[str] = ()) -> None:
-        self.inner = inner
-        self.special_tokens = tuple(special_tokens)
+        super().__init__(inner, special_tokens)
         to_byte = {character: byte for byte, character in _byte_characters().items()}
         spelling = {number: token for token, number in inner.get_vocab().items()}
         self._bytes = [b""] * len(self.special_tokens)
@@ -62,14 +62,12 @@ class BPETokenizer:
             ValueError: `vocab_size` is below the 256 bytes and the special tokens; no text has a character.
             UserError: a text has no UTF-8 form.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
         least = _BYTES + len(special_tokens)
         if vocab_size < least:
             parts = f": {_BYTES} bytes and {len(special_tokens)} special tokens" if special_tokens else ", the bytes"
             raise ValueError(f"BPETokenizer: given vocab_size={vocab_size}, expected at least {least}{parts}")
-        if not any(texts):
-            raise ValueError(f"BPETokenizer: given {len(texts)} text(s) without a character, expected some")
-        with needs_extra("text", "byte-pair encoding"):
+        texts = training_texts(texts, "BPETokenizer")
+        with needs_extra("text", cls.kind):
             from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
         inner = Tokenizer(models.BPE())
         words = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -83,31 +81,8 @@ class BPETokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator([_encodable(text, "a text") for text in texts], trainer=trainer)
+        inner.train_from_iterator(texts, trainer=trainer)
         return cls(inner, special_tokens)
-
-    @property
-    def vocab_size(self) -> int:
-        """How many tokens there are, the special ones included."""
-        return len(self._bytes)
-
-    def encode(self, text: str, source: str = "the text") -> Tensor:
-        """-> tokens (N,) int64. `source` names the text in error messages.
-
-        Raises:
-            UserError: half of a surrogate pair, which UTF-8 has no bytes for (a terminal's undecodable input).
-        """
-        found = self.inner.encode(_encodable(text, source), add_special_tokens=False)
-        return torch.tensor(found.ids, dtype=torch.int64) + len(self.special_tokens)
-
-    def encode_batch(self, texts: Iterable[str], source: str = "a text") -> list[list[int]]:
-        """The tokens of each text, as lists, because texts differ in length.
-
-        Raises:
-            UserError: as `encode`.
-        """
-        found = self.inner.encode_batch([_encodable(text, source) for text in texts], add_special_tokens=False)
-        return [[number + len(self.special_tokens) for number in encoding.ids] for encoding in found]
 
     def decode(self, tokens: Iterable[int] | Tensor) -> str:
         """The text, without special tokens; bytes that do not make a character become U+FFFD.
@@ -115,11 +90,11 @@ class BPETokenizer:
         Raises:
             ValueError: a number that is not a token's.
         """
-        return b"".join(self._bytes_of(number) for number in _integers(tokens)).decode("utf-8", "replace")
+        return b"".join(self._bytes_of(number) for number in integers(tokens)).decode("utf-8", "replace")
 
     def tokens(self, numbers: Iterable[int] | Tensor) -> list[str]:
         """Each token for people to read: a space as ▁, bytes that are no character by themselves as <0xC3>."""
-        return [self._readable(number) for number in _integers(numbers)]
+        return [self._readable(number) for number in integers(numbers)]
 
     def streaming_decoder(self) -> "ByteDecoder":
         """A `StreamingDecoder`."""
@@ -127,26 +102,20 @@ class BPETokenizer:
 
     def to_json(self) -> str:
         """What `from_json` reads: the library's own format, or with special tokens an object that holds it."""
-        inner = str(self.inner.to_str(pretty=False))
-        if not self.special_tokens:
-            return inner
-        fields = {"type": _FILE_TYPE, "special_tokens": self.special_tokens, "tokenizer": json.loads(inner)}
-        return json.dumps(fields, ensure_ascii=False)
+        return super().to_json() if self.special_tokens else str(self.inner.to_str(pretty=False))
 
     @classmethod
     def from_json(cls, text: str) -> "BPETokenizer":
         """Undo `to_json`. What another text raises is up to the library; `load_tokenizer` makes a `UserError` of it."""
-        with needs_extra("text", "byte-pair encoding"):
-            from tokenizers import Tokenizer
         fields: Any = json.loads(text)
-        if not isinstance(fields, dict) or fields.get("type") != _FILE_TYPE:
-            return cls(Tokenizer.from_str(text))
-        return cls(Tokenizer.from_str(json.dumps(fields["tokenizer"])), fields["special_tokens"])
+        if isinstance(fields, dict) and fields.get("type") == cls.kind:
+            return super().from_json(text)
+        with needs_extra("text", cls.kind):
+            from tokenizers import Tokenizer
+        return cls(Tokenizer.from_str(text))
 
     def _bytes_of(self, number: int) -> bytes:
-        if not 0 <= number < self.vocab_size:
-            raise ValueError(f"BPETokenizer: given token {number}, expected 0 to {self.vocab_size - 1}")
-        return self._bytes[number]
+        return self._bytes[self.checked(number)]
 
     def _readable(self, number: int) -> str:
         spelling = self._bytes_of(number)
@@ -156,9 +125,6 @@ class BPETokenizer:
             return spelling.decode().replace(" ", "▁")
         except UnicodeDecodeError:
             return "".join(f"<0x{byte:02X}>" for byte in spelling)
-
-    def __repr__(self) -> str:
-        return f"BPETokenizer({self.vocab_size} tokens)"
 
 
 class ByteDecoder:
@@ -181,20 +147,8 @@ class ByteDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-def _encodable(text: str, source: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{source} has no UTF-8 form: {text[error.start]!r} at position {error.start}") from error
-    return text
-
-
 def _byte_characters() -> dict[int, str]:
     """GPT-2's printable stand-in for each byte: itself if it prints in Latin-1, else a character from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = (byte for byte in range(_BYTES) if byte not in printable)
     return {byte: chr(byte) for byte in printable} | {byte: chr(_BYTES + n) for n, byte in enumerate(others)}
-
-
-def _integers(tokens: Iterable[int] | Tensor) -> Iterable[int]:
-    return tokens.tolist() if isinstance(tokens, Tensor) else tokens

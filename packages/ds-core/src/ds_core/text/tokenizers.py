@@ -10,6 +10,7 @@ from torch import Tensor
 from ds_core.errors import UserError
 from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.characters import CharacterTokenizer
+from ds_core.text.words import WordTokenizer
 
 # The special tokens of a translation, and their numbers.
 SPECIAL_TOKENS = ("<pad>", "<begin>", "<end>")
@@ -47,7 +48,24 @@ class Tokenizer(Protocol):
         ...
 
 
-def load_tokenizer(path: str | Path) -> CharacterTokenizer | BPETokenizer:
+class SentenceTokenizer(Tokenizer, Protocol):
+    """What the two sides of a translation need: many sentences at a time, and tokens that stand for no text."""
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Names of the tokens that stand for no text; their numbers are those from 0 on."""
+        ...
+
+    def encode_batch(self, texts: Iterable[str], source: str = "a text") -> list[list[int]]:
+        """The tokens of each text. `source` names a text in error messages."""
+        ...
+
+    def tokens(self, numbers: Iterable[int] | Tensor) -> list[str]:
+        """Each token for people to read."""
+        ...
+
+
+def load_tokenizer(path: str | Path) -> CharacterTokenizer | BPETokenizer | WordTokenizer:
     """Read a file that holds what `to_json` gave.
 
     Raises:
@@ -60,8 +78,11 @@ def load_tokenizer(path: str | Path) -> CharacterTokenizer | BPETokenizer:
         raise UserError(f"cannot read the tokenizer {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         fields: Any = json.loads(text)
-        if isinstance(fields, dict) and fields.get("type") == "characters":
+        kind = fields.get("type") if isinstance(fields, dict) else None
+        if kind == "characters":
             return CharacterTokenizer(fields["characters"])
+        if kind == WordTokenizer.kind:
+            return WordTokenizer.from_json(text)
         return BPETokenizer.from_json(text)
     except UserError:
         raise

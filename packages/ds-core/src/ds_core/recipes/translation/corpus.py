@@ -11,14 +11,16 @@ import torch
 from ds_core.errors import UserError
 from ds_core.recipes.translation.options import TranslationOptions
 from ds_core.text.byte_pair import BPETokenizer
+from ds_core.text.characters import CharacterTokenizer
 from ds_core.text.example_pairs import shipped_pairs
 from ds_core.text.pairs import Pairs, Split, read_multi30k, read_pairs, split_by_hash
 from ds_core.text.token_batches import TokenBatches
-from ds_core.text.tokenizers import BEGIN, END, PAD, SPECIAL_TOKENS, load_tokenizer
+from ds_core.text.tokenizers import BEGIN, END, PAD, SPECIAL_TOKENS, SentenceTokenizer, load_tokenizer
+from ds_core.text.words import WordTokenizer
 from ds_core.training.run_folder import CHECKPOINT_FILE
 
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "tokenizer.source.json", "tokenizer.target.json"
-Tokenizers = tuple[BPETokenizer, BPETokenizer]  # of source and target
+Tokenizers = tuple[SentenceTokenizer, SentenceTokenizer]  # of source and target
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Corpus:
     source: str  # where the pairs come from, in words
     digest: str  # of the pairs that training sees, and of their tokens
     parts: Split
-    source_tokenizer: BPETokenizer
-    target_tokenizer: BPETokenizer
+    source_tokenizer: SentenceTokenizer
+    target_tokenizer: SentenceTokenizer
 
     def batches(self, pairs: Pairs, max_tokens: int, device: torch.device, **options: Any) -> TokenBatches:
         """Batches of `pairs` for a model; `options` are those of `TokenBatches`.
@@ -52,7 +54,8 @@ def read_corpus(options: TranslationOptions) -> Corpus:
     """Read the pairs, split them, and learn the tokenizers from the training part, or read those of a run to resume.
 
     Raises:
-        UserError: the files cannot be read or do not fit each other, a language is unknown, there are too few pairs.
+        UserError: the files cannot be read or do not fit each other, a language is unknown, there are too few pairs, no
+            word occurs as often as asked for.
         MissingPackageError: what text needs is not installed.
     """
     parts, name = _parts(options)
@@ -66,7 +69,7 @@ def read_corpus(options: TranslationOptions) -> Corpus:
     return Corpus(name, digest.hexdigest(), parts, *tokenizers)
 
 
-def source_tokens(tokenizer: BPETokenizer, sentences: Iterable[str]) -> list[list[int]]:
+def source_tokens(tokenizer: SentenceTokenizer, sentences: Iterable[str]) -> list[list[int]]:
     """What the encoder reads: the tokens of each sentence, without blanks around it, and the token of its end."""
     stripped = (sentence.strip() for sentence in sentences)
     return [[*tokens, END] for tokens in tokenizer.encode_batch(stripped, "a sentence")]
@@ -81,9 +84,9 @@ def load_tokenizers(folder: Path) -> Tokenizers:
     return _load(folder / SOURCE_TOKENIZER), _load(folder / TARGET_TOKENIZER)
 
 
-def _load(path: Path) -> BPETokenizer:
+def _load(path: Path) -> SentenceTokenizer:
     tokenizer = load_tokenizer(path)
-    if not isinstance(tokenizer, BPETokenizer) or tokenizer.special_tokens != SPECIAL_TOKENS:
+    if isinstance(tokenizer, CharacterTokenizer) or tokenizer.special_tokens != SPECIAL_TOKENS:
         raise UserError(f"{path} is a tokenizer, but not of a translation: expected special tokens {SPECIAL_TOKENS}")
     return tokenizer
 
@@ -106,8 +109,15 @@ def _stored_tokenizers(options: TranslationOptions) -> Tokenizers | None:
 
 
 def _learned_tokenizers(options: TranslationOptions, train: Pairs) -> Tokenizers:
-    def learn(texts: Iterable[str]) -> BPETokenizer:
-        return BPETokenizer.train(texts, options.vocab_size, special_tokens=SPECIAL_TOKENS, split_digits=True, nfc=True)
+    given: dict[str, Any] = {"special_tokens": SPECIAL_TOKENS, "split_digits": True, "nfc": True}
+
+    def learn(texts: Iterable[str]) -> SentenceTokenizer:
+        if options.vocabulary == "bpe":
+            return BPETokenizer.train(texts, options.vocab_size, **given)
+        try:
+            return WordTokenizer.train(texts, options.vocab_size, min_frequency=options.min_frequency, **given)
+        except ValueError as error:  # no word is as frequent
+            raise UserError(f"--min-frequency {options.min_frequency}: {error}") from error
 
     if options.share_vocabulary:
         shared = learn([*train.source, *train.target])

@@ -9,6 +9,10 @@ from ds_core.options import option
 from ds_core.options.presets import Follow, Presets
 from ds_core.training.run_options import PrecisionOptions, RunOptions
 
+_LEAST_BPE = 260  # bytes, special tokens and a merge
+# A model learns what to do about unknown words from the rare ones. If all were known, it would learn nothing of them.
+_MIN_FREQUENCY = 2
+
 
 @dataclass
 class TranslationOptions(PrecisionOptions, RunOptions):
@@ -28,7 +32,11 @@ class TranslationOptions(PrecisionOptions, RunOptions):
     )
     test: float = option(0.05, "share of the pairs held out for the final test", minimum=0.001, maximum=0.5)
 
-    vocab_size: int = option(2000, "tokens of a vocabulary, at most", minimum=260)
+    vocabulary: str = option("bpe", "what a token is: bytes and their merges, or a word", choices=["bpe", "words"])
+    vocab_size: int = option(2000, "tokens of a vocabulary, at most; of --vocabulary bpe at least 260", minimum=5)
+    min_frequency: int = option(
+        _MIN_FREQUENCY, "how often a word of --vocabulary words must occur; rarer ones are unknown", minimum=1
+    )
     share_vocabulary: bool = option(True, "use one vocabulary and one embedding for both languages")
     embed_dim: int = option(128, "length of a token's vector", minimum=1)
     dropout: float = option(0.05, "share of activations dropped in training", minimum=0, maximum=0.99)
@@ -61,6 +69,13 @@ class TranslationOptions(PrecisionOptions, RunOptions):
             raise UserError("--pairs and --multi30k contradict each other: which of the two?")
         if self.header and self.pairs is None:
             raise UserError("--header is about --pairs, which is not given")
+        if self.vocabulary == "bpe" and self.vocab_size < _LEAST_BPE:
+            raise UserError(
+                f"--vocab-size: given {self.vocab_size}, expected at least {_LEAST_BPE} with --vocabulary bpe, because "
+                "each of the 256 bytes is a token"
+            )
+        if self.vocabulary == "bpe" and self.min_frequency != _MIN_FREQUENCY:
+            raise UserError("--min-frequency contradicts --vocabulary bpe, which knows every word: give one of the two")
         if self.source_language == self.target_language:
             raise UserError(f"--source-language and --target-language are both {self.source_language!r}")
         if self.validation + self.test >= 1:

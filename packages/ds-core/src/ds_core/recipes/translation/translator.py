@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from ds_core.recipes.translation.corpus import source_tokens
-from ds_core.text.byte_pair import BPETokenizer
 from ds_core.text.decoding.beam_search import beam_search
 from ds_core.text.decoding.greedy import greedy
-from ds_core.text.tokenizers import BEGIN, END, PAD
+from ds_core.text.tokenizers import BEGIN, END, PAD, SentenceTokenizer
 
 # Vaswani et al., 2017, section 6.1: a translation may have 50 tokens more than its source.
 _MORE_TOKENS = 50
@@ -27,8 +26,8 @@ class Translator:
     """
 
     model: Any
-    source_tokenizer: BPETokenizer
-    target_tokenizer: BPETokenizer
+    source_tokenizer: SentenceTokenizer
+    target_tokenizer: SentenceTokenizer
 
     def translate(
         self,
