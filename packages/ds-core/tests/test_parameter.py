@@ -3,6 +3,7 @@ import threading
 import pytest
 import torch
 from ds_core import accumulate, parameter
+from ds_core.engine.parameter import frozen
 
 
 def test_a_parameter_is_a_plain_leaf_on_the_same_memory():
@@ -92,3 +93,16 @@ def test_threads_that_share_a_parameter_lose_no_gradient():
     for thread in threads:
         thread.join()
     assert torch.equal(shared.grad, torch.full((256, 256), 4.0 * times))
+
+
+def test_frozen():
+    """Whatever happens inside, those that were trained before are trained after, and no others."""
+    trained, still = parameter(torch.zeros(2)), parameter(torch.zeros(2)).requires_grad_(False)
+    with frozen([trained, still]):
+        assert not trained.requires_grad
+        accumulate(trained, torch.ones(2))
+    with pytest.raises(KeyError), frozen([trained]):
+        raise KeyError
+    assert trained.requires_grad
+    assert trained.grad is None
+    assert not still.requires_grad

@@ -1,7 +1,9 @@
 """RNN, LSTM and GRU over sequences, forward and backward through time, against torch.nn."""
 
 import argparse
+import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from ds_rnn import GRU, LSTM, RNN
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
-from paired import Row, compare, print_table
+from paired import Row, compare, peak_bytes, print_table
 
 
 def sequences(make: Any, batch: int, steps: int, size: int, packed: bool = False, **options: Any) -> Row:
@@ -51,7 +53,44 @@ def rows(lengths: list[int]) -> list[Row]:
     return found
 
 
+def print_growth(lengths: list[int], window: int, batch: int = 32, size: int = 128) -> None:
+    """Time and peak memory of ours over a whole sequence, and in windows between which the state alone is carried."""
+    print(f"\nforward and backward of our layers ({size}, {size}), batch {batch}: how time and memory grow")
+    print(f"{'':6}{'':>8}  {'the whole sequence at once':>36}  {f'windows of {window} steps':>36}")
+    print(f"{'layer':<6}{'steps':>8}" + f"  {'ms':>12}{'us a step':>12}{'peak MB':>12}" * 2)
+    for make in (LSTM, GRU, RNN):
+        layer = make(size, size)
+        for steps in lengths:
+            x, dy = torch.randn(2, steps, batch, size)
+            cells = ""
+            for length in (steps, window):
+
+                def run(length: int = length, x: Any = x, dy: Any = dy, layer: Any = layer) -> None:
+                    layer.zero_grad()
+                    state = None
+                    for part, dpart in zip(x.split(length), dy.split(length), strict=True):
+                        with record():
+                            _, state = layer(part, state)
+                            layer.backward(dpart)
+
+                run()
+                peak = peak_bytes(run)
+                times = []
+                for _ in range(5):
+                    start = time.perf_counter()
+                    run()
+                    times.append(time.perf_counter() - start)
+                seconds = statistics.median(times)
+                cells += f"  {seconds * 1e3:12.2f}{seconds / steps * 1e6:12.1f}{peak / 1e6:12.2f}"
+            print(f"{make.__name__:<6}{steps:8}{cells}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="*", default=[10, 100, 1000], help="steps of smaller layers")
-    print_table(rows(parser.parse_args().lengths))
+    parser.add_argument("--window", type=int, default=50, help="steps of a window of truncated backpropagation")
+    parser.add_argument("--growth", action="store_true", help="only how time and memory of ours grow with the length")
+    given = parser.parse_args()
+    if not given.growth:
+        print_table(rows(given.lengths))
+    print_growth(given.lengths, given.window)

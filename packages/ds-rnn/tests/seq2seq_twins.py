@@ -11,12 +11,20 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
 TINY = Seq2SeqRNNConfig(11, 11, embed_dim=5, hidden_size=4, num_layers=2, dropout=0.0)
-PAD = 0
+PAD, BEGIN = 0, 1
 
 
 def some_model(dtype=torch.float64, seed=0, **changes):
     generator = torch.Generator().manual_seed(seed)
     return Seq2SeqRNN(dataclasses.replace(TINY, **changes), dtype=dtype, generator=generator)
+
+
+def sharper(model):
+    """The same model with weights so large that its choices differ from step to step and from source to source."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return model
 
 
 def some_tokens(source=5, target=4, vocab=11, seed=0):
@@ -25,6 +33,14 @@ def some_tokens(source=5, target=4, vocab=11, seed=0):
     first, second = (torch.randint(1, vocab, (3, size), generator=generator) for size in (source, target))
     first[1, 3:] = first[2, 1:] = PAD
     return first, second
+
+
+def some_pairs(target=6):
+    """Three sentences; the second translation is three tokens long, with padding."""
+    source, tokens = some_tokens(target=target)
+    tokens[:, 0] = BEGIN
+    tokens[1, 4:] = PAD
+    return source, tokens
 
 
 def gradients(model, source, target, dlogits):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from ds_core import SGD, CrossEntropyLoss, ShapeError, TokenCrossEntropy, record
 from ds_core.testing import one_graph
-from ds_rnn import LanguageModelConfig, RNNLanguageModel, write
+from ds_rnn import LanguageModelConfig, RNNLanguageModel, TextStreams, write
+from language_twin import LanguageModelTwin, detached
 
 CELLS = ("lstm", "gru", "rnn")
 
@@ -14,33 +15,10 @@ def model_of(cell, streams=0, dtype=torch.float64, dropout=0.0):
     return RNNLanguageModel(config, streams, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
-class Twin(torch.nn.Module):
-    """The same network of PyTorch's modules."""
-
-    def __init__(self, model):
-        super().__init__()
-        config = model.config
-        self.tokens = torch.nn.Embedding(config.vocab_size, config.embed_dim)
-        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[config.cell]
-        self.layers = kind(config.embed_dim, config.hidden_size, config.num_layers, batch_first=True)
-        self.head = torch.nn.Linear(config.hidden_size, config.vocab_size)
-        self.double()
-        known = self.state_dict()
-        self.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in known})
-
-    def forward(self, tokens, state):
-        y, state = self.layers(self.tokens(tokens), state)
-        return self.head(y), state
-
-
-def detached(state):
-    return tuple(tensor.detach() for tensor in state) if isinstance(state, tuple) else state.detach()
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_ten_steps_of_truncated_backpropagation_equal_those_of_torch(cell):
     model = model_of(cell, streams=3)
-    twin = Twin(model)
+    twin = LanguageModelTwin(model)
     ours, theirs = SGD(model.parameters(), lr=0.5), torch.optim.SGD(twin.parameters(), lr=0.5)
     text, state = torch.randint(7, (3, 41), generator=torch.Generator().manual_seed(1)), None
     for step in range(10):
@@ -68,12 +46,42 @@ def test_ten_steps_of_truncated_backpropagation_equal_those_of_torch(cell):
         torch.testing.assert_close(ours_kept, theirs_kept)
 
 
+def most_kept(model, text, window):
+    """Train on the text once, window after window -> the most bytes that a step keeps for its backward."""
+    batches, optimizer, most = TextStreams(text, window, 10), SGD(model.parameters(), lr=0.1), 0
+    for index in range(batches.steps_per_epoch):
+        inputs, targets = batches.batch(index)
+        criterion = TokenCrossEntropy()
+        with record() as trace:
+            criterion(model(*inputs), targets)
+            most = max(most, sum(line.bytes for line in trace.kept()))
+            model.backward(criterion.backward())
+        optimizer.step()
+        optimizer.zero_grad()
+    return most
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_windows_keep_memory_constant_and_the_whole_text_does_not(cell):
+    model = model_of(cell, streams=10, dtype=torch.float32)
+    texts = [torch.randint(7, (length,), generator=torch.Generator().manual_seed(1)) for length in (200, 2000, 20_000)]
+    windows = [most_kept(model, text, 19) for text in texts]
+    assert windows == [windows[0]] * 3
+    steps = [len(text) // 10 - 1 for text in texts]  # of each stream: all of it is one window
+    whole = [most_kept(model, text, count) for text, count in zip(texts, steps, strict=True)]
+    assert whole[0] == windows[0]
+    # a number of bytes for each step and some more, exactly
+    assert (whole[1] - whole[0]) * (steps[2] - steps[1]) == (whole[2] - whole[1]) * (steps[1] - steps[0])
+    assert whole[2] > 100 * whole[0]
+
+
 def test_without_carry_every_row_begins():
     model = model_of("lstm", streams=2)
     tokens = torch.randint(7, (2, 4))
     first = model(tokens).detach()
     model(tokens, torch.ones(2, dtype=torch.float64))
     assert model.carried_h.abs().min() > 0
+    assert not model.carried_h.requires_grad  # autograd does not go back beyond the window either
     assert torch.equal(model(tokens).detach(), first)
 
 

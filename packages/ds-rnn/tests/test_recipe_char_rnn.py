@@ -1,6 +1,8 @@
 """The recipe `char-rnn` through everything that a recipe must survive, and what of it is its own."""
 
 import json
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from ds_core.testing import RECIPE_PARTS, check_recipe
 from ds_core.training.checkpoint import read_weights
 from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_rnn.language.recipe import CharRNNOptions, CharRNNRun, load_model
+from language_twin import LanguageModelTwin, twin_steps
 from tiny_recipes import CHAR_RNN, words, write_text
 
 
@@ -124,3 +127,38 @@ def test_the_whole_loss_is_that_of_one_pass_over_the_text(texts, tmp_path, capsy
     logits, _ = model.eval().advance(tokens[:, :-1], None)
     expected = torch.nn.functional.cross_entropy(logits[0], tokens[0, 1:])
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_losses_are_those_of_torch(tmp_path, cell):
+    """Text that people wrote, AdamW with warm-up and a cosine, clipping, a carried state that begins anew once."""
+    options = CharRNNOptions(
+        text=Path(textwrap.__file__),
+        out=tmp_path / "run",
+        dtype="float64",
+        device="cpu",
+        cell=cell,
+        hidden_size=12,
+        embed_dim=6,
+        batch_size=80,
+        window=16,
+        steps=20,
+        lr=0.05,
+        clip_norm=0.3,
+        evaluate_every=20,
+        evaluate_tokens=2,
+    )
+    run = CharRNNRun(options)
+    run.prepare()
+    assert 0 < run.batches.steps_per_epoch < run.steps
+    twin = LanguageModelTwin(run.model)
+    records = run.trainer.fit(run.batches, run.steps).training
+    norms = []
+    for record, (loss, norm) in zip(records, twin_steps(twin, run), strict=True):
+        assert record["loss"] == pytest.approx(loss, rel=1e-9)
+        assert record["gradient_norm"] == pytest.approx(norm, rel=1e-9)
+        norms.append(norm)
+    assert max(norms) > options.clip_norm > min(norms)
+    assert records[-1]["loss"] < records[0]["loss"] - 0.5
+    for (name, tensor), other in zip(run.model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(tensor.detach(), other.detach(), rtol=1e-9, atol=1e-11, msg=name)

@@ -73,13 +73,13 @@ def test_a_schedule_of_teacher_forcing_survives_too(part, files):
 def test_the_share_of_true_tokens_is_told_and_logged(files, tmp_path, capsys):
     out = tmp_path / "out"
     given = ["--pairs", f"{files}/sentences.tsv", "--out", str(out), "--no-plots"]
-    options = words(TRANSLATE_RNN, teacher_forcing=0, attention="bahdanau")
+    options = words(TRANSLATE_RNN, teacher_forcing=0.25, forcing_schedule="exponential", attention="bahdanau")
     assert main(["train", "translate-rnn", *given, *options]) == 0
-    assert "; the share of true tokens given to the decoder falls to 0 (linear); on " in capsys.readouterr().out
+    assert "; the share of true tokens given to the decoder falls to 0.25 (exponential); on " in capsys.readouterr().out
     records = list(read_log(out / "log.jsonl"))
     shares = [record["share"] for record in records if record["kind"] == "teacher_forcing"]
     steps = len([record for record in records if record["kind"] == "train"])
-    assert shares == pytest.approx([1 - step / steps for step in range(steps)])
+    assert shares == pytest.approx([0.25 ** (step / steps) for step in range(steps)])
     assert TranslateRNNRun.load(out).model.teacher_forcing == 1
 
 

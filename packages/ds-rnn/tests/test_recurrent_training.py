@@ -161,7 +161,8 @@ def test_as_torch_takes_packed_batches(layer_class, states):
         found.append([y.data, last[0], leaf.grad, h0.grad, *(weight.grad for weight in module.parameters())])
     for one, other in zip(*found, strict=True):
         if one is None:
-            assert other is None and not states
+            assert other is None
+            assert not states
         else:
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 

@@ -9,18 +9,10 @@ from ds_core.text.decoding.beam_search import beam_search, length_factor
 from ds_core.text.decoding.greedy import greedy
 from ds_core.training.evaluation import evaluation_mode
 from ds_rnn.seq2seq.seq2seq_rnn import ATTENTIONS
-from seq2seq_twins import PAD, gradients, some_model, some_tokens
+from seq2seq_twins import PAD, gradients, sharper, some_model, some_tokens
 
 BEGIN, END = 1, 2
 KINDS = pytest.mark.parametrize("attention", ATTENTIONS)
-
-
-def sharper(model):
-    """The same model with weights so large that its choices differ from step to step and from source to source."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return model
 
 
 @KINDS

@@ -15,6 +15,11 @@ from ds_rnn.attention.weighted_mean import (
     weighted_mean_backward,
 )
 from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
+from ds_rnn.language.state_gradient_norms import (
+    StateGradientNorms,
+    plot_state_gradient_norms,
+    state_gradient_norms,
+)
 from ds_rnn.language.text_streams import TextStreams
 from ds_rnn.language.write import write
 from ds_rnn.recurrent.gradient_norms import gradient_norms
@@ -29,6 +34,7 @@ from ds_rnn.recurrent.rnn import RNN
 from ds_rnn.recurrent.rnn_cell import RNNCell, plain_rnn_cell, plain_rnn_cell_backward, rnn_cell, rnn_cell_backward
 from ds_rnn.seq2seq.decoders import BahdanauDecoder, LuongDecoder
 from ds_rnn.seq2seq.seq2seq_rnn import Seq2SeqRNN, Seq2SeqRNNConfig
+from ds_rnn.seq2seq.teacher_forcing import TeacherForcing
 from ds_rnn.sequences.sequence_models import SequenceClassifier, SequenceTagger
 
 __all__ = [
@@ -52,6 +58,8 @@ __all__ = [
     "Seq2SeqRNNConfig",
     "SequenceClassifier",
     "SequenceTagger",
+    "StateGradientNorms",
+    "TeacherForcing",
     "TextStreams",
     "__version__",
     "additive_scores",
@@ -63,8 +71,10 @@ __all__ = [
     "plain_rnn_cell_backward",
     "plain_weighted_mean",
     "plain_weighted_mean_backward",
+    "plot_state_gradient_norms",
     "rnn_cell",
     "rnn_cell_backward",
+    "state_gradient_norms",
     "weighted_mean",
     "weighted_mean_backward",
     "write",

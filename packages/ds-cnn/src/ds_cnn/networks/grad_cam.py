@@ -3,12 +3,11 @@
 Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", 2017.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from ds_core import ShapeError, record
+from ds_core.engine.parameter import frozen
 from ds_core.speed.precision import widened
 from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
@@ -57,7 +56,7 @@ def grad_cam(model: Any, images: Tensor, classes: Tensor | None = None, layer: s
     """
     name = last_convolution(model) if layer is None else layer
     watched = layer_named(model, name)
-    with evaluation_mode(model), _frozen(model), tapped(watched) as tap, record():
+    with evaluation_mode(model), frozen(model.parameters()), tapped(watched) as tap, record():
         logits: Tensor = model.forward(images)
         chosen = logits.argmax(1) if classes is None else classes
         _check_classes(chosen, logits)
@@ -111,16 +110,3 @@ def _check_classes(classes: Tensor, logits: Tensor) -> None:
             f"grad_cam: given the classes {int(classes.min())} to {int(classes.max())}, expected 0 to "
             f"{logits.shape[1] - 1}"
         )
-
-
-@contextmanager
-def _frozen(model: Any) -> Iterator[None]:
-    """Inside, no parameter asks for a gradient, so that none is computed and no `.grad` changes."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -1,7 +1,7 @@
 """A parameter is a leaf tensor that requires a gradient; its one gradient slot is `.grad`."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +27,19 @@ def parameter(data: Tensor) -> Tensor:
     Freeze it, if need be, once the module holds it: `module.weight.requires_grad_(False)`.
     """
     return data.detach().requires_grad_()
+
+
+@contextmanager
+def frozen(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, none of these parameters asks for a gradient, so that none is computed and no `.grad` changes."""
+    trained = [each for each in parameters if each.requires_grad]
+    try:
+        for each in trained:
+            each.requires_grad_(False)
+        yield
+    finally:
+        for each in trained:
+            each.requires_grad_(True)
 
 
 def accumulate(parameter: Tensor | None, gradient: Tensor | None) -> None:

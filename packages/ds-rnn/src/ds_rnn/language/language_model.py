@@ -101,9 +101,7 @@ class RNNLanguageModel(Module):
                 f"RNNLanguageModel: given tokens {tuple(tokens.shape)}, expected (B, T)"
                 + (f" with B = {self.streams}, the streams whose state is carried" if carry is not None else "")
             )
-        # s_0 of this window is s_T of the one before                                                       (2)
-        state = None if carry is None else tuple(kind * carry[:, None] for kind in self._carried())
-        logits, last = self.advance(tokens, state)
+        logits, last = self.advance(tokens, self.state_before(carry))
         if carry is not None:
             with no_record():
                 for kind, value in zip(self._carried(), last, strict=True):
@@ -112,20 +110,34 @@ class RNNLanguageModel(Module):
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> None:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
-        dy = self.output_dropout.backward(self.head.backward(dlogits))
-        dx, _ = self.layers.backward(dy)
-        self.tokens.backward(self.input_dropout.backward(dx))
+        self.advance_backward(dlogits)  # the gradient of s_0 is thrown away: no window before this one gets any
+
+    def state_before(self, carry: Tensor | None) -> State | None:
+        """carry (B,), as in `forward` -> the state before the window, None for one that begins."""
+        # s_0 of this window is s_T of the one before                                                       (2)
+        return None if carry is None else tuple(kind * carry[:, None] for kind in self._carried())
 
     def advance(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
         """tokens (B, T), the state before them -> logits (B, T, V), the state after them."""
         x = self.input_dropout.forward(self.tokens.forward(tokens))
-        given = state if state is None or len(state) > 1 else state[0]
-        y, last = self.layers.forward(x, given)
+        y, last = self.layers.forward(x, _as_layers_do(state))
         logits = self.head.forward(self.output_dropout.forward(y))  # z_t = y_t W^T + b                     (1)
         return logits, last if isinstance(last, tuple) else (last,)
+
+    def advance_backward(self, dlogits: Tensor | None, dlast: State | None = None) -> State:
+        """dlogits (B, T, V), the gradient of the state after the tokens -> that of the state before them."""
+        dy = self.output_dropout.backward(self.head.backward(dlogits))
+        dx, dfirst = self.layers.backward(dy, _as_layers_do(dlast))
+        self.tokens.backward(self.input_dropout.backward(dx))
+        return dfirst if isinstance(dfirst, tuple) else (dfirst,)
 
     def _carried(self) -> State:
         return (self.carried_h, self.carried_c) if self.config.cell == "lstm" else (self.carried_h,)
 
     def extra_repr(self) -> str:
         return f"{self.config}, streams={self.streams}"
+
+
+def _as_layers_do(state: State | None) -> State | Tensor | None:
+    """A state of one kind as RNN and GRU take it, which is no tuple."""
+    return state if state is None or len(state) > 1 else state[0]

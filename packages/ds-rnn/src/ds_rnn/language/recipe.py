@@ -25,18 +25,19 @@ from ds_core.training.same_data import SameData
 from torch import Tensor
 
 from ds_rnn.language.language_model import LanguageModelConfig, RNNLanguageModel
+from ds_rnn.language.state_gradient_norms import StateGradientNorms, plot_state_gradient_norms
 from ds_rnn.language.text_streams import TextStreams, windows_of
 from ds_rnn.language.write import write
 from ds_rnn.recurrent.by_name import LAYERS
+
+GRADIENT_NORMS_FILE = "gradient_norms.png"
 
 
 @dataclass
 class CharRNNOptions(PrecisionOptions, TextOptions):
     """Options of `ds train char-rnn`."""
 
-    out: Path = option(
-        Path("runs/char-rnn"), "the run folder: checkpoint, tokenizer, log and loss curve", may_change=True
-    )
+    out: Path = option(Path("runs/char-rnn"), "the run folder: checkpoint, tokenizer, log and plots", may_change=True)
 
     cell: str = option("lstm", "recurrent layers", choices=list(LAYERS))
     num_layers: int = option(2, "layers", minimum=1, maximum=1000)
@@ -53,6 +54,12 @@ class CharRNNOptions(PrecisionOptions, TextOptions):
     warmup_steps: int = option(50, "steps of warm-up, at most a tenth of the run", minimum=0)
     weight_decay: float = option(0.01, "AdamW's, on matrices only", minimum=0)
     clip_norm: float = option(1.0, "clip the gradient to this norm; 0: never", minimum=0)
+    gradient_norms_every: int = option(
+        250,
+        "steps between records of how far back in time gradients reach; 0: none",
+        minimum=0,
+        may_change=True,
+    )
 
     evaluate_every: int = option(250, "steps between evaluations", minimum=1)
     evaluate_tokens: int = option(20_000, "tokens of an evaluation", minimum=2)
@@ -76,6 +83,7 @@ class CharRNNRun(TextRun[CharRNNOptions, RNNLanguageModel]):
     """`ds train char-rnn`."""
 
     name = "char-rnn"
+    files = (*TextRun.files, GRADIENT_NORMS_FILE)
 
     def read_data(self) -> Corpus:
         options = self.options
@@ -116,6 +124,7 @@ class CharRNNRun(TextRun[CharRNNOptions, RNNLanguageModel]):
             callbacks=[
                 SameData(self.data.digest, self.data.source),
                 KeepBest(),
+                *([StateGradientNorms(self.batches, every)] if (every := options.gradient_norms_every) else []),
                 *([Samples(self, options.sample_every)] if options.sample_every else []),
             ],
         )
@@ -132,6 +141,10 @@ class CharRNNRun(TextRun[CharRNNOptions, RNNLanguageModel]):
 
     def whole_loss(self) -> float:
         return self._loss(self.data.validation)
+
+    def plot(self) -> None:
+        super().plot()
+        plot_state_gradient_norms(self.trainer.history.records, self.folder / GRADIENT_NORMS_FILE)
 
     def _loss(self, tokens: Tensor) -> float:
         """The mean loss of a text that is read from its first token to its last."""

@@ -12,6 +12,7 @@ from ds_core import (
     Module,
     ShapeError,
     accumulate,
+    drawn,
     linear,
     linear_backward,
     no_record,
@@ -20,6 +21,7 @@ from ds_core import (
 from ds_core.activations.tanh import tanh, tanh_backward
 from ds_core.engine.composition import merge_gradients
 from ds_core.initializers import normal_
+from ds_core.training.evaluation import evaluation_mode
 from torch import Tensor
 
 from ds_rnn.seq2seq.decoders import LAYERS, BahdanauDecoder, LuongDecoder, Memory, State
@@ -95,7 +97,8 @@ class Seq2SeqRNN(Module):
 
     A bidirectional encoder reads the source, a bridge makes the decoder's first state of its last one, and the
     decoder's readouts are projected to the vocabulary, which may be the embedding's own matrix. It is also a
-    `StepwiseDecoder`: `greedy` and `beam_search` translate with it.
+    `StepwiseDecoder`: `greedy` and `beam_search` translate with it. In training the decoder is given the true tokens;
+    if `teacher_forcing` is set below 1, some of its own in their place (docs/teacher_forcing.md).
 
     Args:
         config: the sizes.
@@ -133,6 +136,7 @@ class Seq2SeqRNN(Module):
             self.decoder = LuongDecoder(
                 embed_dim, hidden, 2 * hidden, layers, config.cell, config.dropout, attend=attend, **made
             )
+        self._true_share: Tensor | None = None  # (), no part of the weights; None: 1
         self.projection: Tensor | None = None
         if not config.tied:
             self.projection = parameter(torch.empty(config.target_vocab, embed_dim, device=device, dtype=dtype))
@@ -152,7 +156,7 @@ class Seq2SeqRNN(Module):
                 "and (B, T) with one B and at least one target token"
             )
         state, memory = self._encode(source)
-        x = self._embed(self.target_tokens, self.target_dropout, target)
+        x = self._embed(self.target_tokens, self.target_dropout, self._given(target, state, memory))
         y, _ = self.decoder.forward(x, state, memory)
         self.save(y, reads=[self._output_weight()])
         return linear(y, self._output_weight(), None)  # z_btv = sum_e o_bte W_ve                           (1)
@@ -163,6 +167,26 @@ class Seq2SeqRNN(Module):
         self._embed_backward(self.target_tokens, self.target_dropout, dx)
         self._encode_backward(dstate, dmemory.values, dmemory.keys)
         return None, None
+
+    @property
+    def teacher_forcing(self) -> float:
+        """The share of true tokens that the decoder is given in training, 0 ... 1; the others are its own.
+
+        Raises:
+            ValueError: it is set to what is no share.
+        """
+        return 1.0 if self._true_share is None else float(self._true_share)
+
+    @teacher_forcing.setter
+    def teacher_forcing(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"Seq2SeqRNN: given teacher_forcing={share}, expected a share, 0 ... 1")
+        if share == 1:
+            self._true_share = None
+        elif self._true_share is None:
+            self._true_share = torch.tensor(float(share), device=self.target_tokens.weight.device)
+        else:  # in place: a compiled step goes on with the same tensor
+            self._true_share.fill_(share)
 
     def start(self, source: Tensor, width: int) -> DecodingState:
         """Read the source (B, S), for a search of `width` hypotheses a sentence."""
@@ -186,6 +210,25 @@ class Seq2SeqRNN(Module):
         state.state = tuple(kind[:, rows] for kind in state.state)
         memory = state.memory
         state.memory = Memory(*(None if part is None else part[rows] for part in memory))  # type: ignore[arg-type]
+
+    def _given(self, target: Tensor, state: State, memory: Memory) -> Tensor:
+        """target (B, T), state and memory -> the tokens that the decoder is given, (B, T).
+
+        In training some are those that it writes itself, without dropout and never padding, after those given before.
+        No gradient goes through the choice, so backward is that of a target with these tokens.
+        """
+        if self._true_share is None or not self.training:
+            return target
+        share, pad = self._true_share, self.config.pad
+        true = drawn(lambda: torch.rand(target.shape, device=target.device) < share) | (target == pad)
+        given, found = [target[:, 0]], DecodingState(state, memory)
+        with evaluation_mode(self):
+            for t in range(1, target.shape[1]):
+                logits = self.step(given[-1], found)
+                logits[:, pad] = float("-inf")
+                # w'_t = w_t if u_t < e, else argmax_v z'_(t-1)v                       (1) of docs/teacher_forcing.md
+                given.append(torch.where(true[:, t], target[:, t], logits.argmax(1)))
+        return torch.stack(given, 1)
 
     def _encode(self, source: Tensor) -> tuple[State, Memory]:
         padding = source == self.config.pad  # (B, S)

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ds_core import UserError
 from ds_core.options import option, preset_option, with_presets
 from ds_core.recipes.translation.options import TranslationOptions, ask_for_rate
+
+from ds_rnn.seq2seq.teacher_forcing import SCHEDULES
 
 # Values that differ from the defaults, which are for the shipped sentences; "multi30k" is for 29,000 pairs of captions.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -42,3 +45,19 @@ class TranslateRNNOptions(TranslationOptions):
     hidden_size: int = option(256, "numbers of a state, in each direction", minimum=1)
     num_layers: int = option(1, "layers of encoder and decoder", minimum=1, maximum=100)
     tied: bool = option(True, "use the target's embedding as the projection to its vocabulary too")
+
+    teacher_forcing: float = option(
+        1.0,
+        "share of true tokens that the decoder is given at the end of training; the others are its own predictions",
+        minimum=0,
+        maximum=1,
+    )
+    forcing_schedule: str = option("linear", "how that share falls from 1", choices=list(SCHEDULES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.forcing_schedule != "linear" and not 0 < self.teacher_forcing < 1:
+            raise UserError(
+                f"--forcing-schedule {self.forcing_schedule} needs --teacher-forcing between 0 and 1, given "
+                f"{self.teacher_forcing:g}: only the linear one falls to 0, and at 1 the share does not fall"
+            )

@@ -1,13 +1,14 @@
 """The recipe `translate-rnn`: an encoder and a decoder, both recurrent, that learn to translate."""
 
 import torch
-from ds_core import TokenCrossEntropy
+from ds_core import TokenCrossEntropy, Trainer
 from ds_core.recipes.translation.commands import translation_recipe
 from ds_core.recipes.translation.run import TranslationRun
 from ds_core.testing import Report, report
 from ds_core.text.tokenizers import PAD
 
 from ds_rnn.seq2seq.seq2seq_rnn import Seq2SeqRNN, Seq2SeqRNNConfig
+from ds_rnn.seq2seq.teacher_forcing import TeacherForcing
 from ds_rnn.translation.attention_maps import plot_attention
 from ds_rnn.translation.options import TranslateRNNOptions
 
@@ -37,10 +38,26 @@ class TranslateRNNRun(TranslationRun[TranslateRNNOptions, Seq2SeqRNN]):
         )
         return Seq2SeqRNN(config)
 
+    def make_trainer(self) -> Trainer:
+        options, trainer = self.options, super().make_trainer()
+        if options.teacher_forcing < 1:
+            trainer.callbacks.append(
+                TeacherForcing(self.model, options.teacher_forcing, self.steps, options.forcing_schedule)
+            )
+        return trainer
+
     def model_in_words(self) -> str:
         options = self.options
         attention = "without attention" if options.attention == "none" else f"with {options.attention}'s attention"
         return f"an encoder and decoder of {options.num_layers} {options.cell} layer(s) {attention}"
+
+    def describe(self) -> str:
+        options = self.options
+        forcing = (
+            f"; the share of true tokens given to the decoder falls to {options.teacher_forcing:g} "
+            f"({options.forcing_schedule})"
+        )
+        return super().describe() + (forcing if options.teacher_forcing < 1 else "")
 
     @property
     def has_attention(self) -> bool:
