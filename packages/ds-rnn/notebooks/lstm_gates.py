@@ -156,8 +156,9 @@ plt.show()
 # ## What they do
 #
 # - $i$ is open where the signal is, and shut everywhere else: that keeps the distracting numbers out.
-# - $f$ is near 1 as long as there is something to hold, and falls when the next number is stored: the old one goes.
-# - $g$ follows the number at every step. There always is a candidate; whether it gets in is not its business.
+# - $f$ is near 1 as long as there is something to hold, and falls to about a quarter when the next number is stored.
+# - $g$ follows the number at every step, less a share of $h$: that takes off about what $f$ left of the old number.
+#   There always is a candidate; whether it gets in is not its business.
 # - $o$ stays open, since the network is asked at every step.
 #
 # $c$ is the stored number, in a scale that the network has chosen for itself. It drifts a little while it is held: $f$

@@ -46,6 +46,42 @@ def test_ten_steps_of_truncated_backpropagation_equal_those_of_torch(cell):
         torch.testing.assert_close(ours_kept, theirs_kept)
 
 
+def test_worked_example():
+    # docs/language_model.md: two windows of one token, and both tokens at once
+    def gradients(*windows):
+        model = RNNLanguageModel(LanguageModelConfig(2, 1, 1, 1, "rnn"), 1, dtype=torch.float64)
+        states, layers = [], model.layers
+        weights = {model.tokens.weight: [0.5, -0.5], layers.weight_ih_l0: [1.0], layers.weight_hh_l0: [0.5]}
+        weights |= {layers.bias_ih_l0: [0.0], layers.bias_hh_l0: [0.0], model.head.weight: [1.0, 0.0]}
+        for weight, values in weights.items():
+            weight.data.copy_(torch.tensor(values, dtype=torch.float64).view_as(weight))
+        model.carried_h.fill_(1)
+        for tokens in windows:
+            with record():
+                model(torch.tensor([tokens]), torch.ones(1, dtype=torch.float64))
+                dlogits = torch.zeros(1, len(tokens), 2, dtype=torch.float64)
+                dlogits[:, :, 0] = 1
+                model.backward(dlogits)
+            states.append(model.carried_h.item())
+        return states, layers.weight_ih_l0.grad.item(), layers.weight_hh_l0.grad.item()
+
+    states, *truncated = gradients([0], [1])
+    assert states == pytest.approx([0.7616, -0.1186], abs=5e-5)
+    assert truncated == pytest.approx([-0.2830, 1.1708], abs=5e-5)
+    (last,), *whole = gradients([0, 1])
+    assert last == states[1]
+    assert whole == pytest.approx([-0.1795, 1.3779], abs=5e-5)
+
+    slopes = [1 - state**2 for state in states]
+    assert slopes == pytest.approx([0.4200, 0.9859], abs=5e-5)
+    thrown_away = 0.5 * slopes[1]
+    assert thrown_away == pytest.approx(0.4930, abs=5e-5)
+    assert (1 + thrown_away) * slopes[0] == pytest.approx(0.6270, abs=5e-5)
+    lacking = [thrown_away * slopes[0] * factor for factor in (0.5, 1)]
+    assert lacking == pytest.approx([0.1035, 0.2070], abs=5e-5)
+    assert [one - other for one, other in zip(whole, truncated, strict=True)] == pytest.approx(lacking, abs=1e-12)
+
+
 def most_kept(model, text, window):
     """Train on the text once, window after window -> the most bytes that a step keeps for its backward."""
     batches, optimizer, most = TextStreams(text, window, 10), SGD(model.parameters(), lr=0.1), 0

@@ -31,7 +31,7 @@ def test_what_every_recipe_must_survive(part, files):
         shorter="--epochs 1",
         changed={
             "--hidden-size 4": "--hidden-size: given 4, the run began with 6",
-            "--attention none": "--attention: given none, the run began with luong",
+            "--attention none": "--attention: given none, the run began with bahdanau",
             "--teacher-forcing 0.5": "--teacher-forcing: given 0.5, the run began with 1.0",
             "--vocabulary words": "--vocabulary: given words, the run began with bpe",
         },

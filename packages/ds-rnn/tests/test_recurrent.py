@@ -14,6 +14,19 @@ BOTH = pytest.mark.parametrize("implementation", ["vectorized", "loops"])
 DOUBLE = {"dtype": torch.float64}
 
 
+def test_worked_example():
+    # docs/recurrent.md
+    layer = RNN(1, 1, nonlinearity="relu", bias=False, bidirectional=True, **DOUBLE)
+    for name, weight in layer.named_parameters():
+        weight.data.fill_(1 if "ih" in name else 0.5)
+    x = torch.tensor([[1.0], [2.0]], **DOUBLE)
+    with record():
+        y, _ = layer(x)
+        dx, _ = layer.backward(torch.tensor([[1.0, -1.0], [0.0, 2.0]], **DOUBLE))
+    assert y.tolist() == [[1, 2], [2.5, 2]]
+    assert dx.tolist() == [[0], [1.5]]  # (1, 0) by the first direction, (-1, 2 - 0.5) by the second
+
+
 @CLASSES
 @pytest.mark.parametrize("tens", range(10))
 def test_random_cases(layer_class, tens):

@@ -169,7 +169,7 @@ def test_as_torch_takes_packed_batches(layer_class, states):
 
 @CLASSES
 def test_truncated_windows(layer_class):
-    """States carried on are given values, so each window's gradients are those of PyTorch with detached states."""
+    """States carried on are constants, so each window's gradients are those of PyTorch with detached states."""
     ours = layer_class(2, 3, 2, **DOUBLE)
     theirs = getattr(torch.nn, layer_class.__name__)(2, 3, 2, **DOUBLE)
     theirs.load_state_dict(ours.state_dict())

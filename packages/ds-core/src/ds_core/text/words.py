@@ -21,11 +21,11 @@ _LETTERS = f"[\\p{{L}}\\p{{M}}]+(?:(?!{_SHORT}){_APOSTROPHE}(?=\\p{{L}}|{_UNKNOW
 
 
 class WordTokenizer(LibraryTokenizer):
-    """Words and punctuation marks, each with the blank before it, if there is one.
+    """Words and punctuation marks, each with the space before it, if there is one.
 
     Special tokens, if there are any, have the numbers from 0 on. No text is ever encoded to one of them, and they are
     decoded to nothing. After them come `<unknown>`, to which every word is encoded that is not in the vocabulary, and
-    then the words, the most frequent ones first. An unknown word is decoded to ⁇ after a blank.
+    then the words, the most frequent ones first. An unknown word is decoded to ⁇ after a space.
 
     Args:
         inner: the library's tokenizer. It knows nothing of the special tokens, so its numbers are less by them.
@@ -115,7 +115,7 @@ class WordTokenizer(LibraryTokenizer):
         return "".join(decoder.push(number) for number in integers(tokens))
 
     def tokens(self, numbers: Iterable[int] | Tensor) -> list[str]:
-        """Each token for people to read: a blank as ▁, an unknown word as <unknown>."""
+        """Each token for people to read: a space as ▁, an unknown word as <unknown>."""
         return [self._readable(number) for number in integers(numbers)]
 
     def streaming_decoder(self) -> "WordDecoder":
@@ -132,14 +132,14 @@ class WordTokenizer(LibraryTokenizer):
 
 
 class WordDecoder:
-    """Text from tokens as they come; the first word is written without the blank before it."""
+    """Text from tokens as they come; the first word is written without the space before it."""
 
     def __init__(self, word_of: Callable[[int], str]) -> None:
         self._word_of = word_of
         self._begun = False
 
     def push(self, token: int) -> str:
-        """The token's word, with the blank before it.
+        """The token's word, with the space before it.
 
         Raises:
             ValueError: a number that is not a token's.
@@ -159,10 +159,10 @@ def _without_vocabulary(split_digits: bool, nfc: bool) -> "tokenizers.Tokenizer"
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     inner = Tokenizer(models.WordLevel(unk_token=_UNKNOWN))
-    blanks = [normalizers.Replace(Regex("\\s+(?=\\s)"), ""), normalizers.Strip()]
-    # with a blank before the first word too, it is the same token as anywhere else
+    spaces = [normalizers.Replace(Regex("\\s+(?=\\s)"), ""), normalizers.Strip()]
+    # with a space before the first word too, it is the same token as anywhere else
     unicode = [normalizers.NFC()] if nfc else []
-    inner.normalizer = normalizers.Sequence([*unicode, *blanks, normalizers.Prepend(" ")])
+    inner.normalizer = normalizers.Sequence([*unicode, *spaces, normalizers.Prepend(" ")])
     number = "\\p{N}" if split_digits else "\\p{N}+"
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(f"\\s?(?:{number}|{_LETTERS}|{_SHORT}|\\S)"), "isolated")
     return inner

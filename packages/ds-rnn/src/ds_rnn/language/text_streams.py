@@ -12,8 +12,8 @@ class TextStreams:
     """Batch `index` holds the next T tokens of each of B streams, and for each token the one that follows it.
 
     The text is cut into B stretches of equal length; what is left over at its end, less than B T tokens, is skipped in
-    an epoch. Epochs begin at different tokens, so that every token is seen at every place of a window sooner or later.
-    A batch depends on its index alone: training that stops and resumes sees the batches it would have seen.
+    an epoch. If a stretch has tokens left over, the first token changes from epoch to epoch, by at most that number. A
+    batch depends on its index alone: training that stops and resumes sees the batches it would have seen.
 
     Args:
         tokens: the text, (N,) int64.

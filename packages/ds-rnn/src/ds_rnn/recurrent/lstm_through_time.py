@@ -168,11 +168,11 @@ def lstm_through_time_backward(
     hidden = c0.shape[1]
     c_before = states_before(cells, c0, batch_sizes, reverse)
     das = StepByStep(torch.empty_like(gates), gates.dtype == wide_dtype(gates))
-    dhs = StepByStep(torch.empty_like(y))
+    dhs = None if weight_hr is None else StepByStep(torch.empty_like(y))
     dh, dc = dh_n, dc_n
     for rows, count in walk(batch_sizes, not reverse):
         dh_t = torch.add(dy[rows], dh[:count])  # from the output at t and from the step after             (3)
-        if weight_hr is not None:
+        if weight_hr is not None and dhs is not None:
             dhs.put(rows, dh_t)
             dh_t = torch.mm(dh_t, weight_hr)  # dm = dh W_hr                                                (4)
         da, dc_t = lstm_step_gradients(dh_t, dc[:count], c_before[rows], cells[rows], gates[rows], das.out(rows))
@@ -185,7 +185,7 @@ def lstm_through_time_backward(
     dweight_hh = torch.mm(da.t(), states_before(y, h0, batch_sizes, reverse)) if needs[4] else None
     dbias = da.sum(0) if needs[5] else None
     dweight_hr = None
-    if weight_hr is not None and needs[6]:
+    if dhs is not None and needs[6]:
         dweight_hr = torch.mm(dhs.whole().t(), gates[:, 3 * hidden :] * fast_tanh(cells))
     return dx, dh if needs[1] else None, dc if needs[2] else None, dweight_ih, dweight_hh, dbias, dweight_hr
 

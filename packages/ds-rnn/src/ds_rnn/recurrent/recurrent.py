@@ -138,7 +138,7 @@ class Recurrent(Module):
                 outputs.append(y)
                 ends.append(end)
                 calls.append((mask, kept))
-            x = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+            x = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]  # [y^(k,1), y^(k,2)]             (1)
         self.save(layout, calls, dtype)
         last = [layout.states_back(torch.stack(list(kind))) for kind in zip(*ends, strict=True)]
         return layout.whole(x), last
@@ -188,6 +188,7 @@ class Recurrent(Module):
                 )
                 for name, gradient in dweights.items():
                     accumulate(weights[name], gradient)
+                # dx^(k) = sum_d dx^(k,d)                                                                   (2)
                 dx = found if dx is None or found is None else torch.add(dx, found, out=reuse(dx))
             if dx is not None and mask is not None:
                 dx = dx * mask

@@ -159,7 +159,7 @@ class Seq2SeqRNN(Module):
         x = self._embed(self.target_tokens, self.target_dropout, self._given(target, state, memory))
         y, _ = self.decoder.forward(x, state, memory)
         self.save(y, reads=[self._output_weight()])
-        return linear(y, self._output_weight(), None)  # z_btv = sum_e o_bte W_ve                           (1)
+        return linear(y, self._output_weight(), None)  # z_btv = sum_e o_bte W_ve                           (3)
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> tuple[None, None]:
         """dlogits (B, T, V); tokens are whole numbers and get no gradient."""
@@ -214,8 +214,8 @@ class Seq2SeqRNN(Module):
     def _given(self, target: Tensor, state: State, memory: Memory) -> Tensor:
         """target (B, T), state and memory -> the tokens that the decoder is given, (B, T).
 
-        In training some are those that it writes itself, without dropout and never padding, after those given before.
-        No gradient goes through the choice, so backward is that of a target with these tokens.
+        In training some are those that it writes itself after those given before, never padding, and without dropout of
+        the decoder. No gradient goes through the choice, so backward is that of a target with these tokens.
         """
         if self._true_share is None or not self.training:
             return target
@@ -266,7 +266,7 @@ class Seq2SeqRNN(Module):
         self._embed_backward(self.source_tokens, self.source_dropout, dx)
 
     def _embed(self, embedding: Embedding, dropout: Dropout, tokens: Tensor) -> Tensor:
-        # x_bte = sqrt(E) W_(token bt),e                                                                    (3)
+        # x_bte = sqrt(E) W_(token bt),e                                                                    (1)
         return dropout.forward(embedding.forward(tokens) * math.sqrt(self.config.embed_dim))
 
     def _embed_backward(self, embedding: Embedding, dropout: Dropout, dx: Tensor | None) -> None:

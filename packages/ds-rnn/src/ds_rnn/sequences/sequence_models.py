@@ -74,9 +74,7 @@ class SequenceClassifier(_SequenceModel):
         """
         _, h = self._read(input, lengths)
         self.save(h)
-        top = torch.cat(
-            list(h[-self.layers.directions :]), -1
-        )  # (N, D P)                                               (1)
+        top = torch.cat([*h[-self.layers.directions :]], -1)  # (N, D P)                                     (1)
         return self.head.forward(self.dropout.forward(top))
 
     def backward(self, dlogits: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:

@@ -13,7 +13,7 @@ from ds_rnn.seq2seq.teacher_forcing import SCHEDULES
 # Values that differ from the defaults, which are for the shipped sentences; "multi30k" is for 29,000 pairs of captions.
 PRESETS: dict[str, dict[str, Any]] = {
     "multi30k": {
-        "embed_dim": 256,
+        "attention": "luong",
         "hidden_size": 512,
         "dropout": 0.3,
         "vocab_size": 10000,
@@ -38,14 +38,18 @@ class TranslateRNNOptions(TranslationOptions):
 
     cell: str = option("lstm", "recurrent layers of encoder and decoder", choices=["lstm", "gru"])
     attention: str = option(
-        "luong",
-        "how the decoder looks at the source: after each step, before it, or not at all",
-        choices=["luong", "bahdanau", "none"],
+        "bahdanau",
+        "how the decoder looks at the source: before each step, after it, or not at all",
+        choices=["bahdanau", "luong", "none"],
     )
-    hidden_size: int = option(256, "numbers of a state, in each direction", minimum=1)
+    embed_dim: int = option(256, "length of a token's vector", minimum=1)
+    hidden_size: int = option(192, "numbers of a state, in each direction", minimum=1)
     num_layers: int = option(1, "layers of encoder and decoder", minimum=1, maximum=100)
     tied: bool = option(True, "use the target's embedding as the projection to its vocabulary too")
+    dropout: float = option(0.1, "share of activations dropped in training", minimum=0, maximum=0.99)
 
+    epochs: int = option(11, "how often every pair is seen", minimum=1, may_change=True)
+    max_tokens: int = option(600, "tokens of a batch on either side, padding included", minimum=8)
     teacher_forcing: float = option(
         1.0,
         "share of true tokens that the decoder is given at the end of training; the others are its own predictions",
