@@ -70,6 +70,7 @@ EQUIVALENT = {
         "any limit from 20 to 44 serves"
     ),
     ("mish.py", "return torch.clamp(x, -1000, 22)"): ("any limit near it serves"),
+    ("additive_scores.py", "dweight = torch.zeros_like(weight)"): ("minus zero is zero"),
     ("softplus.py", "return threshold > -math.log(torch.finfo(z.dtype).eps / 4)"): (
         "a margin: up to eps / 2 serves, and so does less"
     ),

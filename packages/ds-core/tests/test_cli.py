@@ -275,6 +275,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(capfd):
     assert capfd.readouterr().out == "trained to step 5\n"
 
 
+def test_ctrl_c_before_the_first_step_says_how_to_go_on(capsys, monkeypatch):
+    """If the folder holds the run by then; what another run has left there is not to be continued."""
+
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    go_on = "ds: to continue: ds train tiny --out runs/tiny --resume\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.open_run_folder", stopped)
+        assert run(capsys, "train", "tiny") == (130, "", "ds: stopped\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", stopped)
+        assert run(capsys, "train", "tiny") == (130, "", f"ds: stopped\n{go_on}")
+        assert run(capsys, "train", "tiny", "--resume") == (130, "", f"ds: stopped\n{go_on}")
+        os.utime("runs/tiny/recipe.json", (0, 0))  # clocks of files may be coarse
+        assert run(capsys, "train", "tiny", "--overwrite") == (130, "", f"ds: stopped\n{go_on}")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.open_run_folder", stopped)
+        assert run(capsys, "train", "tiny", "--overwrite") == (130, "", "ds: stopped\n")
+    assert run(capsys, "train", "tiny", "--resume")[:2] == (0, "trained to step 5\n")
+
+
 def test_check(capsys):
     assert run(capsys, "check", "tiny") == (0, "a table\n", "")
     assert run(capsys, "check", "tiny", "--plain") == (0, "with the plain form of every operation:\nplain\n", "")

@@ -105,7 +105,7 @@ def test_a_missing_value(written, place, name, value):
     row[place] = value
     path = written(FLOWERS + ",".join(row) + "\n4,blue\n", "ragged.csv")
     shown = f" but '{value}'" if value else ""
-    expected = f"flowers.csv, line 5, column {place + 1}, '{name}': no value{shown}; drop_faulty=True"
+    expected = f"flowers.csv, line 5, column {place + 1}, '{name}': no value{shown} (drop_faulty, --drop-faulty on "
     with pytest.raises(UserError) as error:
         read_csv(written(FLOWERS + ",".join(row) + "\n"))
     assert expected in str(error.value)
@@ -188,6 +188,9 @@ def test_one_column_in_the_order_of_its_rows(tmp_path):
         path.write_text(f"time,load\n1,3\n2,{value}\n")
         with pytest.raises(UserError, match=r"line 3.*load.*expected a finite number"):
             read_column(path)
+    path.write_text("time,load\n1,3\n2\n")
+    with pytest.raises(UserError, match=r"line 3: 1 value\(s\), expected 2, so that 'load' has none$"):
+        read_column(path)
     path.write_text("time,load\n")
     with pytest.raises(UserError, match="has no rows below its header"):
         read_column(path)

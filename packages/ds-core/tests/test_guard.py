@@ -122,6 +122,39 @@ def test_several_outputs_each_have_theirs():
         layer.backward(X)
 
 
+def test_a_gradient_in_a_container_or_without_one_is_named_by_its_class():
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
+
+    class Packed(Module):
+        def forward(self, x):
+            self.save()
+            return packed, x
+
+        def backward(self, dpacked, dx=None):
+            self.saved()
+            return dx
+
+    layer = Packed()
+    with record() as trace:
+        layer(X)
+        for wrong in (torch.ones(4, 2), 1.0, packed.data):
+            message = (
+                rf"backward of Packed\(\): gradients for a PackedSequence: given a {type(wrong).__name__}, "
+                "expected a gradient built like the output$"
+            )
+            with pytest.raises(TypeError, match=message):
+                layer.backward(wrong)
+        for wrong, given in (
+            (packed, r"a PackedSequence that holds tensors of shape \(4, 2\), \(3,\)"),
+            ((X, [X[0]]), r"a tuple that holds tensors of shape \(2, 3\), \(3,\)"),
+            ({"x": None}, "a dict that holds no tensor"),
+        ):
+            with pytest.raises(ShapeError, match=rf"given as gradient \d of \d {given}, expected \(2, 3\) in torch"):
+                layer.backward(packed, wrong)
+        assert len(trace) == 1
+        layer.backward(packed, X)
+
+
 def test_calls_of_one_layer_in_the_wrong_order_are_seen_where_their_shapes_differ():
     """Two towers that share a layer, as a siamese network has."""
     tower = Linear(3, 4)

@@ -65,7 +65,9 @@ def test_header_and_mark_at_the_beginning(tmp_path):
         (",A\n", r"a\.csv, line 1: the source is empty"),
         (b"a,A\nb,\xff\n", r"a\.csv, line 2: byte 0xff is not UTF-8"),
         (b"\xef\xbb\xbfa,\xff\n", r"a\.csv, line 1: byte 0xff is not UTF-8"),
-        ('a,A\n"b,B\n', r"a\.csv, line 2: unexpected end of data"),
+        ('a,A\n"b,B\n', r'a\.csv, line 2: a quoted field .* never closes, expected a second " at its end$'),
+        ('a,A\n\n"b\nb",B\nc,"C\nd,D\ne,E\n', r"a\.csv, line 5: a quoted field of the row that begins there never"),
+        ('a,A\n"b"b,B\n', r"a\.csv, line 2: ',' expected after '\"'$"),
     ],
 )
 def test_faulty_files(tmp_path, text, message):
@@ -191,6 +193,13 @@ def test_parts_without_a_share_and_impossible_ones():
         split_by_hash(many(2), 0.05, 0)
     with pytest.raises(UserError, match=r"of 0 pair\(s\) none is left for train, a share of 1; give more pairs$"):
         split_by_hash(many(0), 0, 0)
+    repeated = Pairs(["a", "b", "A", " b"] * 15, [f"Satz {n}" for n in range(60)])
+    message = (
+        r"of 60 pair\(s\) none is left for test, a share of 0.05; only 2 of the sources are distinct, "
+        "and equal ones stay together: give more pairs, or a larger share$"
+    )
+    with pytest.raises(UserError, match=message):
+        split_by_hash(repeated, 0, 0.05)
     for shares in ((-0.1, 0.1), (0.1, -0.1), (0.5, 0.5)):
         with pytest.raises(ValueError, match="expected at least 0, sum below 1"):
             split_by_hash(many(9), *shares)

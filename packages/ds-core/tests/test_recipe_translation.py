@@ -71,7 +71,9 @@ def test_another_model_learns_and_translates(trained, capsys):
     assert results["weights"].startswith("the mean of steps ")
     assert results["validation"]["perplexity"] < 3
     translate(trained, text="cat sees dog")
-    assert capsys.readouterr().out == "CAT DOG SEES\n"
+    assert capsys.readouterr() == ("CAT DOG SEES\n", "")
+    translate(trained, text="yak")  # bytes spell any word
+    assert capsys.readouterr().err == ""
     found = {}
     for weights in ("final", "best", "last"):
         translator = WordRun.load(trained, weights)
@@ -136,7 +138,8 @@ def test_it_survives_as_every_recipe(part, pairs):
             "--vocab-size 259": "--vocab-size: given 259, expected at least 260 with --vocabulary bpe",
             "--vocabulary words --vocab-size 4": "--vocab-size: given 4, expected at least 5",
             "--vocabulary words --min-frequency 0": "--min-frequency: given 0, expected at least 1",
-            "--vocabulary words --min-frequency 999": "--min-frequency 999: WordTokenizer: no word of ",
+            "--vocabulary words --min-frequency 999": "--min-frequency 999: no word of the 114 training sentences "
+            "occurs as often, so the vocabulary would be empty: give less",
             "--min-frequency 3": "--min-frequency contradicts --vocabulary bpe",
             "--vocabulary word": "did you mean words?",
         },
@@ -165,10 +168,18 @@ def test_a_run_of_words_learns_and_translates_what_it_does_not_know(pairs, tmp_p
     source = WordRun.load(out).source_tokenizer
     assert source.tokens(range(4)) == ["<pad>", "<begin>", "<end>", "<unknown>"]
     translate(out, text="cat sees dog")
-    assert capsys.readouterr().out == "CAT DOG SEES\n"
-    for unknown in ("cat sees gnu", "gnu and yak"):
-        translate(out, text=unknown)
-        assert capsys.readouterr().out.count("\n") == 1
+    assert capsys.readouterr() == ("CAT DOG SEES\n", "")
+    (tmp_path / "many.txt").write_text("cat sees gnu\na b c d e a\n", "utf-8")
+    reads = "ds: note: unknown to the model, which reads <unknown> instead: "
+    for given, lines, note in (
+        ({"text": "cat sees gnu"}, 1, "1 of 3 words and marks: gnu\n"),
+        ({"text": " gnu  cafe\u0301 yak gnu"}, 1, "4 of 4 words and marks: gnu, caf\u00e9, yak\n"),
+        ({"text": "cat\x1b"}, 1, "1 of 2 words and marks: '\\x1b'\n"),
+        ({"input": tmp_path / "many.txt"}, 2, "7 of 9 words and marks: gnu, a, b, c, d and 1 more\n"),
+    ):
+        translate(out, **given)
+        written = capsys.readouterr()
+        assert (written.out.count("\n"), written.err) == (lines, reads + note)
 
 
 def test_a_model_that_learned_of_unknown_words_writes_them(tmp_path, capsys):

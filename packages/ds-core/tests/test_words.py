@@ -138,6 +138,16 @@ def test_no_text_is_encoded_to_a_special_token():
     assert min(TOKENIZER.encode("<pad> <unknown> <end>").tolist()) == UNKNOWN
 
 
+def test_words_are_spelled_as_in_the_text():
+    known = translation_tokenizer(["the cat sleeps."])
+    found = known.spelled("  the zebra  sleeps, caf\u00e9 12.")
+    assert [word for word, _ in found] == ["the", "zebra", "sleeps", ",", "caf\u00e9", "1", "2", "."]
+    assert [word for word, known in found if known] == ["the", "sleeps", "."]
+    assert known.spelled(" ") == []
+    with pytest.raises(UserError, match=r"a line has no UTF-8 form: '\\udcff' at position 1"):
+        known.spelled("a\udcff", "a line")
+
+
 def test_special_tokens_are_passed_over():
     tokens = TOKENIZER.encode("The train").tolist()
     assert TOKENIZER.decode(torch.tensor([BEGIN, *tokens, END, PAD])) == "The train"

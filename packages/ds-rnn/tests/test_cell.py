@@ -97,12 +97,27 @@ def test_bfloat16(cell_class, implementation):
 
 
 @CLASSES
-def test_autocast(cell_class):
-    """Under autocast a step is calculated in the dtype of the parameters."""
-    cell, x = cell_class(3, 4), torch.randn(2, 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("of_state", [None, torch.float32, torch.bfloat16])
+def test_autocast(cell_class, dtype, of_state):
+    """Under autocast a step is calculated in the dtype of the parameters, and gradients come in that of inputs."""
+    cell, x = cell_class(3, 4), torch.randn(2, 3).to(dtype)
+    states = [] if of_state is None else [torch.randn(2, 4).to(of_state) for _ in cell.state_names]
+    expected = results(cell, x.float(), [state.float() for state in states])
     with torch.autocast("cpu", torch.bfloat16):
-        found = results(cell, x)
-    assert all(torch.equal(one, other) for one, other in zip(found, results(cell, x), strict=True))
+        found = results(cell, x, states)
+    kinds = len(cell.state_names)
+    expected[kinds] = expected[kinds].to(dtype)
+    for index in range(kinds + 1, 2 * kinds + 1):
+        expected[index] = expected[index].to(of_state or dtype)
+    assert all(one.dtype == other.dtype and torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@CLASSES
+def test_a_state_that_is_no_tensor(cell_class):
+    state = [torch.zeros(2, 4)] if cell_class is not LSTMCell else (torch.zeros(2, 4), 1.0)
+    with pytest.raises(TypeError, match=r"Cell\(3, 4\): given .* as hx.*, expected a tensor"):
+        cell_class(3, 4)(torch.randn(2, 3), state)
 
 
 @CLASSES

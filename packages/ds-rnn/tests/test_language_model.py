@@ -123,8 +123,10 @@ def test_without_carry_every_row_begins():
 
 def test_rows_of_another_number_are_refused():
     model = model_of("gru", streams=2)
-    with pytest.raises(ShapeError, match=r"given tokens \(3, 4\), expected \(B, T\) with B = 2"):
-        model(torch.zeros(3, 4, dtype=torch.int64), torch.ones(3))
+    for tokens, carry in ((3, 3), (2, 3), (3, 2)):
+        given = rf"given tokens \({tokens}, 4\) and carry \({carry},\), expected \(B, T\) and \(B,\) with B = 2"
+        with pytest.raises(ShapeError, match=given):
+            model(torch.zeros(tokens, 4, dtype=torch.int64), torch.ones(carry))
     with pytest.raises(ShapeError, match=r"given tokens \(4,\), expected \(B, T\)"):
         model(torch.zeros(4, dtype=torch.int64))
 

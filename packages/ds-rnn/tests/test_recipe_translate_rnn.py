@@ -43,7 +43,7 @@ def test_what_every_recipe_must_survive(part, files):
             "--preset multi30": "did you mean multi30k?",
             "--vocabulary word": "--vocabulary: given 'word', expected one of bpe, words",
             "--min-frequency 3": "--min-frequency contradicts --vocabulary bpe",
-            "--vocabulary words --min-frequency 999": "--min-frequency 999: WordTokenizer: no word of ",
+            "--vocabulary words --min-frequency 999": "--min-frequency 999: no word of the ",
             "--schedule noam": "--schedule noam needs --lr",
             "--teacher-forcing 1.5": "--teacher-forcing: given 1.5, expected at most 1",
             "--forcing-schedule exponential": "needs --teacher-forcing between 0 and 1, given 1: ",

@@ -1,5 +1,7 @@
 """Any cell over time, held against RNN, LSTM and GRU, which do the same in fewer products."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -213,10 +215,23 @@ def test_impossible_lengths(lengths):
 
 
 def test_no_cell():
-    with pytest.raises(TypeError, match=r"Recurrence: given Linear.*, which has no initial_state\(x\)"):
+    with pytest.raises(TypeError, match=r"Recurrence: given Linear\(.*\), which has no initial_state: see docs"):
         Recurrence(Linear(3, 4))
+    layer = Linear(3, 4)
+    layer.initial_state = torch.zeros_like
+    with pytest.raises(TypeError, match=r"which has no input_size: see docs/recurrence.md"):
+        Recurrence(layer)
     with pytest.raises(TypeError, match="Recurrence: "):
         Recurrence(SimpleNamespace(initial_state=None))
+
+
+def test_a_state_that_loses_a_tensor(monkeypatch):
+    cell = LSTMCell(3, 4)
+    monkeypatch.setattr(cell, "forward", lambda input, hx: hx[0])
+    with pytest.raises(
+        ValueError, match=r"LSTMCell\(3, 4\) makes a state of 1 tensors from one of 2, expected as many"
+    ):
+        Recurrence(cell)(torch.zeros(5, 2, 3))
 
 
 @PAIRS
@@ -278,3 +293,9 @@ def test_bfloat16():
 def test_repr():
     assert "batch_first=True, reverse=True" in repr(Recurrence(RNNCell(3, 4), batch_first=True, reverse=True))
     assert "batch_first" not in repr(Recurrence(RNNCell(3, 4)))
+
+
+def test_the_cell_on_the_page():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "recurrence.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {"__name__": "page"})  # its last two lines check every gradient

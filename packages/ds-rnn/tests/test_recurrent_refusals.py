@@ -69,6 +69,14 @@ def test_states_that_the_twin_refuses(layer_class, x, state):
 
 
 @CLASSES
+def test_states_that_are_no_tensors(layer_class):
+    """The pair of an LSTM given to a GRU, above all."""
+    state = (1.0, torch.zeros(1, 3, 3)) if layer_class is LSTM else (torch.zeros(1, 3, 3), torch.zeros(1, 3, 3))
+    with pytest.raises(TypeError, match=r"\(2, 3\): given .* as hx.*, expected a tensor"):
+        layer_class(2, 3)(torch.zeros(4, 3, 2), state)
+
+
+@CLASSES
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64])
 def test_states_of_another_dtype(layer_class, dtype):
     layer = layer_class(2, 3)

@@ -94,17 +94,28 @@ def test_bfloat16(layer_class, implementation):
 
 @CLASSES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast(layer_class, dtype):
-    """Under autocast the steps are calculated in the dtype of the parameters."""
+@pytest.mark.parametrize("of_state", [None, torch.float32, torch.bfloat16])
+def test_autocast(layer_class, dtype, of_state):
+    """Under autocast the steps are calculated in the dtype of the parameters, and gradients come in that of inputs."""
     layer, x = layer_class(2, 3, 2), torch.randn(4, 2, 2).to(dtype)
+    states = [] if of_state is None else [state.to(of_state) for state in random_states(layer, 2)]
     grads = [torch.randn(4, 2, 3), *(state.float() for state in random_states(layer, 2))]
-    expected = layer_results(layer, x.float(), grads=grads)
+    expected = layer_results(layer, x.float(), [state.float() for state in states], grads=grads)
     with torch.autocast("cpu", torch.bfloat16):
-        found = layer_results(layer, x, grads=grads)
-    position = 1 + len(layer.state_names)
-    assert found[position].dtype == dtype
-    expected[position] = expected[position].to(dtype)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+        found = layer_results(layer, x, states, grads=grads)
+    kinds = len(layer.state_names)
+    expected[1 + kinds] = expected[1 + kinds].to(dtype)
+    for index in range(2 + kinds, 2 + 2 * kinds):
+        expected[index] = expected[index].to(of_state or dtype)
+    assert all(one.dtype == other.dtype and torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@CLASSES
+@pytest.mark.parametrize("lengths", [None, [4, 2]])
+def test_shapes_alone_on_the_meta_device(layer_class, lengths):
+    layer = layer_class(2, 3, bidirectional=True).to("meta")
+    y, last = layer(torch.empty(4, 2, 2, device="meta"), lengths=lengths)
+    assert (y.shape, tensors(last)[0].shape, y.device.type) == ((4, 2, 6), (2, 2, 3), "meta")
 
 
 @CLASSES

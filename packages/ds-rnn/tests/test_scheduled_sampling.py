@@ -269,7 +269,7 @@ def test_it_learns(attention):
     assert found == [[3, 4, 3, 5], [6, 6], [7, 8, 9, 10]]
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, "a"])
 def test_what_is_no_share(share):
     with pytest.raises(ValueError, match=r"Seq2SeqRNN: given teacher_forcing=.*, expected a share, 0 \.\.\. 1"):
         some_model().teacher_forcing = share

@@ -53,3 +53,12 @@ def test_windows_predict_every_token_once(length):
     windows = list(windows_of(torch.arange(length), 5))
     assert all(torch.equal(tokens + 1, targets) and len(tokens) == 1 for tokens, targets in windows)
     assert [int(token) for _, targets in windows for token in targets[0]] == [*range(1, length)]
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_windows_of_stretches_side_by_side(streams):
+    windows = list(windows_of(torch.arange(30), 4, streams=streams))
+    assert all(torch.equal(tokens + 1, targets) and len(tokens) == streams for tokens, targets in windows)
+    rows = torch.cat([targets for _, targets in windows], 1)
+    stretch = 29 // streams
+    assert rows.tolist() == [[*range(b * stretch + 1, (b + 1) * stretch + 1)] for b in range(streams)]

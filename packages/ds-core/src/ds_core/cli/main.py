@@ -147,18 +147,28 @@ def _train(words: list[str], own_process: bool) -> int:
         options = build_options(kind, given)
     if own_process:  # not if another program calls main; after the recipe's imports, which it sets aside
         dedicate_process()
+    written = _written(options)
     try:
         recipe.train(options)
-    except (Interrupted, PeerError) as stop:
+    except (KeyboardInterrupt, PeerError) as stop:
         if not isinstance(options, RunOptions) or reported(stop):
             raise
+        whole = isinstance(stop, (Interrupted, PeerError))
+        if not whole and not options.resume and _written(options) == written:
+            raise  # the run has not begun; what is in the folder is another
         several = current().world_size
         ds = "ds" if several == 1 else f"torchrun --nproc-per-node {several} -m ds_core.cli"
         command = f"to continue: {ds} train {recipe.name} --out {shlex.quote(str(options.out))} --resume"
         if isinstance(stop, PeerError):
             raise PeerError(f"{stop}; {command}") from None
-        raise Interrupted(f"{stop}\nds: {command}") from None
+        raise Interrupted(f"{stop if whole else 'stopped'}\nds: {command}") from None
     return 0
+
+
+def _written(options: Any) -> int | None:
+    """When the record in the run folder was written; None if there is none."""
+    path = options.out / RECIPE_FILE if isinstance(options, RunOptions) else None
+    return path.stat().st_mtime_ns if path is not None and path.exists() else None
 
 
 def _command(name: str, words: list[str]) -> int:

@@ -11,6 +11,8 @@ from ds_core.errors import UserError
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 50  # rows looked at to find the delimiter
+# The advice of an error, which a program and the command line may both show.
+DROP_FAULTY = "(drop_faulty, --drop-faulty on the command line, leaves such rows out)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def read_rows(
     delimiter: str | None = None,
     header: bool | None = None,
     encoding: str = "utf-8-sig",
-    drop_faulty: bool = False,
+    drop_faulty: bool | None = False,
 ) -> TextRows:
     """Read a CSV file; lines that are blank are passed over.
 
@@ -46,7 +48,8 @@ def read_rows(
         delimiter: one character; None: whichever of comma, semicolon, tab and bar divides the first rows most evenly.
         header: whether the first row holds names; None: it does if none of its values is a number.
         encoding: "utf-8-sig" is UTF-8, with or without the mark at the beginning that spreadsheets write.
-        drop_faulty: leave out rows that have more or fewer values than the first; otherwise they are errors.
+        drop_faulty: leave out rows that have more or fewer values than the first; otherwise they are errors, which name
+            this argument unless it is None.
 
     Raises:
         UserError: a file that cannot be read, is empty or not of this encoding; a row that is faulty, with its line;
@@ -58,7 +61,7 @@ def read_rows(
         delimiter = _delimiter(text)
     elif len(delimiter) != 1:
         raise UserError(f"{path}: given delimiter {delimiter!r}, expected one character")
-    rows = _parse(path, text, delimiter)
+    rows = parse_rows(path, text, delimiter)
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path} is empty, expected rows of values")
@@ -75,10 +78,8 @@ def read_rows(
             dropped += 1
         else:
             missing = f", so that {names[len(row)]!r} has none" if len(row) < len(names) else ""
-            raise UserError(
-                f"{path}, line {line}: {len(row)} value(s), expected {len(names)}{missing}; "
-                "drop_faulty=True leaves such rows out"
-            )
+            advice = "" if drop_faulty is None else f" {DROP_FAULTY}"
+            raise UserError(f"{path}, line {line}: {len(row)} value(s), expected {len(names)}{missing}{advice}")
     if not values:
         raise UserError(f"{path} has no rows" + (f" but {dropped} faulty ones" if dropped else " below its header"))
     return TextRows(path, names, lines, values, dropped)
@@ -103,21 +104,32 @@ def _text(path: Path, encoding: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {encoding}; "
-            "name the file's encoding, often encoding='latin-1'"
+            "name the file's encoding, often latin-1 (encoding, --encoding on the command line)"
         ) from error
     except LookupError as error:
         raise UserError(f"{path}: given encoding {encoding!r}, which Python does not know") from error
 
 
-def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and values of each row that is not blank."""
+def parse_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Last line, from 1, and stripped values of each row of the text of `path`; a blank line is none.
+
+    Raises:
+        UserError: the text breaks the rules of CSV, with the line.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    whole = 0  # lines of the rows that have been read
     try:
         for row in reader:
+            whole = reader.line_num
             values = [value.strip() for value in row]
-            if values:  # a blank line has none
-                yield reader.line_num, values
+            if values:
+                yield whole, values
     except csv.Error as error:
+        if str(error) == "unexpected end of data":  # found in the last line, far from the quote that is missing
+            raise UserError(
+                f"{path}, line {whole + 1}: a quoted field of the row that begins there never closes, expected a "
+                'second " at its end'
+            ) from error
         raise UserError(f"{path}, line {reader.line_num}: {error}") from error
 
 
@@ -128,7 +140,7 @@ def _delimiter(text: str) -> str:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
             lengths = [len(row) for row, _ in zip(reader, range(_SAMPLE), strict=False) if row]
-        except csv.Error:  # said by _parse, with its line
+        except csv.Error:  # said by parse_rows, with its line
             continue
         if lengths and lengths[0] > 1:
             found = (lengths.count(lengths[0]), lengths[0])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ds_core.data.csv_rows import TextRows, is_number, read_rows
+from ds_core.data.csv_rows import DROP_FAULTY, TextRows, is_number, read_rows
 from ds_core.data.one_hot import one_hot
 from ds_core.data.tensor_dataset import TensorDataset
 from ds_core.errors import UserError, did_you_mean
@@ -159,7 +159,7 @@ def read_column(
         UserError: as of `read_rows`; a column that is not there; a value that is missing or no finite number, with its
             line and column.
     """
-    rows = read_rows(path, **options)
+    rows = read_rows(path, drop_faulty=None, **options)  # the rows after one that is left out would move up
     index = _column_index(rows, column)
     return _numbers(rows, index, torch.get_default_dtype() if dtype is None else dtype), rows.names[index]
 
@@ -188,8 +188,8 @@ def _complete(rows: TextRows, columns: Sequence[int], missing: Collection[str], 
         elif not drop_faulty:
             shown = f" but {row[empty]!r}" if row[empty] else ""
             raise UserError(
-                f"{_where(rows, line, empty)}: no value{shown}; drop_faulty=True leaves such rows out, "
-                "missing=(...) says what stands for none"
+                f"{_where(rows, line, empty)}: no value{shown} {DROP_FAULTY}; read_csv(missing=...) says what stands "
+                "for none"
             )
     dropped = rows.dropped + len(rows.values) - len(values)
     if not values:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from ds_core.engine.mismatch import autocast_dtype, explain_mismatch, explain_no_tensor
-from ds_core.engine.nested_values import items_of, pair_leaves
+from ds_core.engine.nested_values import items_of, leaves, pair_leaves
 from ds_core.engine.trace import Entry, Trace, describe, open_trace
 from ds_core.errors import ShapeError
 
@@ -139,11 +139,16 @@ def _outlines(outputs: Any) -> tuple[Any, ...]:
 
 
 def _outline(value: Any) -> Any:
-    """An `Output` for each tensor, in tuples and dicts: a dataclass built of them might compute with its fields."""
+    """An `Output` for each tensor, in tuples and dicts: a dataclass built of them might compute with its fields.
+
+    A named tuple stays one, so that an error can name it.
+    """
     items = items_of(value)
     if items is None:
         return Output(value) if isinstance(value, Tensor) else value
     outlines = [_outline(item) for item in items]
+    if hasattr(value, "_make"):
+        return value._make(outlines)
     return dict(zip(value, outlines, strict=True)) if isinstance(value, dict) else tuple(outlines)
 
 
@@ -159,9 +164,18 @@ def _check_gradients(layer: Any, backward: Method, outputs: Any, dys: tuple[Any,
         raise TypeError(f"backward of {describe(layer)}: {error}") from None
     for number, (output, dy) in enumerate(pairs):
         if isinstance(output, Output) and not output.fits(dy):
-            given = f"{tuple(dy.shape)} in {dy.dtype}" if isinstance(dy, Tensor) else f"{dy!r:.80}"
             which = "the gradient" if len(pairs) == 1 else f"as gradient {number + 1} of {len(pairs)}"
             raise ShapeError(
-                f"backward of {describe(layer)}: given {which} {given}, expected {tuple(output.shape)} in "
+                f"backward of {describe(layer)}: given {which} {_shown(dy)}, expected {tuple(output.shape)} in "
                 f"{output.dtype}, as its output is; of several calls of one layer the last comes first"
             )
+
+
+def _shown(dy: Any) -> str:
+    """A gradient by its shape and dtype, one in a container by the container and the shapes: never its numbers."""
+    if isinstance(dy, Tensor):
+        return f"{tuple(dy.shape)} in {dy.dtype}"
+    if items_of(dy) is None:
+        return f"{dy!r:.80}"
+    shapes = [str(tuple(leaf.shape)) for leaf in leaves(dy) if isinstance(leaf, Tensor)]
+    return f"a {type(dy).__name__} that holds " + (f"tensors of shape {', '.join(shapes)}" if shapes else "no tensor")

@@ -62,7 +62,8 @@ def pair_leaves(value: Any, other: Any) -> Iterator[tuple[Any, Any]]:
         others = [other.get(key) for key in value]
     if others is None or len(others) > len(items):
         given = f"a {type(other).__name__}" + ("" if others is None else f" of {len(others)}")
-        raise TypeError(f"gradients for a {type(value).__name__} of {len(items)}: given {given}")
+        expected = type(value).__name__ + ("" if hasattr(value, "_fields") else f" of {len(items)}")
+        raise TypeError(f"gradients for a {expected}: given {given}, expected a gradient built like the output")
     for item, beside in zip(items, [*others, *[None] * (len(items) - len(others))], strict=True):
         yield from pair_leaves(item, beside)
 

@@ -32,6 +32,11 @@ def to_floating(x: Tensor) -> Tensor:
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
+def under_autocast(x: Tensor) -> bool:
+    """Whether `torch.autocast` is on for the device of `x`; it knows no device "meta"."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
 def without_autocast(function: F) -> F:
     """Mark a function of tensors as one that chooses its precision itself, whatever autocast says.
 
@@ -41,10 +46,10 @@ def without_autocast(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        device = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).device.type
-        if device == "meta" or not torch.is_autocast_enabled(device):  # autocast knows no device "meta"
+        first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        if not under_autocast(first):
             return function(*args, **kwargs)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(first.device.type, enabled=False):
             return function(*args, **kwargs)
 
     return cast(F, call)

@@ -52,7 +52,12 @@ def align(value: Any, gradient: Any, name: str) -> Iterator[tuple[str, Tensor, T
             return
         if gradient is not None:
             if not isinstance(gradient, Tensor):
-                raise ValueError(f"gradient of {name}: expected a tensor or None, given {type(gradient).__name__}")
+                hint = ""
+                if isinstance(gradient, tuple):
+                    hint = "; if backward gives gradients of more inputs, such as a state, check it with these inputs"
+                raise ValueError(
+                    f"gradient of {name}: expected a tensor or None, given {type(gradient).__name__}{hint}"
+                )
             if gradient.shape != value.shape or gradient.dtype != value.dtype:
                 raise ValueError(
                     f"gradient of {name}: given {tuple(gradient.shape)} {gradient.dtype}, "

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ds_core.data.csv_rows import parse_rows
 from ds_core.errors import UserError
 
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
@@ -141,9 +142,12 @@ def split_by_hash(pairs: Pairs, validation: float = 0.05, test: float = 0.05) ->
         ("test", to_test, test),
     ):
         if share > 0 and not part:
+            distinct = len({_key(source) for source in pairs.source})
+            repeated = f"only {distinct} of the sources are distinct, and equal ones stay together: "
             raise UserError(
-                f"of {len(pairs)} pair(s) none is left for {name}, a share of {share:.3g}; give more pairs"
-                + ("" if name == "train" else ", or a larger share")
+                f"of {len(pairs)} pair(s) none is left for {name}, a share of {share:.3g}; "
+                + (repeated if distinct < len(pairs) else "")
+                + ("give more pairs" if name == "train" else "give more pairs, or a larger share")
             )
     return Split(_together(kept), _together(to_validate), _together(to_test), len(to_train) - len(kept))
 
@@ -185,13 +189,7 @@ def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str
             if row.strip():
                 yield line, [_unquoted(field.strip()) for field in row.removesuffix("\r").split(delimiter)]
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                yield reader.line_num, [field.strip() for field in fields]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+    yield from ((line, fields) for line, fields in parse_rows(path, text, delimiter) if any(fields))
 
 
 def _unquoted(field: str) -> str:

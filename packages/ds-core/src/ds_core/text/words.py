@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from ds_core.errors import needs_extra
-from ds_core.text.library_tokenizer import LibraryTokenizer, integers, training_texts
+from ds_core.text.library_tokenizer import LibraryTokenizer, encodable, integers, training_texts
 
 if TYPE_CHECKING:
     import tokenizers
@@ -117,6 +117,16 @@ class WordTokenizer(LibraryTokenizer):
     def tokens(self, numbers: Iterable[int] | Tensor) -> list[str]:
         """Each token for people to read: a space as ▁, an unknown word as <unknown>."""
         return [self._readable(number) for number in integers(numbers)]
+
+    def spelled(self, text: str, source: str = "the text") -> list[tuple[str, bool]]:
+        """Each word of the text as it is written there, and whether it is in the vocabulary.
+
+        Raises:
+            UserError: as `encode`.
+        """
+        found = self.inner.encode(encodable(text, source), add_special_tokens=False)
+        words = (text[first:end].strip() for first, end in found.offsets)
+        return [(word, number != 0) for word, number in zip(words, found.ids, strict=True)]
 
     def streaming_decoder(self) -> "WordDecoder":
         """A `StreamingDecoder`."""

@@ -96,10 +96,16 @@ class RNNLanguageModel(Module):
             carry: (B,), 1 for a stream that continues where the window before ended, 0 for one that begins. Without it
                 every row begins, and the carried state stays as it is.
         """
-        if tokens.dim() != 2 or (carry is not None and len(tokens) != self.streams):
+        if tokens.dim() != 2 or (carry is not None and not len(tokens) == len(carry) == self.streams):
             raise ShapeError(
-                f"RNNLanguageModel: given tokens {tuple(tokens.shape)}, expected (B, T)"
-                + (f" with B = {self.streams}, the streams whose state is carried" if carry is not None else "")
+                f"RNNLanguageModel: given tokens {tuple(tokens.shape)}"
+                + ("" if carry is None else f" and carry {tuple(carry.shape)}")
+                + ", expected (B, T)"
+                + (
+                    f" and (B,) with B = {self.streams}, the streams whose state is carried"
+                    if carry is not None
+                    else ""
+                )
             )
         logits, last = self.advance(tokens, self.state_before(carry))
         if carry is not None:

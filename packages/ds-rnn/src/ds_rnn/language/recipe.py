@@ -31,6 +31,7 @@ from ds_rnn.language.write import write
 from ds_rnn.recurrent.by_name import LAYERS
 
 GRADIENT_NORMS_FILE = "gradient_norms.png"
+_STRETCH = 2000  # tokens at least, so that few of them are predicted with next to nothing before them
 
 
 @dataclass
@@ -147,10 +148,11 @@ class CharRNNRun(TextRun[CharRNNOptions, RNNLanguageModel]):
         plot_state_gradient_norms(self.trainer.history.records, self.folder / GRADIENT_NORMS_FILE)
 
     def _loss(self, tokens: Tensor) -> float:
-        """The mean loss of a text that is read from its first token to its last."""
+        """The mean loss of a text; a long one is read as many stretches side by side, which takes less time."""
         mean, criterion, state = Mean(), TokenCrossEntropy(), None
+        streams = max(1, len(tokens) // _STRETCH)
         with evaluation_mode(self.model):
-            for inputs, targets in windows_of(tokens, 1000, self.device):
+            for inputs, targets in windows_of(tokens, 100, self.device, streams=streams):
                 logits, state = self.model.advance(inputs, state)
                 mean.update(criterion(logits, targets), targets.numel())
         return mean.compute()

@@ -60,12 +60,14 @@ class TextStreams:
 
 
 def windows_of(
-    tokens: Tensor, window: int, device: torch.device | str | None = None
+    tokens: Tensor, window: int, device: torch.device | str | None = None, *, streams: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One stream from the first token to the last: tokens (1, T), the tokens that follow (1, T).
+    """A text once, as `streams` equal stretches side by side: tokens (B, T), the tokens that follow (B, T).
 
-    The last window is shorter.
+    The last window is shorter, and what is left over at the end, less than B tokens, is skipped.
     """
-    for start in range(0, len(tokens) - 1, window):
-        block = tokens[start : start + window + 1].to(device)
-        yield block[None, :-1], block[None, 1:]
+    stretch = (len(tokens) - 1) // streams
+    starts = torch.arange(streams)[:, None] * stretch
+    for start in range(0, stretch, window):
+        block = tokens[starts + torch.arange(start, min(start + window, stretch) + 1)].to(device)
+        yield block[:, :-1], block[:, 1:]

@@ -2,17 +2,26 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from ds_core import Module, ShapeError, accumulate, linear, parameter, reuse
 from ds_core.activations.sigmoid import logistic
+from ds_core.engine.trace import describe
 from ds_core.errors import check_against_weight, check_floating
-from ds_core.layers.arguments import check_implementation, whole_number
+from ds_core.layers.arguments import check_implementation, shown, whole_number
 from ds_core.speed.exponential import LOG2_E
+from ds_core.speed.precision import under_autocast
 from torch import Tensor
 
 # N = batch, I = input_size, H = hidden_size, G = gates
+
+
+class Form(NamedTuple):
+    """How an input and its states were given: with a batch or without, and the dtype of each."""
+
+    batched: bool
+    dtypes: tuple[torch.dtype, ...]
 
 
 class Cell(Module):
@@ -58,28 +67,36 @@ class Cell(Module):
     def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
-    def _batch(self, input: Tensor, *states: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The input as (N, I) and the states as (N, H), zeros for one that is not given."""
+    def _batch(self, input: Tensor, *states: Tensor | None) -> tuple[Tensor, list[Tensor], Form]:
+        """The input as (N, I) and the states as (N, H), zeros for one that is not given; and how they were given."""
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             expected = f"(N, {self.input_size}) or ({self.input_size},)"
             raise ShapeError(f"{self!r}: given input of shape {tuple(input.shape)}, expected {expected}")
         check_floating(self, input=input)
         check_against_weight(self, input, self.weight_ih)
+        dtypes = tuple(getattr(tensor, "dtype", input.dtype) for tensor in (input, *states))
+        input, *states = in_full_precision(self.weight_ih, input, *states)  # type: ignore[assignment]
         shape = (*input.shape[:-1], self.hidden_size)
         found = []
         for name, state in zip(self.state_names, states, strict=True):
             if state is None:
                 state = torch.zeros(shape, dtype=input.dtype, device=input.device)
-            elif state.shape != shape:
+            check_state(self, name, state, input)
+            if state.shape != shape:
                 raise ShapeError(
                     f"{self!r}: given {name} of shape {tuple(state.shape)}, expected {shape} beside input of shape "
                     f"{tuple(input.shape)}"
                 )
-            check_state(self, name, state, input)
             found.append(state)
-        if input.dim() == 2:
-            return input, found
-        return input[None], [state[None] for state in found]
+        form = Form(input.dim() == 2, dtypes)
+        if form.batched:
+            return input, found, form
+        return input[None], [state[None] for state in found], form
+
+    def _as_given(self, form: Form, *gradients: Tensor | None) -> list[Tensor | None]:
+        """The gradients of the input and of the states, in the form that these had."""
+        rows = [g if g is None or form.batched else g[0] for g in gradients]
+        return [None if g is None else g.to(dtype) for g, dtype in zip(rows, form.dtypes, strict=True)]
 
     def _needs(self, input_gradient: bool, states: int) -> tuple[bool, ...]:
         """Which gradients are wanted: input, states, the two weights, biases. The steps before need those of states."""
@@ -98,12 +115,26 @@ class Cell(Module):
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias_ih is not None else ", bias=False")
 
 
-def check_state(layer: object, name: str, state: Tensor, x: Tensor) -> None:
-    """Raise `ShapeError`, naming `layer` and the state, unless it has the dtype and the device of the input `x`."""
+def in_full_precision(weight: Tensor, *given: Any) -> tuple[Any, ...]:
+    """Under autocast floating tensors in the dtype of `weight`, for steps are calculated in it, whatever comes in."""
+    if not under_autocast(weight):
+        return given
+    return tuple(x.to(weight.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in given)
+
+
+def check_state(layer: object, name: str, state: Any, x: Tensor) -> None:
+    """Raise, naming `layer` and the state, unless it has the dtype and the device of the input `x`.
+
+    Raises:
+        TypeError: it is no tensor.
+        ShapeError: it has another dtype, or is on another device.
+    """
+    if not isinstance(state, Tensor):
+        raise TypeError(f"{describe(layer)}: given {shown(state)} as {name}, expected a tensor")
     for what, given, expected in (("in", state.dtype, x.dtype), ("on", state.device, x.device)):
         if given != expected:
             raise ShapeError(
-                f"{layer!r}: given {name} {what} {given} beside input {what} {expected}: convert one of them"
+                f"{describe(layer)}: given {name} {what} {given} beside input {what} {expected}: convert one of them"
             )
 
 

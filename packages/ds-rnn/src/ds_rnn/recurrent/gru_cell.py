@@ -199,16 +199,16 @@ class GRUCell(Cell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (N, I) or (I,), hx (N, H) or (H,) -> h', shaped as hx."""
-        x, (h,) = self._batch(input, hx)
+        x, (h,), form = self._batch(input, hx)
         forward, _ = self.implementations[self.implementation]
         h_next: Tensor
         h_next, gates, q = forward(x, h, *self._weights())
-        self.save(x, h, gates, q, input.dim())
-        return h_next if input.dim() == 2 else h_next[0]
+        self.save(x, h, gates, q, form)
+        return h_next if form.batched else h_next[0]
 
     def backward(self, dh: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
         """dh' shaped as the state -> (dinput, dhx); adds to the gradients of the parameters."""
-        x, h, gates, q, dimensions = self.saved()
+        x, h, gates, q, form = self.saved()
         if dh is None:
             return None, None
         _, backward = self.implementations[self.implementation]
@@ -217,6 +217,5 @@ class GRUCell(Cell):
         found = backward(dh.reshape(h.shape), x, h, gates, q, self.weight_ih, self.weight_hh, needs=needs)
         dx, dh, dweight_ih, dweight_hh, dbias_ih, dbias_hh = found
         self._accumulate(dweight_ih, dweight_hh, dbias_ih, dbias_hh)
-        if dimensions == 2:
-            return dx, dh
-        return None if dx is None else dx[0], None if dh is None else dh[0]
+        dx, dh = self._as_given(form, dx, dh)
+        return dx, dh

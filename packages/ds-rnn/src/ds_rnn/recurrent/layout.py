@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from ds_core import ShapeError
+from ds_core.engine.trace import describe
 from ds_core.layers.arguments import shown
 from torch import Tensor
 
@@ -148,22 +149,26 @@ def layout_of(layer: Any, batch: Any, lengths: Any, input_size: int, batch_first
     """
     if all(hasattr(batch, name) for name in PACKED_FIELDS):
         if lengths is not None:
-            raise TypeError(f"{layer!r}: given lengths beside a packed input, which has its own: leave them out")
+            raise TypeError(
+                f"{describe(layer)}: given lengths beside a packed input, which has its own: leave them out"
+            )
         _check_packed(layer, batch, input_size)
         return Packed(batch)
     if not isinstance(batch, Tensor):
-        raise TypeError(f"{layer!r}: given a {type(batch).__name__} as input, expected a tensor or a packed sequence")
+        raise TypeError(
+            f"{describe(layer)}: given a {type(batch).__name__} as input, expected a tensor or a packed sequence"
+        )
     if batch.dim() not in (2, 3) or batch.shape[-1] != input_size:
         expected = f"(N, T, {input_size})" if batch_first else f"(T, N, {input_size})"
         raise ShapeError(
-            f"{layer!r}: given input of shape {tuple(batch.shape)}, expected {expected}, or (T, {input_size}) for one "
-            "sequence"
+            f"{describe(layer)}: given input of shape {tuple(batch.shape)}, expected {expected}, or (T, {input_size}) "
+            "for one sequence"
         )
     steps = batch.shape[0] if batch.dim() == 2 or not batch_first else batch.shape[1]
     if lengths is None:
         if steps == 0:
             raise ShapeError(
-                f"{layer!r}: given input of shape {tuple(batch.shape)}, expected at least one step, or lengths"
+                f"{describe(layer)}: given input of shape {tuple(batch.shape)}, expected at least one step, or lengths"
             )
         return Padded(batch, batch_first)
     sequences = 1 if batch.dim() == 2 else batch.shape[0 if batch_first else 1]
@@ -178,7 +183,9 @@ def read_lengths(layer: Any, lengths: Any, sequences: int, steps: int) -> list[i
     """
     given = lengths.tolist() if hasattr(lengths, "tolist") else lengths
     if not isinstance(given, Sequence) or len(given) != sequences:
-        raise ShapeError(f"{layer!r}: given lengths {shown(lengths)}, expected {sequences}, one for each sequence")
+        raise ShapeError(
+            f"{describe(layer)}: given lengths {shown(lengths)}, expected {sequences}, one for each sequence"
+        )
     found = []
     for n, length in enumerate(given):
         try:
@@ -186,7 +193,9 @@ def read_lengths(layer: Any, lengths: Any, sequences: int, steps: int) -> list[i
         except TypeError:
             found.append(-1)
         if not 0 <= found[-1] <= steps:
-            raise ShapeError(f"{layer!r}: given lengths[{n}] = {length!r}, expected a whole number from 0 to {steps}")
+            raise ShapeError(
+                f"{describe(layer)}: given lengths[{n}] = {length!r}, expected a whole number from 0 to {steps}"
+            )
     return found
 
 
@@ -195,13 +204,13 @@ def _check_packed(layer: Any, batch: Any, input_size: int) -> None:
     sizes = batch.batch_sizes.tolist()
     if len(shape) != 2 or shape[1] != input_size or sum(sizes) != shape[0]:
         raise ShapeError(
-            f"{layer!r}: given packed input of shape {shape} and batch_sizes {sizes}, expected "
+            f"{describe(layer)}: given packed input of shape {shape} and batch_sizes {sizes}, expected "
             f"({sum(sizes)}, {input_size})"
         )
     if any(after > before for before, after in pairwise(sizes)):
-        raise ShapeError(f"{layer!r}: given packed input with batch_sizes {sizes}, which must never rise")
+        raise ShapeError(f"{describe(layer)}: given packed input with batch_sizes {sizes}, which must never rise")
     if batch.sorted_indices is not None and len(batch.sorted_indices) != (sizes[0] if sizes else 0):
         raise ShapeError(
-            f"{layer!r}: given packed input with {len(batch.sorted_indices)} sorted_indices and batch_sizes {sizes}, "
-            "which begin with the number of sequences"
+            f"{describe(layer)}: given packed input with {len(batch.sorted_indices)} sorted_indices and batch_sizes "
+            f"{sizes}, which begin with the number of sequences"
         )

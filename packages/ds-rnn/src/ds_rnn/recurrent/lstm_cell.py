@@ -223,17 +223,17 @@ class LSTMCell(Cell):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """input (N, I) or (I,), hx a pair of (N, H) or (H,) -> (h', c'), shaped as hx."""
-        x, (h, c) = self._batch(input, *pair_of_states(self, "hx", hx))
+        x, (h, c), form = self._batch(input, *pair_of_states(self, "hx", hx))
         forward, _ = self.implementations[self.implementation]
         h_next, c_next, gates = forward(x, h, c, *self._weights())
-        self.save(x, h, c, c_next, gates, input.dim())
-        return (h_next, c_next) if input.dim() == 2 else (h_next[0], c_next[0])
+        self.save(x, h, c, c_next, gates, form)
+        return (h_next, c_next) if form.batched else (h_next[0], c_next[0])
 
     def backward(
         self, dh: Tensor | None, dc: Tensor | None = None, *, input_gradient: bool = True
     ) -> tuple[Tensor | None, tuple[Tensor | None, Tensor | None]]:
         """dh', dc' shaped as the states -> (dinput, (dh, dc)); adds to the gradients of the parameters."""
-        x, h, c, c_next, gates, dimensions = self.saved()
+        x, h, c, c_next, gates, form = self.saved()
         if dh is None and dc is None:
             return None, (None, None)
         wanted = [torch.zeros_like(c) if d is None else d.reshape(c.shape) for d in (dh, dc)]
@@ -242,6 +242,5 @@ class LSTMCell(Cell):
         found = backward(*wanted, x, h, c, c_next, gates, self.weight_ih, self.weight_hh, needs=needs)
         dx, dh_before, dc_before, dweight_ih, dweight_hh, dbias = found
         self._accumulate(dweight_ih, dweight_hh, dbias)
-        if dimensions == 2:
-            return dx, (dh_before, dc_before)
-        return None if dx is None else dx[0], (dh_before[0], dc_before[0])
+        dx, dh_before, dc_before = self._as_given(form, dx, dh_before, dc_before)
+        return dx, (dh_before, dc_before)

@@ -50,14 +50,16 @@ class Recurrence(Module):
         reverse: whether it begins with the last step of each sequence.
 
     Raises:
-        TypeError: `cell` is no layer, or has no `initial_state`.
+        TypeError: `cell` is no layer, or has no `initial_state` or no `input_size`.
         ShapeError: from `forward`, if input, state or lengths do not fit.
+        ValueError: from `forward`, if the next state has not as many tensors as the first one.
     """
 
     def __init__(self, cell: Any, *, batch_first: bool = False, reverse: bool = False) -> None:
         require_layer("Recurrence", cell)
-        if not hasattr(cell, "initial_state"):
-            raise TypeError(f"Recurrence: given {cell!r}, which has no initial_state(x)")
+        for name in ("initial_state", "input_size"):
+            if not hasattr(cell, name):
+                raise TypeError(f"Recurrence: given {describe(cell)}, which has no {name}: see docs/recurrence.md")
         self.cell = cell
         self.batch_first = batch_first
         self.reverse = reverse
@@ -74,6 +76,11 @@ class Recurrence(Module):
             given = tuple(tensor[:count] for tensor in state)
             # s_t = f(x_t, s_t-1), y_t the first of its tensors                                             (1)
             made = _tensors(self.cell.forward(x[rows], given[0] if is_tensor else given))
+            if len(made) != len(state):
+                raise ValueError(
+                    f"{describe(self)}: {describe(self.cell)} makes a state of {len(made)} tensors from one of "
+                    f"{len(state)}, expected as many"
+                )
             ys.put(rows, made[0])
             state = tuple(moved_on(before, after) for before, after in zip(state, made, strict=True))
         self.save(layout, x, state, is_tensor)

@@ -11,7 +11,7 @@ from ds_core.layers.arguments import check_implementation, probability, whole_nu
 from ds_core.layers.dropout import draw_dropout_mask
 from torch import Tensor
 
-from ds_rnn.recurrent.cell import check_state
+from ds_rnn.recurrent.cell import check_state, in_full_precision
 from ds_rnn.recurrent.layout import Layout, layout_of
 
 # N = sequences, T = steps, R = rows (layout.py), I = input_size, H = hidden_size, P = proj_size or H, L = num_layers,
@@ -119,10 +119,12 @@ class Recurrent(Module):
         layout = layout_of(self, input, lengths, self.input_size, self.batch_first)
         x = layout.rows(input)
         check_floating(self, input=x)
-        weight, dtype = self._weights("_l0")["weight_ih"], x.dtype
+        weight = self._weights("_l0")["weight_ih"]
+        dtypes = tuple(getattr(tensor, "dtype", x.dtype) for tensor in (x, *hx))
         check_against_weight(self, x, weight)
-        if weight is not None and torch.is_autocast_enabled(x.device.type):
-            x = x.to(weight.dtype)  # steps are calculated in full precision, whatever comes from below
+        if weight is not None:
+            x, *given = in_full_precision(weight, x, *hx)
+            hx = tuple(given)
         states = [layout.states(state) for state in self._first_states(hx, layout, x)]
         ends: list[list[Tensor]] = []
         calls = []
@@ -139,7 +141,7 @@ class Recurrent(Module):
                 ends.append(end)
                 calls.append((mask, kept))
             x = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]  # [y^(k,1), y^(k,2)]             (1)
-        self.save(layout, calls, dtype)
+        self.save(layout, calls, dtypes)
         last = [layout.states_back(torch.stack(list(kind))) for kind in zip(*ends, strict=True)]
         return layout.whole(x), last
 
@@ -150,9 +152,9 @@ class Recurrent(Module):
             shape = layout.state_shape(self.num_layers * self.directions, size)
             if state is None:
                 state = torch.zeros(shape, dtype=x.dtype, device=x.device)
-            elif state.shape != shape:
-                raise ShapeError(f"{self!r}: given {name} of shape {tuple(state.shape)}, expected {shape}")
             check_state(self, name, state, x)
+            if state.shape != shape:
+                raise ShapeError(f"{self!r}: given {name} of shape {tuple(state.shape)}, expected {shape}")
             found.append(state)
         return found
 
@@ -163,7 +165,7 @@ class Recurrent(Module):
         self, dy: Any, dlast: tuple[Tensor | None, ...], input_gradient: bool
     ) -> tuple[Any, list[Tensor | None]]:
         """The gradients of what `_forward` gave -> that of the input, in its form, and those of the first states."""
-        layout, calls, dtype = self.saved()
+        layout, calls, (dtype, *of_states) = self.saved()
         if dy is None and all(state is None for state in dlast):
             return None, [None] * len(dlast)
         count = self.num_layers * self.directions
@@ -192,8 +194,11 @@ class Recurrent(Module):
                 dx = found if dx is None or found is None else torch.add(dx, found, out=reuse(dx))
             if dx is not None and mask is not None:
                 dx = dx * mask
-        dfirst = [layout.states_back(torch.stack(list(kind))) for kind in zip(*begins, strict=True)]
-        return None if dx is None else layout.whole(dx.to(dtype)), list(dfirst)
+        dfirst: list[Tensor | None] = [
+            layout.states_back(torch.stack(list(kind))).to(given)
+            for kind, given in zip(zip(*begins, strict=True), of_states, strict=True)
+        ]
+        return None if dx is None else layout.whole(dx.to(dtype)), dfirst
 
     def _needs(self, weights: dict[str, Tensor | None], input_gradient: bool) -> tuple[bool, ...]:
         """Which gradients are wanted: input, first states, weight_ih, weight_hh, biases, and a projection's weight."""

@@ -163,24 +163,23 @@ class RNNCell(Cell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (N, I) or (I,), hx (N, H) or (H,) -> h', shaped as hx."""
-        x, (h,) = self._batch(input, hx)
+        x, (h,), form = self._batch(input, hx)
         forward, _ = self.implementations[self.implementation]
         h_next: Tensor = forward(x, h, *self._weights(), self.nonlinearity)
-        self.save(x, h, h_next, input.dim())
-        return h_next if input.dim() == 2 else h_next[0]
+        self.save(x, h, h_next, form)
+        return h_next if form.batched else h_next[0]
 
     def backward(self, dh: Tensor | None, *, input_gradient: bool = True) -> tuple[Tensor | None, Tensor | None]:
         """dh' shaped as the state -> (dinput, dhx); adds to the gradients of the parameters."""
-        x, h, h_next, dimensions = self.saved()
+        x, h, h_next, form = self.saved()
         if dh is None:
             return None, None
         _, backward = self.implementations[self.implementation]
         given = (dh.reshape(h.shape), x, h, h_next, self.weight_ih, self.weight_hh, self.nonlinearity)
         dx, dh, dweight_ih, dweight_hh, dbias = backward(*given, needs=self._needs(input_gradient, 1))
         self._accumulate(dweight_ih, dweight_hh, dbias)
-        if dimensions == 2:
-            return dx, dh
-        return None if dx is None else dx[0], None if dh is None else dh[0]
+        dx, dh = self._as_given(form, dx, dh)
+        return dx, dh
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")

@@ -179,8 +179,8 @@ class Seq2SeqRNN(Module):
 
     @teacher_forcing.setter
     def teacher_forcing(self, share: float) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"Seq2SeqRNN: given teacher_forcing={share}, expected a share, 0 ... 1")
+        if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"Seq2SeqRNN: given teacher_forcing={share!r}, expected a share, 0 ... 1")
         if share == 1:
             self._true_share = None
         elif self._true_share is None:

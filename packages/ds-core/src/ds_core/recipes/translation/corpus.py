@@ -111,13 +111,16 @@ def _stored_tokenizers(options: TranslationOptions) -> Tokenizers | None:
 def _learned_tokenizers(options: TranslationOptions, train: Pairs) -> Tokenizers:
     given: dict[str, Any] = {"special_tokens": SPECIAL_TOKENS, "split_digits": True, "nfc": True}
 
-    def learn(texts: Iterable[str]) -> SentenceTokenizer:
+    def learn(texts: list[str]) -> SentenceTokenizer:
         if options.vocabulary == "bpe":
             return BPETokenizer.train(texts, options.vocab_size, **given)
         try:
             return WordTokenizer.train(texts, options.vocab_size, min_frequency=options.min_frequency, **given)
         except ValueError as error:  # no word is as frequent
-            raise UserError(f"--min-frequency {options.min_frequency}: {error}") from error
+            raise UserError(
+                f"--min-frequency {options.min_frequency}: no word of the {len(texts):,} training sentences occurs as "
+                "often, so the vocabulary would be empty: give less"
+            ) from error
 
     if options.share_vocabulary:
         shared = learn([*train.source, *train.target])
