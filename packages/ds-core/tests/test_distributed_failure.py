@@ -88,13 +88,17 @@ def test_a_loss_that_is_not_finite_on_one_rank(tmp_path):
     assert describe_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 3
 
 
+def to_continue(tmp_path):
+    return f"ds: to continue: torchrun --nproc-per-node 2 -m ds_core.cli train points --out {tmp_path}/run --resume"
+
+
 @pytest.mark.parametrize("mishap", ["SIGINT-0-5", "SIGINT-1-5", "SIGTERM-all-5"])
 def test_ctrl_c_stops_all_after_the_same_step(tmp_path, mishap):
     ended, messages = run(tmp_path, mishap)
     assert [one.code for one in ended] == [130, 130]
     assert messages == [
         f"ds: stopped after step 6 of 12; saved in {tmp_path}/run/checkpoint.safetensors",
-        f"ds: to continue: torchrun --nproc-per-node 2 -m ds_core.cli train points --out {tmp_path}/run --resume",
+        to_continue(tmp_path),
     ]
     assert describe_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 6
 
@@ -102,7 +106,7 @@ def test_ctrl_c_stops_all_after_the_same_step(tmp_path, mishap):
 def test_ctrl_c_twice_stops_at_once(tmp_path):
     ended, messages = run(tmp_path, "twice-all-5")
     assert [one.code for one in ended] == [130, 130]
-    assert messages == ["ds: stopped"]
+    assert messages == ["ds: stopped", to_continue(tmp_path)]
     assert describe_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 3
 
 
