@@ -131,7 +131,8 @@ def test_stopped_while_the_test_sentences_are_translated(run, ds, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(Translator, "translate", stop)
         status, _, complaints = run()
-    assert (status, complaints.splitlines()[-1]) == (130, "ds: stopped")
+    go_on = f"ds: to continue: ds train translate --out {tmp_path}/out --resume"
+    assert (status, complaints.splitlines()[-2:]) == (130, ["ds: stopped", go_on])
     assert "\n2" not in complaints
     status, printed, _ = ds("train", "translate", "--out", tmp_path / "out", "--resume")
     assert status == 0
