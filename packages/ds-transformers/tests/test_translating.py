@@ -55,6 +55,8 @@ def test_a_character_that_python_takes_for_a_line_end_ends_no_line(ds, trained, 
 
 def test_a_line_break_in_a_translation_stays_in_its_line(ds, trained, monkeypatch):
     class Breaking:
+        source_tokenizer = None
+
         def translate(self, sentences, **options):
             return ["one\ntwo\u2028three\r\nfour" for _ in sentences]
 
@@ -87,6 +89,8 @@ def test_options_reach_the_search(trained, ds, monkeypatch):
     seen = []
 
     class Watched:
+        source_tokenizer = None
+
         def translate(self, sentences, **options):
             seen.append(options)
             return sentences
