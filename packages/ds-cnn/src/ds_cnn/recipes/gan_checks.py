@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from ds_core import Module
+from ds_core.engine.parameter import frozen
 from ds_core.testing import Report, report
 from torch import Tensor
 
@@ -57,7 +58,6 @@ class Reports:
             (gan.generator, _Turn(gan, (noise,), tuple(mix)), real, (ones, zeros)),
             (gan.discriminator, _Turn(gan, (), ()), noise, ones),
         ):
-            still.requires_grad_(False)
-            found.append(report(turn, given, loss, target))
-            still.requires_grad_(True)
+            with frozen(still.parameters()):
+                found.append(report(turn, given, loss, target))
         return cls(*found)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ds_core.engine.composition import merge_gradients
+from ds_core.engine.parameter import frozen
 from ds_core.engine.recompute import Recompute
 from ds_core.primitives import primitives_only
 from ds_core.testing.calls import Call, make_call, random_gradients
@@ -142,13 +143,8 @@ class LayerChecks:
         names = list(trainable)
         chosen = [[names[i]] for i in torch.randperm(len(names), generator=self.generator)[: self.samples]]
         for group in ([names] if names else []) + (chosen if len(names) > 1 else []):
-            try:
-                for name in group:
-                    trainable[name].requires_grad_(False)
+            with frozen(trainable[name] for name in group):
                 found = self.handwritten("frozen", [self.call], [self.gradients])
-            finally:
-                for name in group:
-                    trainable[name].requires_grad_(True)
             left = {name: self.base.gradients[name] for name in found.gradients}
             title = f"with {group[0] if len(group) == 1 else 'all parameters'} frozen"
             self.same("frozen", found, self.base._replace(gradients=left), (title, "with none frozen"))
