@@ -52,7 +52,10 @@ def _deptry(root: Path, package: Package, folders: list[str], options: list[str]
     folders = [folder for folder in folders if (package.folder / folder).exists()]
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "faults.json"
-        command = [sys.executable, "-m", "deptry", *folders, *options, "--known-first-party", package.module]
+        # deptry finds helpers of tests on its own, but not those in a folder below tests/
+        own = {package.module, *(path.stem for path in package.files("tests") if path.parent.name != "tests")}
+        first_party = [word for name in sorted(own) for word in ("--known-first-party", name)]
+        command = [sys.executable, "-m", "deptry", *folders, *options, *first_party]
         # An extra may refer to another of its own, and pytest runs tests that do not import it.
         command += ["--per-rule-ignores", f"DEP002={package.name}|pytest"]
         run = subprocess.run(

@@ -1,5 +1,7 @@
 r"""The theory pages against the code: docs/conv2d.md explains src/ds_cnn/conv2d.py, with the same equation numbers.
 
+Pages and tests may stand in folders: the test of what docs/minigpt/model.md explains is tests/minigpt/test_model.py.
+
 - Every source file with mathematics has a page, by its name (whatever folder it is in) or as its docstring names it
   (`Theory: docs/linear.md`), and every page that a docstring names is there. Mathematics is a function `..._backward`,
   a method `step`, an optimizer's `update` or `direction`, a schedule's `rate` or `factor`, and a method `backward`
@@ -154,7 +156,8 @@ def _worked_example(root: Path, package: Package, path: Path, page: Path) -> Ite
     level = len(heading[0]) - len(heading[0].lstrip("#"))
     section = re.split(rf"^#{{1,{level}}} ", text[heading.end() :], maxsplit=1, flags=re.MULTILINE)[0]
     numbers = DECIMAL.findall(section)
-    test = package.folder / "tests" / f"test_{path.stem}.py"
+    inside = page.relative_to(package.folder / "docs").parent
+    test = package.folder / "tests" / inside / f"test_{path.stem}.py"
     tested = _numbers_tested(test)
     if tested is None:
         fault = f"has no {WORKED}" if test.exists() else f"is not there, with a {WORKED}"

@@ -39,7 +39,7 @@ FLOORS = {
         "engine",
         "data",
         "options",
-        "protocols atomic_files interrupts",
+        "protocols arguments atomic_files interrupts",
         "errors __about__",
     ),
 }

@@ -16,7 +16,6 @@ from ds_cnn import (
     Dropout2d,
     Dropout3d,
     FrozenBatchNorm2d,
-    ImageClassificationLoss,
     InstanceNorm1d,
     InstanceNorm2d,
     LeNet5,
@@ -81,7 +80,6 @@ WHOLE = "expected a whole number, an int"
         (lambda: LeNet5(True), f"LeNet5: given num_classes=True, {WHOLE}"),
         (lambda: LeNet5(image_size=28.0), f"LeNet5: given image_size=28.0, {WHOLE}"),
         (lambda: SmallAlexNet(channels=1.0), f"SmallAlexNet: given channels=1.0, {WHOLE}"),
-        (lambda: ImageClassificationLoss(True), f"ImageClassificationLoss: given num_labels=True, {WHOLE}"),
     ],
 )
 def test_arguments_of_another_kind(make, message):
@@ -104,7 +102,6 @@ def test_arguments_of_another_kind(make, message):
         (lambda: Dropout3d(2), "Dropout3d: given p=2, expected a probability between 0 and 1"),
         (lambda: ResNet(TINY, -1), "ResNet: given num_classes=-1, expected 1 or more"),
         (lambda: LeNet5(0), "LeNet5: given num_classes=0, expected 1 or more"),
-        (lambda: ImageClassificationLoss(0), "ImageClassificationLoss: given num_labels=0, expected 1 or more"),
     ],
 )
 def test_arguments_out_of_range(make, message):

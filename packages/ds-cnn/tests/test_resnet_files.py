@@ -42,10 +42,10 @@ def rewrite_weights(path, change):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "vit"}, "model_type is 'vit', but ResNet reads only 'resnet'"),
+        ({"model_type": "vit"}, "model_type is 'vit'; ResNet reads only 'resnet'"),
         ({"architectures": ["ResNetModel"]}, r"architectures is \['ResNetModel'\]"),
         ({"architectures": ["ResNetBackbone"]}, "architectures"),
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu', but ResNet reads only 'relu'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; ResNet reads only 'relu'"),
         ({"layer_type": "wide"}, "layer_type is 'wide'"),
         ({"depths": [1, 2, 1]}, "3 depths, but 2 hidden_sizes"),
         ({"depths": [1, "2"]}, "depths has '2', expected a whole number"),

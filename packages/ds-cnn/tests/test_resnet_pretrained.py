@@ -4,8 +4,9 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from ds_cnn import ImageClassifierOutput, Labels, ResNet, ResNetConfig, ResNetForImageClassification
-from ds_core import Adam, no_record, primitives_only, record
+from ds_cnn import ResNet, ResNetConfig, ResNetForImageClassification
+from ds_core import Adam, ClassifierOutput, no_record, primitives_only, record
+from ds_core.training.pretrained_labels import Labels
 from torch_resnet import shake
 
 CONFIGS = {
@@ -110,11 +111,11 @@ def test_random_gradients_of_the_logits(name, tmp_path):
     logits.backward(dlogits)
     with record():
         ours(x)
-        ours.backward(ImageClassifierOutput(logits=dlogits), input_gradient=False)
+        ours.backward(ClassifierOutput(logits=dlogits), input_gradient=False)
     same_files(*gradients_as_files(ours, theirs, tmp_path))
 
 
-@pytest.mark.parametrize("gradients", [None, ImageClassifierOutput()])
+@pytest.mark.parametrize("gradients", [None, ClassifierOutput()])
 def test_no_gradient_means_zeros(gradients, tmp_path):
     their_model("basic").save_pretrained(tmp_path)
     ours = ResNet.from_pretrained(tmp_path)

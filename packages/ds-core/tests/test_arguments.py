@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 from ds_core import AlphaDropout, BatchNorm1d, Dropout
-from ds_core.layers.arguments import check_implementation, check_tensors, real_number, whole_number
+from ds_core.arguments import check_implementation, check_tensors, real_number, whole_number
 
 
 def test_whole_numbers():

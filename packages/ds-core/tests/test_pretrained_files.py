@@ -9,16 +9,15 @@ import torch
 from ds_core import CheckpointError, Linear, Sequential
 from ds_core.errors import WriteError
 from ds_core.training.pretrained_files import (
-    Key,
-    by_their_names,
-    fit_tensors,
+    check_fixed,
     read_config,
+    read_config_as,
     read_folder,
     read_tensors,
-    without_weights,
     write_folder,
     write_tensors,
 )
+from ds_core.training.pretrained_weights import Key, by_their_names, fit_tensors, load_model, without_weights
 
 # As if theirs were called otherwise, and its matrices stood the other way round
 KEYS = {
@@ -69,6 +68,48 @@ def test_there_and_back(tmp_path):
     again = read(tmp_path / "new" / "folder")
     assert again.keys() == ours.state_dict().keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_a_tensor_in_parts_and_with_leading_dimensions():
+    joined = torch.arange(12.0).view(6, 2)
+    state = {"in_proj_weight": joined, "token": torch.tensor([1.0, 2.0])}
+    keys = {"in_proj_weight": Key(("q", "k", "v"), transposed=True), "token": Key("cls", leading=2)}
+    theirs = by_their_names(state, keys)
+    assert {name: tuple(tensor.shape) for name, tensor in theirs.items()} == {
+        **dict.fromkeys("qkv", (2, 2)),
+        "cls": (1, 1, 2),
+    }
+    assert torch.equal(theirs["k"], joined[2:4].t())
+    again = fit_tensors("file", theirs, state, keys)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
+    refused(r"it lacks k and holds w beyond the model", fit_tensors, "file", _renamed(theirs, "k", "w"), state, keys)
+    misshapen = theirs | {"v": torch.ones(3, 2)}
+    refused(r"v has shape \(3, 2\), expected \(2, 2\)", fit_tensors, "file", misshapen, state, keys)
+    misshapen = theirs | {"cls": torch.ones(2)}
+    refused(r"cls has shape \(2,\), expected \(1, 1, 2\)", fit_tensors, "file", misshapen, state, keys)
+
+
+def _renamed(tensors, old, new):
+    return {new if name == old else name: tensor for name, tensor in tensors.items()}
+
+
+def test_a_model_is_loaded_without_drawing(folder):
+    state = torch.get_rng_state()
+    tensors = read_folder(folder)
+    loaded = load_model(folder, lambda: model(device="meta"), 2, tensors, lambda names: KEYS, dtype=torch.float64)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loaded.first.weight.dtype == torch.float64
+    assert torch.equal(loaded.first.weight.detach().float(), tensors["net.h.0.w"].t())
+    assert load_model(folder, lambda: model(device="meta"), 2, tensors, lambda names: KEYS).first.weight.is_leaf
+
+
+def test_fields_of_the_config_that_a_model_refuses(folder):
+    assert read_config_as(folder, lambda fields: fields["inputs"]) == 3
+    fixed = {"inputs": (4, 5), "absent": (True,)}
+    refused(
+        r"config.json: inputs is 3; Net reads only 4", read_config_as, folder, lambda f: check_fixed("Net", f, fixed)
+    )
+    check_fixed("Net", {"inputs": 5}, fixed)
 
 
 def test_names_that_are_ours_need_no_table():

@@ -39,13 +39,12 @@ from ds_cnn.images.read_image import ImageError, ImageReader, read_image
 from ds_cnn.images.write_image import image_grid, stretch_contrast, write_image
 from ds_cnn.networks.alexnet import SmallAlexNet
 from ds_cnn.networks.grad_cam import GradCam, grad_cam, last_convolution
-from ds_cnn.networks.image_classification import ImageClassificationLoss, ImageClassifierOutput
 from ds_cnn.networks.lenet import LeNet5
 from ds_cnn.networks.residual_block import BasicBlock, Bottleneck
 from ds_cnn.networks.resnet import CONFIGS, ResNet, ResNetBackbone, resnet18, resnet34, resnet50, resnet101, resnet152
 from ds_cnn.networks.resnet_cifar import CifarResNet, SubsampledShortcut, resnet20, resnet32, resnet56
 from ds_cnn.networks.resnet_config import ResNetConfig
-from ds_cnn.networks.resnet_pretrained import Labels, ResNetForImageClassification
+from ds_cnn.networks.resnet_pretrained import ResNetForImageClassification
 from ds_cnn.networks.tap import Tap, layer_named, tapped
 from ds_cnn.networks.vgg import SMALL_VGG, VGG, VGG11, VGG13, VGG16, VGG19
 from ds_cnn.normalisation.batch_norm2d import BatchNorm2d, BatchNorm3d
@@ -173,15 +172,12 @@ __all__ = [
     "GANBatches",
     "GradCam",
     "GradientPenalty",
-    "ImageClassificationLoss",
-    "ImageClassifierOutput",
     "ImageError",
     "ImageFolder",
     "ImageReader",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
-    "Labels",
     "LeNet5",
     "LocalResponseNorm",
     "MaxPool1d",

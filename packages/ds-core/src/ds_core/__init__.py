@@ -47,6 +47,7 @@ from ds_core.layers.sync_batch_norm import SyncBatchNorm
 from ds_core.layers.unflatten import Unflatten
 from ds_core.losses.bce import BCELoss
 from ds_core.losses.bce_with_logits import BCEWithLogitsLoss
+from ds_core.losses.classifier_loss import ClassifierLoss, ClassifierOutput
 from ds_core.losses.cosine_embedding import CosineEmbeddingLoss
 from ds_core.losses.cross_entropy import CrossEntropyLoss
 from ds_core.losses.hinge_embedding import HingeEmbeddingLoss
@@ -123,6 +124,8 @@ __all__ = [
     "Callback",
     "ChainedScheduler",
     "CheckpointError",
+    "ClassifierLoss",
+    "ClassifierOutput",
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter
+from ds_core.arguments import check_implementation
 from ds_core.errors import check_against_weight, check_floating, did_you_mean
 from ds_core.initializers import kaiming_uniform_, uniform_
-from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.convolution import IMPLEMENTATIONS, convolution_backward

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 import torch
 from ds_core import ShapeError, accumulate
+from ds_core.arguments import check_implementation
 from ds_core.errors import check_against_weight, check_floating
-from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Convolution

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from ds_core import ShapeError, UserError
+from ds_core.arguments import check_tensors
 from ds_core.atomic_files import write_atomically
-from ds_core.layers.arguments import check_tensors
 from torch import Tensor
 
 # N = images, C = channels, H, W = height and width

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import Flatten, Linear, ReLU
-from ds_core.layers.arguments import whole_number
+from ds_core.arguments import whole_number
 
 from ds_cnn.convolutions.conv import Conv2d
 from ds_cnn.convolutions.kernel_initialisation import initialise_kernels

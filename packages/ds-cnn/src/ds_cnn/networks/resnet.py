@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from ds_core import Flatten, Linear
+from ds_core.arguments import whole_number
 from ds_core.engine.composition import backward_through
-from ds_core.layers.arguments import whole_number
-from ds_core.training.pretrained_files import fit_tensors, read_folder, read_tensors, without_weights, write_tensors
+from ds_core.training.pretrained_files import read_folder, read_tensors, write_tensors
+from ds_core.training.pretrained_weights import fit_tensors, load_model
 from torch import Tensor
 
 from ds_cnn.networks.batch_counters import with_counters, with_expected_counters
@@ -133,16 +134,17 @@ class ResNet(ResNetStages):
         """
         config, labels = read_resnet_config(folder)
         tensors = read_folder(folder)
-        network: ResNet = without_weights(
-            folder, lambda: cls(config, len(labels.names), device="meta"), sum(config.depths), tensors
+        if not any(name.endswith(".num_batches_tracked") for name in tensors):
+            tensors = with_counters(tensors)
+        network: ResNet = load_model(
+            folder,
+            lambda: cls(config, len(labels.names), device="meta"),
+            sum(config.depths),
+            tensors,
+            keys_of,
+            device=device,
+            dtype=dtype,
         )
-        expected = network.state_dict()
-        keys = keys_of(expected)
-        tensors = with_expected_counters(tensors, [key.name for key in keys.values()])
-        found = fit_tensors(folder, tensors, expected, keys)
-        network.to(found["fc.weight"].dtype if dtype is None else dtype)
-        network.to_empty(torch.get_default_device() if device is None else device)
-        network.load_state_dict(found)
         return ResNetForImageClassification(network, labels)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 from ds_core import Flatten, Linear, Module, ReLU, Sequential, ShapeError
+from ds_core.arguments import whole_number
 from ds_core.initializers import kaiming_normal_
-from ds_core.layers.arguments import whole_number
 from torch import Tensor
 
 from ds_cnn.convolutions.conv import Conv2d

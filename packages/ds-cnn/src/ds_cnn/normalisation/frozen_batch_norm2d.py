@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from ds_core import Module, ShapeError, SyncBatchNorm, fast_form
-from ds_core.layers.arguments import check_implementation, real_number, whole_number
+from ds_core.arguments import check_implementation, real_number, whole_number
 from ds_core.layers.channels import along_channels, channelwise, positions, scaled
 from ds_core.layers.replace_layers import replace_layers
 from ds_core.speed.precision import wide_dtype, widened

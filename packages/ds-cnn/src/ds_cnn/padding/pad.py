@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from ds_core import ShapeError, fast_form
-from ds_core.layers.arguments import check_tensors
+from ds_core.arguments import check_tensors
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from ds_core import Module, ShapeError
-from ds_core.layers.arguments import check_implementation, real_number
+from ds_core.arguments import check_implementation, real_number
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import per_axis

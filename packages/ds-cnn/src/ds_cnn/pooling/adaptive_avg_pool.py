@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 from ds_core import Module, fast_form, reuse
+from ds_core.arguments import check_implementation
 from ds_core.errors import check_floating
-from ds_core.layers.arguments import check_implementation
 from ds_core.speed.precision import wide_dtype, widened
 from torch import Tensor
 

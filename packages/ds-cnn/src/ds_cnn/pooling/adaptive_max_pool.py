@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from ds_core import Module, fast_form
-from ds_core.layers.arguments import check_implementation
+from ds_core.arguments import check_implementation
 from ds_core.speed.precision import wide_dtype
 from torch import Tensor
 

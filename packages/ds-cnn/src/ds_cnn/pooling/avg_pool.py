@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, fast_form, reuse
+from ds_core.arguments import check_implementation, whole_number
 from ds_core.errors import check_floating
-from ds_core.layers.arguments import check_implementation, whole_number
 from ds_core.speed.precision import widened
 from torch import Tensor
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 from ds_core import Module, ShapeError, fast_form
+from ds_core.arguments import check_implementation
 from ds_core.errors import check_floating
-from ds_core.layers.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.convolutions.geometry import Sizes, per_axis

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ds_core.layers.arguments import check_tensors
+from ds_core.arguments import check_tensors
 from torch import Tensor
 
 from ds_cnn.resampling.resample import resample, resample_backward

@@ -2,7 +2,7 @@
 
 import torch
 from ds_core import Module, ShapeError
-from ds_core.layers.arguments import check_tensors, whole_number
+from ds_core.arguments import check_tensors, whole_number
 from einops import rearrange
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy
 import torch
 from ds_core import ShapeError
-from ds_core.layers.arguments import shown
+from ds_core.arguments import shown
 from torch import Tensor
 
 from ds_cnn.resampling.sampling_axis import Axis, make_axis

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ds_core import Module
-from ds_core.layers.arguments import check_implementation
+from ds_core.arguments import check_implementation
 from torch import Tensor
 
 from ds_cnn.resampling.resample import plain_resample, plain_resample_backward, resample, resample_backward

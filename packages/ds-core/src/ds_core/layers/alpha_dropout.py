@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from ds_core.arguments import probability
 from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
 from ds_core.engine.trace import reuse
-from ds_core.layers.arguments import probability
 from ds_core.speed.elementwise import Out, elementwise
 from ds_core.speed.plain import fast_form
 from ds_core.speed.precision import wide_dtype

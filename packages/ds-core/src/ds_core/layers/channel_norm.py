@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ds_core.arguments import check_implementation, real_number, whole_number
 from ds_core.engine.module import Module
 from ds_core.engine.parameter import parameter
 from ds_core.engine.trace import no_record
-from ds_core.layers.arguments import check_implementation, real_number, whole_number
 
 
 class ChannelNorm(Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from ds_core.arguments import probability
 from ds_core.engine.module import Module
 from ds_core.engine.recompute import drawn
-from ds_core.layers.arguments import probability
 from ds_core.speed.precision import wide_dtype
 
 

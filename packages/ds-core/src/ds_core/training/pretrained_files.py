@@ -1,4 +1,4 @@
-"""Models as others publish them: a folder of config.json and safetensors, and the names that weights have there.
+"""Models as others publish them: a folder of config.json and safetensors.
 
 Theory: docs/checkpoint.md.
 """
@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -18,17 +18,10 @@ from ds_core.atomic_files import write_atomically
 from ds_core.errors import CheckpointError, WriteError, one_line
 from ds_core.training.weights_file import weights_bytes
 
-M = TypeVar("M")
+T = TypeVar("T")
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-
-
-class Key(NamedTuple):
-    """What a tensor of ours is called in a file, and whether its last two dimensions are exchanged there."""
-
-    name: str
-    transposed: bool = False
 
 
 def write_folder(folder: str | Path, fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -67,6 +60,36 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file, expected the folder that holds {_CONFIG} and {_WEIGHTS}")
     return _read_json(folder / _CONFIG)
+
+
+def read_config_as(folder: str | Path, function: Callable[[dict[str, Any]], T]) -> T:
+    """What `function` makes of the fields of config.json.
+
+    Raises:
+        CheckpointError: config.json is missing or damaged, or `function` raises a TypeError or ValueError, which is
+            taken for what is wrong with the fields.
+    """
+    fields = read_config(folder)
+    try:
+        return function(fields)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{Path(folder) / _CONFIG}: {error}") from error
+
+
+def check_fixed(model: str, given: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse fields that change the mathematics, if `model` does not compute their values.
+
+    Args:
+        model: its name, for the message.
+        given: the fields of config.json.
+        fixed: the values of such fields that it computes. An absent field has the first of them.
+
+    Raises:
+        ValueError: a field has another value.
+    """
+    for name, allowed in fixed.items():
+        if given.get(name, allowed[0]) not in allowed:
+            raise ValueError(f"{name} is {given[name]!r}; {model} reads only {allowed[0]!r}")
 
 
 def read_folder(folder: str | Path) -> dict[str, Tensor]:
@@ -125,83 +148,6 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if name in checksums and checksums[name] != _checksum(tensor):
             raise CheckpointError(f"{path} is damaged: {name} does not have the checksum it was written with")
     return tensors
-
-
-def by_their_names(state: Mapping[str, Tensor], keys: Mapping[str, Key]) -> dict[str, Tensor]:
-    """The tensors of `state`, by our names, as a file holds them: what `fit_tensors` undoes."""
-    return {keys[ours].name: _turned(tensor, keys[ours]) for ours, tensor in state.items()}
-
-
-def fit_tensors(
-    source: str | Path,
-    tensors: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    keys: Mapping[str, Key] | None = None,
-) -> dict[str, Tensor]:
-    """`tensors` of a file by our names, if they are those that `expected` names, and no others.
-
-    Args:
-        source: the file or folder, for messages.
-        tensors: what it holds.
-        expected: tensors of the shapes and kinds that are wanted, by our names; on the device "meta" they take no room.
-        keys: what each of `expected` is called in the file; None: as here.
-
-    Raises:
-        CheckpointError: names are missing or left over, a shape or kind of number differs, or a number is not finite.
-    """
-    keys = {name: Key(name) for name in expected} if keys is None else keys
-    read = {keys[ours].name for ours in expected}
-    missing = [keys[ours].name for ours in expected if keys[ours].name not in tensors]
-    others = sorted(name for name in tensors if name not in read)
-    if missing or others:
-        parts = [f"lacks {_listed(missing)}"] if missing else []
-        parts += [f"holds {_listed(others)} beyond the model"] if others else []
-        raise CheckpointError(f"{source} is of another model: it {' and '.join(parts)}")
-    fitting = {}
-    for ours, wanted in expected.items():
-        name = keys[ours].name
-        found, shape = tensors[name], _turned(wanted, keys[ours]).shape
-        if found.shape != shape:
-            raise CheckpointError(
-                f"{source} is of another model: {name} has shape {tuple(found.shape)}, expected {tuple(shape)}"
-            )
-        if found.is_floating_point() != wanted.is_floating_point():
-            raise CheckpointError(f"{source} is of another model: {name} is in {found.dtype}")
-        if not torch.isfinite(found).all():
-            raise CheckpointError(f"{source}: {name} holds numbers that are infinite or NaN")
-        fitting[ours] = _turned(found, keys[ours])
-    return fitting
-
-
-def without_weights(folder: str | Path, build: Callable[[], M], blocks: int, tensors: Mapping[str, Tensor]) -> M:
-    """The model that `build` makes on the device "meta", where it takes neither memory nor time: its shapes alone.
-
-    Args:
-        folder: whose config.json gives the model its sizes.
-        blocks: how many blocks it has, each with one tensor or more.
-        tensors: what the folder holds.
-
-    Raises:
-        CheckpointError: the sizes are beyond any memory, or there are more blocks than tensors.
-    """
-    if blocks > len(tensors):
-        raise CheckpointError(
-            f"{folder} is of another model: its {_CONFIG} says {blocks:,} blocks, but it holds {len(tensors)} tensors"
-        )
-    try:
-        return build()
-    except (RuntimeError, MemoryError, OverflowError) as error:
-        raise CheckpointError(
-            f"{Path(folder) / _CONFIG}: no memory holds a model of these sizes ({one_line(error)})"
-        ) from error
-
-
-def _turned(tensor: Tensor, key: Key) -> Tensor:
-    return tensor.transpose(-2, -1) if key.transposed else tensor
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _checksum(tensor: Tensor) -> int:

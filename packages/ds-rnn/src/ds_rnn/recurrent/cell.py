@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from ds_core import Module, ShapeError, accumulate, linear, parameter, reuse
 from ds_core.activations.sigmoid import logistic
+from ds_core.arguments import check_implementation, shown, whole_number
 from ds_core.engine.trace import describe
 from ds_core.errors import check_against_weight, check_floating
-from ds_core.layers.arguments import check_implementation, shown, whole_number
 from ds_core.speed.exponential import LOG2_E
 from ds_core.speed.precision import under_autocast
 from torch import Tensor

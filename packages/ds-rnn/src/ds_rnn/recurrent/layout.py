@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from ds_core import ShapeError
+from ds_core.arguments import shown
 from ds_core.engine.trace import describe
-from ds_core.layers.arguments import shown
 from torch import Tensor
 
 # N = sequences, T = steps of the longest, F = numbers of a step, S = states (layers times directions).

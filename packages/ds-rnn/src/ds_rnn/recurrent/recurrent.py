@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 from ds_core import Module, ShapeError, accumulate, parameter, reuse
+from ds_core.arguments import check_implementation, probability, whole_number
 from ds_core.errors import check_against_weight, check_floating
-from ds_core.layers.arguments import check_implementation, probability, whole_number
 from ds_core.layers.dropout import draw_dropout_mask
 from torch import Tensor
 

@@ -1,8 +1,10 @@
-"""The sizes of a MiniGPT, and transformers' config.json of them. Theory: docs/pretrained.md."""
+"""The sizes of a MiniGPT, and transformers' config.json of them. Theory: docs/minigpt/pretrained.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from ds_core.training.pretrained_files import check_fixed
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def from_hugging_face(fields_given: Mapping[str, Any], dropout: float | None = N
     Raises:
         ValueError: a model that is not GPT-2, or one with an option that MiniGPT does not have.
     """
-    for name, allowed in _FIXED.items():
-        if fields_given.get(name, allowed[0]) not in allowed:
-            raise ValueError(f"{name} is {fields_given[name]!r}; MiniGPT reads only {allowed[0]!r}")
+    check_fixed("MiniGPT", fields_given, _FIXED)
     default = MiniGPTConfig()
     values = {
         field.name: fields_given.get(_NAMES[field.name], getattr(default, field.name)) for field in fields(default)

@@ -1,4 +1,4 @@
-"""Writing with a language model, one token after the other. Theory: docs/generate.md."""
+"""Writing with a language model, one token after the other. Theory: docs/minigpt/generate.md."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

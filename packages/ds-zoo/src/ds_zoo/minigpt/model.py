@@ -1,4 +1,4 @@
-"""MiniGPT: GPT-2's architecture, both passes written out. Theory: docs/model.md."""
+"""MiniGPT: GPT-2's architecture, both passes written out. Theory: docs/minigpt/model.md."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from ds_core import (
     no_record,
 )
 from ds_core.engine.composition import backward_through
-from ds_core.training.pretrained_files import fit_tensors, without_weights
+from ds_core.training.pretrained_weights import load_model
 from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
 from torch import Tensor
 
@@ -168,7 +168,7 @@ class MiniGPT(Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "MiniGPT":
-        """Read a GPT-2 that transformers or `save_pretrained` wrote; details in docs/pretrained.md.
+        """Read a GPT-2 that transformers or `save_pretrained` wrote; details in docs/minigpt/pretrained.md.
 
         Args:
             dropout: instead of the rates in config.json.
@@ -179,13 +179,15 @@ class MiniGPT(Module):
         """
         config = read_gpt2_config(folder, dropout)
         tensors = read_gpt2_tensors(folder, config)
-        shapes = without_weights(folder, lambda: cls(config, device="meta"), config.num_layers, tensors).state_dict()
-        state = fit_tensors(folder, tensors, shapes, key_map(config))
-        dtype = state["tokens.weight"].dtype if dtype is None else dtype
-        unused = torch.Generator(torch.get_default_device() if device is None else device)  # spares the global one
-        model = cls(config, implementation=implementation, device=device, dtype=dtype, generator=unused)
-        model.load_state_dict(state)
-        return model
+        return load_model(
+            folder,
+            lambda: cls(config, implementation=implementation, device="meta"),
+            config.num_layers,
+            tensors,
+            lambda names: key_map(config),
+            device=device,
+            dtype=dtype,
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors as transformers reads them.

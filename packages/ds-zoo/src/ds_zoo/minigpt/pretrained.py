@@ -1,6 +1,6 @@
 """MiniGPT in the folder format of Hugging Face's transformers: config.json and model.safetensors.
 
-Theory (why some weights are transposed): docs/pretrained.md.
+Theory (why some weights are transposed): docs/minigpt/pretrained.md.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 from ds_core import CheckpointError
-from ds_core.training.pretrained_files import Key, by_their_names, read_config, read_folder, write_folder
+from ds_core.training.pretrained_files import read_config_as, read_folder, write_folder
+from ds_core.training.pretrained_weights import Key, by_their_names
 from torch import Tensor
 
 from ds_zoo.minigpt.config import MiniGPTConfig, from_hugging_face, to_hugging_face
@@ -53,7 +54,7 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
     """
     keys = key_map(config)
     tensors = by_their_names(state, keys)
-    for name, _ in keys.values():
+    for name in (name for key in keys.values() for name in key.names):
         if name not in tensors:
             weight = tensors[name.removesuffix("bias") + "weight"]
             tensors[name] = weight.new_zeros(weight.shape[-1])
@@ -67,11 +68,7 @@ def read_gpt2_config(folder: str | Path, dropout: float | None = None) -> MiniGP
     Raises:
         CheckpointError: config.json is missing or damaged, or of a model that MiniGPT is not.
     """
-    fields = read_config(folder)
-    try:
-        return from_hugging_face(fields, dropout)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{Path(folder) / 'config.json'}: {error}") from error
+    return read_config_as(folder, lambda fields: from_hugging_face(fields, dropout))
 
 
 def read_gpt2_tensors(folder: str | Path, config: MiniGPTConfig) -> dict[str, Tensor]:

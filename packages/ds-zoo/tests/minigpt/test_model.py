@@ -200,7 +200,7 @@ def test_overfits_one_batch():
 
 
 def test_worked_example():
-    # docs/model.md: the branches of the block are zero, so that only embedding, normalisation and head remain
+    # docs/minigpt/model.md: the branches of the block are zero, so that only embedding, normalisation and head remain
     model = MiniGPT(config_of((2, 1, 1, 1, 3), bias=False, epsilon=1e-12), dtype=torch.float64)
     with torch.no_grad():
         for name, tensor in model.named_parameters():

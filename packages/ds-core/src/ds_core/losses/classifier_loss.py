@@ -1,11 +1,16 @@
-"""What transformers' image classifiers return, and their loss. Theory: docs/image_classification.md."""
+"""What transformers' classifiers return, and their loss. Theory: docs/classifier_loss.md."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from ds_core import BCEWithLogitsLoss, CrossEntropyLoss, Module, MSELoss, ShapeError
-from ds_core.layers.arguments import whole_number
 from torch import Tensor
+
+from ds_core.arguments import whole_number
+from ds_core.engine.module import Module
+from ds_core.errors import ShapeError
+from ds_core.losses.bce_with_logits import BCEWithLogitsLoss
+from ds_core.losses.cross_entropy import CrossEntropyLoss
+from ds_core.losses.mse import MSELoss
 
 # N = batch, K = num_labels
 
@@ -13,7 +18,7 @@ PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label
 
 
 @dataclass
-class ImageClassifierOutput:
+class ClassifierOutput:
     """What a classifier returns; with gradients in its place, what its backward takes.
 
     Attributes:
@@ -23,7 +28,7 @@ class ImageClassifierOutput:
     logits: Tensor | None = None
 
 
-class ImageClassificationLoss(Module):
+class ClassifierLoss(Module):
     """transformers' loss of a classifier: cross-entropy, squared error or binary cross-entropy, the mean of it.
 
     Args:
@@ -41,7 +46,7 @@ class ImageClassificationLoss(Module):
         if problem_type not in PROBLEM_TYPES:
             known = [name for name in PROBLEM_TYPES if name]
             raise ValueError(f"problem_type is {problem_type!r}, expected one of {known}, or None")
-        self.num_labels = whole_number("ImageClassificationLoss", "num_labels", num_labels)
+        self.num_labels = whole_number("ClassifierLoss", "num_labels", num_labels)
         self.problem_type = problem_type
         self.losses: dict[str, Any] = {
             "regression": MSELoss(),
@@ -49,11 +54,22 @@ class ImageClassificationLoss(Module):
             "multi_label_classification": BCEWithLogitsLoss(),
         }
 
-    def forward(self, output: ImageClassifierOutput, labels: Tensor) -> Tensor:
-        """The output of the classifier and its labels -> a scalar."""
+    def denominator(self, labels: Tensor) -> Tensor | None:
+        """What the mean over these labels is divided by, a tensor () of float64."""
+        problem = self._problem(labels)
+        if problem == "single_label_classification":
+            labels = labels.reshape(-1)
+        found: Tensor | None = self.losses[problem].denominator(labels)
+        return found
+
+    def forward(self, output: Any, labels: Tensor, *, denominator: Tensor | None = None) -> Tensor:
+        """The output of the classifier, a dataclass with a field `logits`, and its labels -> a scalar.
+
+        `denominator`, where this is a part of a larger batch, is that of the whole.
+        """
         logits = output.logits
         if logits is None:
-            raise ShapeError("ImageClassificationLoss: given an output without logits")
+            raise ShapeError("ClassifierLoss: given an output without logits")
         problem = self._problem(labels)
         if problem == "single_label_classification":
             prediction, labels = logits.reshape(-1, self.num_labels), labels.reshape(-1)
@@ -61,15 +77,15 @@ class ImageClassificationLoss(Module):
             prediction, labels = logits.reshape(-1), labels.reshape(-1).to(logits.dtype)
         else:
             prediction, labels = logits, labels.to(logits.dtype)
-        loss: Tensor = self.losses[problem].forward(prediction, labels)
-        self.save(problem, logits.shape)
+        loss: Tensor = self.losses[problem].forward(prediction, labels, denominator=denominator)
+        self.save(problem, logits.shape, type(output))
         return loss
 
-    def backward(self, grad: Tensor | None = None) -> ImageClassifierOutput:
-        """grad of the loss, None for 1 -> the gradients of the output."""
-        problem, shape = self.saved()
+    def backward(self, grad: Tensor | None = None) -> Any:
+        """grad of the loss, None for 1 -> the gradients of the output, a dataclass as it was given."""
+        problem, shape, kind = self.saved()
         dlogits: Tensor = self.losses[problem].backward(grad)
-        return ImageClassifierOutput(logits=dlogits.reshape(shape))
+        return kind(**{field.name: None for field in fields(kind)} | {"logits": dlogits.reshape(shape)})
 
     def _problem(self, labels: Tensor) -> str:
         if self.problem_type is not None:
