@@ -131,7 +131,9 @@ def test_names_that_are_ours_need_no_table():
             r"net.h.0.w has shape \(4, 3\), expected \(3, 4\)",
         ),
         (lambda t: t.update({"head.bias": torch.ones(2, dtype=torch.int64)}), r"head.bias is in torch.int64"),
-        (lambda t: t["head.bias"].fill_(float("nan")), r"head.bias holds numbers that are infinite or NaN"),
+        (lambda t: t["head.bias"][1:].fill_(float("nan")), r"head.bias holds numbers that are infinite or NaN"),
+        (lambda t: t["net.h.0.w"][1, 2].fill_(float("inf")), r"net.h.0.w holds numbers that are infinite or NaN"),
+        (lambda t: t["net.h.0.w"][0, 0].fill_(float("-inf")), r"net.h.0.w holds numbers that are infinite or NaN"),
     ],
 )
 def test_weights_that_do_not_fit(change, message, folder):

@@ -120,3 +120,17 @@ def test_last_epoch():
     assert (
         driven.param_groups[0]["lr"] == schedule.values(8)[7] == WarmupCosineLR(optimizer(0.5), 4, 10, 0.1).values(8)[7]
     )
+
+
+def test_each_group_ends_at_its_share_of_the_least_rate():
+    groups = [{"params": torch.zeros(1, requires_grad=True), "lr": rate} for rate in (0.2, 0.8, 0.0)]
+    driven = SGD(groups, lr=1.0)
+    schedule = WarmupCosineLR(driven, 3, 7, 0.08)
+    expected = [0.2, 0.4, 0.6, 0.8, 0.6946, 0.44, 0.1854, 0.08, 0.08]  # the highest one's, as if it were alone
+    for rate in expected:
+        assert [group["lr"] for group in driven.param_groups] == pytest.approx([rate / 4, rate, 0.0], abs=5e-5)
+        schedule.step()
+
+
+def test_rates_of_zero_end_at_the_least_rate():
+    assert WarmupCosineLR(optimizer(lr=0.0), 1, 3, 0.08).values(4) == pytest.approx([0.0, 0.0, 0.04, 0.08])

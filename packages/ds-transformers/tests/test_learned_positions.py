@@ -22,6 +22,13 @@ def test_worked_example():
     dy = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[0.0, 3.0], [1.0, 1.0]]])
     assert add_positions(x, weight, 1).tolist() == [[[3.0, 5.0], [6.0, 6.0]], [[5.0, 6.0], [5.0, 5.0]]]
     assert add_positions_backward(dy, weight, 1).tolist() == [[0.0, 0.0], [1.0, 3.0], [3.0, 2.0]]
+    layer = LearnedPositions(3, 2)
+    layer.load_state_dict({"weight": weight})
+    with record():
+        y = layer(x, position_ids=torch.tensor([[0, 1], [1, 1]]))
+        assert torch.equal(layer.backward(dy), dy)
+    assert y[0].tolist() == [[1.0, 3.0], [4.0, 4.0]]
+    assert layer.weight.grad.tolist() == [[1.0, 0.0], [3.0, 5.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("offset", [0, 2])
@@ -34,6 +41,37 @@ def test_gradients_and_twin(shape, offset):
     x = torch.randn(shape)
     check_layer(At(5, 4), x, batch_dim=0 if len(shape) > 2 and shape[1] > 0 else None)
     check_twin(At(5, 4), TorchPositions(5, 4, offset), x)
+
+
+@pytest.mark.parametrize("position_ids", [[[0, 1, 2], [3, 3, 0]], [[4, 2, 2]], [1, 0, 1]])
+def test_gradients_and_twin_by_number(position_ids):
+    ids = torch.tensor(position_ids)
+
+    class Twin(TorchPositions):
+        def forward(self, x):
+            return x + torch.nn.functional.embedding(ids, self.weight)
+
+    class ByNumber(LearnedPositions):
+        def forward(self, x):
+            return super().forward(x, position_ids=ids)
+
+    x = torch.randn(2, 3, 4)
+    check_layer(ByNumber(5, 4), x, batch_dim=None)
+    check_twin(ByNumber(5, 4), Twin(5, 4, 0), x, modes=["train"])
+
+
+@pytest.mark.parametrize(
+    ("position_ids", "error", "message"),
+    [
+        (torch.tensor([0, 1]), ShapeError, r"given position_ids \(2,\), expected \(2, 3\)"),
+        (torch.zeros(2, 3), ShapeError, "given position_ids of torch.float32, expected int64 or int32"),
+        (torch.tensor([0, 1, 5]), IndexError, "given position_ids with 5, expected 0 ... 4"),
+        (torch.tensor([0, -1, 2]), IndexError, "given position_ids with -1, expected 0 ... 4"),
+    ],
+)
+def test_numbers_that_are_no_positions(position_ids, error, message):
+    with pytest.raises(error, match=message):
+        LearnedPositions(5, 4)(torch.zeros(2, 3, 4), position_ids=position_ids)
 
 
 def test_initial_values():

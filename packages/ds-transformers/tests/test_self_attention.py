@@ -243,12 +243,39 @@ def test_inputs_that_do_not_fit_are_named(x, options, message):
         SelfAttention(6, 2, causal=True)(x, **options)
 
 
-def test_a_cache_needs_a_causal_layer_and_no_padding():
+@every_implementation
+@pytest.mark.parametrize("floating", [False, True])
+def test_with_a_cache_and_padding_pieces_equal_the_whole(floating, implementation):
+    layer = SelfAttention(6, 3, causal=True, implementation=implementation).double()
+    x = torch.randn(3, 7, 6, dtype=torch.float64)
+    padding = torch.tensor([[1, 1, 1, 0, 0, 0, 0], [0] * 7, [1, 0, 0, 1, 0, 1, 0]]).bool()  # left, none, holes
+    if floating:
+        padding = torch.zeros(3, 7, dtype=torch.float64).masked_fill(padding, -math.inf)
+    cache = KeyValueCache(3, 3, 8, 2, dtype=torch.float64)
+    with no_record():
+        whole = layer(x, key_padding_mask=padding)
+        ends = [2, 3, 4, 7]
+        parts = [
+            layer(x[:, start:end], cache=cache, key_padding_mask=padding[:, :end])
+            for start, end in zip([0, *ends], ends, strict=False)
+        ]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-12, atol=1e-12)
+        # as the second text alone, and the first without its padding
+        torch.testing.assert_close(whole[1], layer(x[1]), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(whole[0, 3:], layer(x[0, 3:]), rtol=1e-12, atol=1e-12)
+
+
+def test_a_cache_needs_a_causal_layer_and_no_other_mask():
     cache = KeyValueCache(2, 2, 9, 3)
     x = torch.zeros(2, 4, 6)
     with no_record():
         with pytest.raises(ValueError, match="a cache needs causal=True"):
             SelfAttention(6, 2)(x, cache=cache)
-        with pytest.raises(ValueError, match="cannot be given together"):
-            SelfAttention(6, 2, causal=True)(x, cache, torch.zeros(2, 4, dtype=torch.bool))
-    assert cache.length == 0
+        layer = SelfAttention(6, 2, causal=True)
+        with pytest.raises(ValueError, match="attn_mask cannot be given together; key_padding_mask can"):
+            layer(x, cache, attn_mask=torch.zeros(4, 4, dtype=torch.bool))
+        assert cache.length == 0
+        layer(x, cache)
+        with pytest.raises(ShapeError, match=r"key_padding_mask \(2, 4\), expected \(2, 8\)"):
+            layer(x, cache, torch.zeros(2, 4, dtype=torch.bool))
+    assert cache.length == 4

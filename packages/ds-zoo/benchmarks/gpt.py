@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     o = parser.parse_args()
-    config = MiniGPTConfig(o.vocab, o.block, o.num_layers, o.num_heads, o.embed_dim, o.dropout)
+    config = MiniGPTConfig(o.vocab, o.block, o.num_layers, o.num_heads, o.embed_dim, dropout=o.dropout)
     tokens = torch.randint(o.vocab, (o.batch, o.block + 1), device=o.device)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     name = f"GPT {o.num_layers} x {o.embed_dim}, batch {o.batch}, {o.block} tokens"

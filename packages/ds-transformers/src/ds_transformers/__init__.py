@@ -20,6 +20,7 @@ from ds_transformers.blocks.encoder import TransformerEncoder
 from ds_transformers.blocks.encoder_layer import TransformerEncoderLayer
 from ds_transformers.blocks.feed_forward import FeedForward
 from ds_transformers.blocks.gated_feed_forward import GatedFeedForward
+from ds_transformers.blocks.post_norm_block import PostNormBlock
 from ds_transformers.blocks.stochastic_depth import StochasticDepth, depth_rates
 from ds_transformers.blocks.transformer import Transformer
 from ds_transformers.positions.alibi import AlibiPositions, alibi_bias, alibi_slopes
@@ -42,6 +43,7 @@ __all__ = [
     "LearnedPositions",
     "MultiheadAttention",
     "PatchEmbedding",
+    "PostNormBlock",
     "PreNormBlock",
     "ProjectedMemory",
     "RotaryPositions",

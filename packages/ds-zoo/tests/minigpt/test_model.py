@@ -83,8 +83,8 @@ def their_gradients(twin, model):
 
     named = dict(twin.named_parameters())
     return {
-        ours: named[theirs].grad.t() if transposed else named[theirs].grad
-        for ours, (theirs, transposed) in key_map(model.config).items()
+        ours: named[key.name].grad.t() if key.transposed else named[key.name].grad
+        for ours, key in key_map(model.config).items()
     }
 
 

@@ -121,10 +121,25 @@ def test_dtype_survives(dtype, tmp_path):
 
 
 def test_dropout_rates_that_differ(tmp_path):
-    their_model(attn_pdrop=0.3).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"dropout rates differ: 0.1, 0.3;"):
-        MiniGPT.from_pretrained(tmp_path)
-    assert MiniGPT.from_pretrained(tmp_path, dropout=0.0).config.dropout == 0.0
+    their_model(attn_pdrop=0.3, embd_pdrop=0.0).save_pretrained(tmp_path / "theirs")
+    ours = MiniGPT.from_pretrained(tmp_path / "theirs")
+    assert ours.config == MiniGPTConfig(11, 8, 2, 2, 8, dropout=0.1, attention_dropout=0.3, embedding_dropout=0.0)
+    assert (ours.dropout.p, ours.blocks[1].attention.dropout, ours.blocks[0].dropout2.p) == (0.0, 0.3, 0.1)
+    ours.save_pretrained(tmp_path / "ours")
+    again = transformers.GPT2Config.from_pretrained(tmp_path / "ours")
+    assert (again.embd_pdrop, again.attn_pdrop, again.resid_pdrop) == (0.0, 0.3, 0.1)
+    without = MiniGPT.from_pretrained(tmp_path / "theirs", dropout=0.0).config
+    assert without == MiniGPTConfig(11, 8, 2, 2, 8, dropout=0.0)
+
+
+def test_feed_forward_layers_of_another_width(tmp_path):
+    theirs = their_model(n_inner=13)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = MiniGPT.from_pretrained(tmp_path / "theirs")
+    agree(ours, theirs)
+    assert ours.config == MiniGPTConfig(11, 8, 2, 2, 8, hidden_dim=13, dropout=0.1)
+    ours.save_pretrained(tmp_path / "ours")
+    agree(ours, transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval())
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,10 @@ def test_dropout_rates_that_differ(tmp_path):
         ({"activation_function": "relu"}, "activation_function is 'relu'"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ({"n_inner": 3}, "n_inner is 3"),
+        ({"n_inner": 3}, r"transformer.h.0.mlp.c_fc.weight has shape \(8, 32\), expected \(8, 3\)"),
+        ({"n_inner": 0}, "hidden_dim is 0, expected at least 1"),
+        ({"architectures": ["GPT2ForSequenceClassification"]}, r"architectures is \['GPT2ForSequenceClassification'\]"),
+        ({"attn_pdrop": 1.5}, "attention_dropout is 1.5"),
         ({"n_head": 3}, "3 heads do not divide"),
         ({"n_layer": 1}, r"is of another model: it holds transformer.h.1.attn.c_attn.bias, .* 9 more beyond the model"),
         ({"n_layer": 3}, r"is of another model: it lacks transformer.h.2.ln_1.weight, .* 9 more$"),

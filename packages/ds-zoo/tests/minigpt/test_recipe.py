@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -44,7 +45,10 @@ def test_a_run_from_text_to_text(run, text, tmp_path, capsys, validation_tokens)
         total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
     assert f"({len(tokens) - 1:,} tokens): {total / (len(tokens) - 1):.4f} nats" in printed
     results = json.loads((out / "results.json").read_text())
-    assert results["validation"] == {"loss": pytest.approx(total / (len(tokens) - 1)), "tokens": len(tokens) - 1}
+    loss = pytest.approx(total / (len(tokens) - 1))
+    perplexity = pytest.approx(math.exp(total / (len(tokens) - 1)))
+    assert results["validation"] == {"loss": loss, "tokens": len(tokens) - 1, "perplexity": perplexity}
+    assert f"perplexity: {results['validation']['perplexity']:.2f}" in printed
 
     texts = []
     for more in (

@@ -30,7 +30,14 @@ _TRAINING_ROWS = 5000  # of the training images that the results measure
 class ImageRun(Run[ImageOptionsT, ImageData, Module], Generic[ImageOptionsT]):
     """What is left to a recipe: its data, its network, its optimizer and schedule, and how images are augmented."""
 
-    files = (IMAGES_FILE, "confusion.png", "filters.png", "feature_maps.png", "wrong.png", "grad_cam.png")
+    files: ClassVar[tuple[str, ...]] = (
+        IMAGES_FILE,
+        "confusion.png",
+        "filters.png",
+        "feature_maps.png",
+        "wrong.png",
+        "grad_cam.png",
+    )
     option_class: ClassVar[type[ImageOptions]]
     feature_layer: ClassVar[str | None] = None  # whose maps Grad-CAM weighs; None: the last convolution's
 

@@ -22,12 +22,12 @@ from ds_cnn.recipes.messages import check_picture, typed
 from ds_cnn.recipes.trained import Trained, load_trained
 
 _BATCH = 256
-_DRAWN = 8  # images in a picture of Grad-CAM
+DRAWN = 8  # images in a picture of Grad-CAM
 
 
 @dataclass
-class PredictOptions:
-    """Options of `ds predict FOLDER` for a run that tells images apart."""
+class ClassifyOptions:
+    """Which images to name the classes of, and with which weights; the options of a recipe's `predict` inherit it."""
 
     image: tuple[Path, ...] = option((), "image files, of any size; colours or grey become what the network takes")
     images: Path | None = option(None, "a folder: every image in it, and in the folders in it")
@@ -37,10 +37,6 @@ class PredictOptions:
         "crop", "what becomes of other proportions: the middle, or all of it, distorted", choices=["crop", "squash"]
     )
     skip_faulty: bool = option(False, "leave out files that are no images, instead of stopping")
-    grad_cam: Path | None = option(
-        None, f"a PNG file to draw where the network sees the class (Grad-CAM), of the first {_DRAWN} images"
-    )
-    layer: str = option("", "whose feature maps Grad-CAM weighs, by name (not given: the last ones)")
     weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
     threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, maximum=MOST_THREADS)
@@ -48,6 +44,19 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if not self.image and self.images is None:
             raise UserError("predict of which image? give --image FILE, several of them, or --images FOLDER")
+
+
+@dataclass
+class PredictOptions(ClassifyOptions):
+    """Options of `ds predict FOLDER` for a run that tells images apart."""
+
+    grad_cam: Path | None = option(
+        None, f"a PNG file to draw where the network sees the class (Grad-CAM), of the first {DRAWN} images"
+    )
+    layer: str = option("", "whose feature maps Grad-CAM weighs, by name (not given: the last ones)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.layer and self.grad_cam is None:
             raise UserError("--layer is about the picture of --grad-cam, which is not given")
         if self.grad_cam is not None:
@@ -73,17 +82,27 @@ def predict_images(run: Any, folder: Path, options: PredictOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     trained = load_trained(run, folder, options.weights, options.device)
-    paths, images = _read(trained, options)
-    shown = slice(0, _DRAWN)
+    paths, images = read_files(trained, options)
+    shown = slice(0, DRAWN)
     if options.grad_cam is not None:
         try:
             found = grad_cam(trained.model, trained.normalise(images[shown]), layer=options.layer or run.feature_layer)
         except ValueError as error:  # no such layer, or one without feature maps
             raise UserError(f"--layer: {error}") from error
+    print_classes(trained, paths, images, options.top)
+    if options.grad_cam is not None:
+        plot_grad_cam(
+            options.grad_cam, images[shown], found, trained.format.class_names, [path.name for path in paths[shown]]
+        )
+        print(f"\ndrawn in {options.grad_cam}")
+
+
+def print_classes(trained: Trained, paths: list[Path], images: Tensor, top: int) -> None:
+    """Print a table of images (N, C, H, W) of 8 bits: the `top` likeliest classes and their probabilities."""
     logits = predict(trained.model, (trained.normalise(part) for part in torch.split(images, _BATCH)))
     probabilities, classes = softmax(logits.float(), 1).sort(1, descending=True)
     names = trained.format.class_names
-    count = min(options.top, len(names))
+    count = min(top, len(names))
     headings = ["image", "class", "probability"]
     for place in range(2, count + 1):
         headings += [f"{place}.", "probability"]
@@ -92,13 +111,14 @@ def predict_images(run: Any, folder: Path, options: PredictOptions) -> None:
         likeliest = zip(classes[row, :count].tolist(), probabilities[row, :count].tolist(), strict=True)
         rows.append([str(path), *(cell for number, share in likeliest for cell in (names[number], f"{share:.4f}"))])
     print(table(headings, rows))
-    if options.grad_cam is not None:
-        plot_grad_cam(options.grad_cam, images[shown], found, names, [path.name for path in paths[shown]])
-        print(f"\ndrawn in {options.grad_cam}")
 
 
-def _read(trained: Trained, options: PredictOptions) -> tuple[list[Path], Tensor]:
-    """The files that are images, and what is in them (N, C, H, W), of 8 bits."""
+def read_files(trained: Trained, options: ClassifyOptions) -> tuple[list[Path], Tensor]:
+    """The files that are images, and what is in them (N, C, H, W), of 8 bits.
+
+    Raises:
+        UserError: a file cannot be used, or none is left.
+    """
     size = (trained.format.height, trained.format.width)
     reader = ImageReader(size, trained.format.channels, options.fit)  # type: ignore[arg-type]
     paths, images, faulty = [], [], 0

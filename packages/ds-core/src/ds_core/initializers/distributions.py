@@ -14,6 +14,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     """
     if not -math.inf < a <= b < math.inf:
         raise ValueError(f"uniform_: given a={a} and b={b}, expected finite numbers with a <= b")
+    if tensor.is_meta:
+        return tensor
     with torch.no_grad():
         return tensor.uniform_(a, b, generator=generator)
 
@@ -26,6 +28,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     """
     if not (math.isfinite(mean) and 0 <= std < math.inf):
         raise ValueError(f"normal_: given mean={mean} and std={std}, expected finite numbers with std >= 0")
+    if tensor.is_meta:  # where PyTorch first imports hundreds of modules, which takes seconds
+        return tensor
     with torch.no_grad():
         return tensor.normal_(mean, std, generator=generator)
 

@@ -78,14 +78,15 @@ class ClassifierLoss(Module):
         else:
             prediction, labels = logits, labels.to(logits.dtype)
         loss: Tensor = self.losses[problem].forward(prediction, labels, denominator=denominator)
-        self.save(problem, logits.shape, type(output))
+        names = tuple(field.name for field in fields(output))
+        self.save(problem, logits.shape, type(output), names)
         return loss
 
     def backward(self, grad: Tensor | None = None) -> Any:
         """grad of the loss, None for 1 -> the gradients of the output, a dataclass as it was given."""
-        problem, shape, kind = self.saved()
+        problem, shape, kind, names = self.saved()
         dlogits: Tensor = self.losses[problem].backward(grad)
-        return kind(**{field.name: None for field in fields(kind)} | {"logits": dlogits.reshape(shape)})
+        return kind(**dict.fromkeys(names) | {"logits": dlogits.reshape(shape)})
 
     def _problem(self, labels: Tensor) -> str:
         if self.problem_type is not None:

@@ -48,10 +48,13 @@ class Corpus:
     validation: Tensor
 
 
-def read_corpus(options: TextOptions, block_size: int, option_name: str = "--block-size") -> Corpus:
+def read_corpus(
+    options: TextOptions, block_size: int, option_name: str = "--block-size", tokenizer: Tokenizer | None = None
+) -> Corpus:
     """Read the text, learn the tokenizer (or read the one of the checkpoint to be resumed), and split.
 
-    Each part must have a block of `block_size` tokens, and one more; `option_name` is what a person sets it by.
+    Each part must have a block of `block_size` tokens, and one more; `option_name` is what a person sets it by. A
+    `tokenizer` that is given, because a pretrained model knows its tokens, is not learned.
 
     BPE learns its merges from the training part alone. Characters are collected from the whole text: one that occurs
     only in the validation part could not be encoded otherwise.
@@ -64,7 +67,7 @@ def read_corpus(options: TextOptions, block_size: int, option_name: str = "--blo
     training, validation = text[:split], text[split:]
     # No token is shorter than a byte, so this finds a text too short for BPE to learn from.
     _refuse_too_short(source, "training", len(training.encode()), block_size, option_name)
-    tokenizer = _tokenizer(options, text, training)
+    tokenizer = _tokenizer(options, text, training, tokenizer)
     digest = hashlib.sha256(text.encode()).hexdigest()
     corpus = Corpus(source, digest, tokenizer, tokenizer.encode(training, source), tokenizer.encode(validation, source))
     for part, tokens in [("training", corpus.training), ("validation", corpus.validation)]:
@@ -72,11 +75,13 @@ def read_corpus(options: TextOptions, block_size: int, option_name: str = "--blo
     return corpus
 
 
-def _tokenizer(options: TextOptions, text: str, training: str) -> Tokenizer:
+def _tokenizer(options: TextOptions, text: str, training: str, given: Tokenizer | None) -> Tokenizer:
     saved = options.out / TOKENIZER_FILE
     # Without a checkpoint the run starts anew, and the file may be left from another run that was being overwritten.
     if options.resume and (options.out / CHECKPOINT_FILE).exists() and saved.exists():
         return load_tokenizer(saved)
+    if given is not None:
+        return given
     if options.tokenizer == "bpe":
         return BPETokenizer.train(training, options.vocab_size)
     return CharacterTokenizer(text)

@@ -15,7 +15,7 @@ class WarmupCosineLR(Schedule):
         optimizer: whose learning rates are set; each group's own is its lr at the end of the warm-up.
         warmup_steps: how many steps stay below the full rate.
         total_steps: the number of the first step at `min_lr`, warm-up included.
-        min_lr: where the cosine ends, for all groups.
+        min_lr: where the cosine ends for the group of the highest rate; every other ends at its share of it.
         last_epoch: see `Schedule`.
 
     Raises:
@@ -39,8 +39,10 @@ class WarmupCosineLR(Schedule):
     def rate(self, step: int, base: float) -> float:
         if step < self.warmup_steps:
             return base * (step + 1) / (self.warmup_steps + 1)  # lr_s = lr (s + 1) / (W + 1)           (1)
+        highest = max(self.base_lrs)
+        min_lr = self.min_lr * (base / highest) if highest > 0 else self.min_lr
         if step >= self.total_steps:
-            return self.min_lr
+            return min_lr
         share = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         # lr_s = lr_min + (lr - lr_min) (1 + cos(pi (s - W) / (S - W))) / 2                             (2)
-        return self.min_lr + (base - self.min_lr) * (1 + math.cos(math.pi * share)) / 2
+        return min_lr + (base - min_lr) * (1 + math.cos(math.pi * share)) / 2

@@ -34,6 +34,7 @@ class BPETokenizer(LibraryTokenizer):
 
     def __init__(self, inner: "tokenizers.Tokenizer", special_tokens: Sequence[str] = ()) -> None:
         super().__init__(inner, special_tokens)
+        inner.encode_special_tokens = True  # those that it knows, as GPT-2's "<|endoftext|>", are plain text too
         to_byte = {character: byte for byte, character in _byte_characters().items()}
         spelling = {number: token for token, number in inner.get_vocab().items()}
         self._bytes = [b""] * len(self.special_tokens)

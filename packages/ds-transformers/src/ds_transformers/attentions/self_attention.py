@@ -101,25 +101,27 @@ class SelfAttention(Module):
 
         Args:
             cache: the tokens before x, which x is appended to; only under `no_record()`, and only where causal.
-            key_padding_mask: (B, T), True where a token is padding, which no token sees, or floating and added.
+            key_padding_mask: (B, T), True where a token is padding, which no token sees, or floating and added. With a
+                cache of L tokens it is (B, L + T), for those and for the new ones.
             attn_mask: (T, T) or (B H, T, T), True where a token may not see another, or floating and added.
             is_causal: promises that `attn_mask` is the causal mask, which then need not be read; with a cache, makes
                 this call causal.
 
         Raises:
             ShapeError: inputs or masks that do not fit, a cache of another batch or model.
-            ValueError: `is_causal` though the mask is another; a cache with masks, without `causal`, or another's.
+            ValueError: `is_causal` though the mask is another; a cache with `attn_mask`, not `causal`, or another's.
             RuntimeError: `is_causal` without an `attn_mask`; a cache while recording.
         """
         batched = x.dim() == 3
         self._check(x, cache, key_padding_mask, attn_mask, is_causal)
         x = x if batched else x.unsqueeze(0)
         batch_first = self.batch_first or not batched
-        packed = linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, P)
+        packed, projected = self.project(x)  # (B, T, P)
         query, key, value = (split_heads(p, self.head_dim, batch_first) for p in torch.split(packed, self._sizes, 2))
-        if cache is None:
-            check_masks(self, query, key.shape[2], key_padding_mask, attn_mask, is_causal, batched)
         offset = 0 if cache is None else cache.length
+        # `is_causal` speaks of an attn_mask, but with a cache, where there is none
+        promised = is_causal and cache is None
+        check_masks(self, query, offset + key.shape[2], key_padding_mask, attn_mask, promised, batched)
         if self.rotary is not None:
             query, key = self.rotary.rotate(query, offset), self.rotary.rotate(key, offset)
         own = (query, key, value)
@@ -136,26 +138,38 @@ class SelfAttention(Module):
         output, kept = attend(self.implementation, query, key, value, **options)
         merged = merge_heads(output, batch_first)
         # out_proj keeps `merged` as well: no second output is kept
-        self.save(x, own, merged, kept, options, (batched, batch_first, offset))
+        self.save(x, projected, own, merged, kept, options, (batched, batch_first, offset))
         y = self.out_proj.forward(merged)
         return y if batched else y.squeeze(0)
 
     def backward(self, dy: Tensor | None, *, input_gradient: bool = True) -> Tensor | None:
         dmerged = self.out_proj.backward(dy if dy is None or dy.dim() == 3 else dy.unsqueeze(0))
-        x, (query, key, value), merged, kept, options, (batched, batch_first, offset) = self.saved()
-        bias = self.in_proj_bias
-        needs = (input_gradient, self.in_proj_weight.requires_grad, bias is not None and bias.requires_grad)
-        if dmerged is None or not any(needs):
+        x, projected, (query, key, value), merged, kept, options, (batched, batch_first, offset) = self.saved()
+        if dmerged is None or not (input_gradient or any(own.requires_grad for own in self.parameters(recurse=False))):
             return None
         dout, output = (split_heads(t, self.head_dim, batch_first) for t in (dmerged, merged))
         dq, dk, dv = attend_backward(self.implementation, dout, query, key, value, output, kept, **options)
         if self.rotary is not None:
             dq, dk = self.rotary.rotate_backward(dq, offset), self.rotary.rotate_backward(dk, offset)
         dpacked = torch.cat([merge_heads(d, batch_first) for d in (dq, dk, dv)], 2)  # (B, T, P)
-        dx, dweight, dbias = linear_backward(dpacked, x, self.in_proj_weight, needs)
-        accumulate(self.in_proj_weight, dweight)
-        accumulate(bias, dbias)
+        dx = self.project_backward(dpacked, x, projected, input_gradient)
         return dx if batched or dx is None else dx.squeeze(0)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Any]:
+        """x (B, T, E) -> queries, keys and values side by side (B, T, P), and what `project_backward` needs beside x.
+
+        A subclass with another projection, as LoRA's, overrides both.
+        """
+        return linear(x, self.in_proj_weight, self.in_proj_bias), None  # (1)
+
+    def project_backward(self, dpacked: Tensor, x: Tensor, projected: Any, input_gradient: bool) -> Tensor | None:
+        """dpacked (B, T, P) -> dx (B, T, E); adds to the gradients of `in_proj_weight` and `in_proj_bias`."""
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        needs = (input_gradient, weight.requires_grad, bias is not None and bias.requires_grad)
+        dx, dweight, dbias = linear_backward(dpacked, x, weight, needs)  # dx = [dQ, dK, dV] W         (3)
+        accumulate(weight, dweight)
+        accumulate(bias, dbias)
+        return dx
 
     def _check(
         self,
@@ -182,8 +196,11 @@ class SelfAttention(Module):
             raise ValueError(
                 f"{describe(self)}: a cache needs causal=True: tokens before may not see those that come later"
             )
-        if key_padding_mask is not None or attn_mask is not None:
-            raise ValueError(f"{describe(self)}: a cache and a mask cannot be given together")
+        if attn_mask is not None:
+            raise ValueError(
+                f"{describe(self)}: a cache and attn_mask cannot be given together; key_padding_mask can, for the "
+                "tokens in the cache and the new ones"
+            )
 
     def extra_repr(self) -> str:
         grouped = "" if self.num_kv_heads == self.num_heads else f"num_kv_heads={self.num_kv_heads}, "

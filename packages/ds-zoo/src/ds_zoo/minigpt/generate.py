@@ -22,6 +22,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
+    stop_token: int | None = None,
     use_cache: bool = True,
     block_size: int | None = None,
 ) -> Iterator[int]:
@@ -39,25 +40,38 @@ def generate(
         top_p: draw among the likeliest tokens that together have at least this probability (Holtzman et al., "The
             Curious Case of Neural Text Degeneration", 2020).
         seed: of the draws; None draws differently each time. The global generator is left alone.
+        stop_token: the text ends before it, such as one that stands for the end of a text.
         use_cache: keep keys and values instead of computing them again for each token; the text is the same.
         block_size: the window; at most, and by default, the model's.
 
     Raises:
         ValueError: an argument is outside its range (raised before the first token).
     """
-    window = model.config.block_size if block_size is None else block_size
+    window = check_window(model, block_size)
     check_prompt("generate", prompt, count, model.config.vocab_size)
     choose = sampler("generate", temperature, top_k, top_p, seed)
+    return _stream(model, prompt, count, choose, stop_token, use_cache, window)
+
+
+def check_window(model: MiniGPT, block_size: int | None) -> int:
+    """How many tokens the model looks back on; raises ValueError for more than it was trained on, or none."""
+    window = model.config.block_size if block_size is None else block_size
     if not 1 <= window <= model.config.block_size:
         raise ValueError(
             f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "
             f"tokens: expected 1 to {model.config.block_size}"
         )
-    return _stream(model, prompt, count, choose, use_cache, window)
+    return window
 
 
 def _stream(
-    model: MiniGPT, prompt: Tensor, count: int, choose: Callable[[Tensor], int], use_cache: bool, window: int
+    model: MiniGPT,
+    prompt: Tensor,
+    count: int,
+    choose: Callable[[Tensor], int],
+    stop_token: int | None,
+    use_cache: bool,
+    window: int,
 ) -> Iterator[int]:
     device = model.tokens.weight.device
     modules = list(model.modules())
@@ -71,16 +85,18 @@ def _stream(
             for layer in cache or []:
                 layer.reset()
         # closed before each yield, because the caller's code runs between two tokens
-        with no_record(), torch.inference_mode(), _Evaluating(modules):
+        with no_record(), torch.inference_mode(), evaluating(modules):
             tokens = torch.tensor([seen[cached:]], device=device)
             logits = model.next_logits(tokens, cache)[0]  # (V,)
         cached = 0 if cache is None else len(seen)
         token = choose(logits)
+        if token == stop_token:
+            return
         seen.append(token)
         yield token
 
 
-class _Evaluating:
+class evaluating:
     """Evaluation mode (no dropout) for a while, whichever mode each of `modules` is in.
 
     `evaluation_mode` would walk the model anew for every token.

@@ -17,11 +17,15 @@ from ds_core import (
     no_record,
 )
 from ds_core.engine.composition import backward_through
+from ds_core.initializers import normal_
 from ds_core.training.pretrained_weights import load_model
 from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
 from torch import Tensor
 
+from ds_zoo.finetuning.lora import folded_state
 from ds_zoo.minigpt.config import MiniGPTConfig
+from ds_zoo.minigpt.criterion import CausalLanguageLoss
+from ds_zoo.minigpt.masks import padded_keys
 from ds_zoo.minigpt.pretrained import key_map, read_gpt2_config, read_gpt2_tensors, save_folder
 
 # B = batch, T = time, E = embed_dim, V = vocab_size
@@ -41,7 +45,8 @@ class MiniGPT(Module):
         generator: draws the initial weights.
 
     Raises:
-        ShapeError: from `forward`, if tokens are not (B, T) or T is more than `config.block_size`.
+        ShapeError: from `forward`, if tokens are not (B, T), T is more than `config.block_size`, or a mask or positions
+            do not fit.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class MiniGPT(Module):
     ) -> None:
         self.config = config
         embed_dim, bias = config.embed_dim, config.bias
+        embedding_dropout, attention_dropout, dropout = config.dropout_rates
         if implementation is None:
             implementation = "tiled" if config.block_size > 128 else "vectorized"
 
@@ -67,7 +73,7 @@ class MiniGPT(Module):
                 config.num_heads,
                 causal=True,
                 bias=bias,
-                dropout=config.dropout,
+                dropout=attention_dropout,
                 implementation=implementation,
                 device=device,
                 dtype=dtype,
@@ -75,18 +81,18 @@ class MiniGPT(Module):
             )
             feed_forward = FeedForward(
                 embed_dim,
-                4 * embed_dim,
+                4 * embed_dim if config.hidden_dim is None else config.hidden_dim,
                 GELU(approximate="tanh"),
                 bias,
                 device=device,
                 dtype=dtype,
                 generator=generator,
             )
-            return PreNormBlock(attention, feed_forward, norm1=norm(), norm2=norm(), dropout=config.dropout)
+            return PreNormBlock(attention, feed_forward, norm1=norm(), norm2=norm(), dropout=dropout)
 
         self.tokens = Embedding(config.vocab_size, embed_dim, device=device, dtype=dtype, generator=generator)
         self.positions = LearnedPositions(config.block_size, embed_dim, device, dtype, generator=generator)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(embedding_dropout)
         self.blocks = [block() for _ in range(config.num_layers)]
         self.norm = norm()
         self._initialise(generator)
@@ -101,17 +107,26 @@ class MiniGPT(Module):
             for name, tensor in self.named_parameters():
                 if tensor.dim() == 2:
                     shrink = math.sqrt(2 * self.config.num_layers) if name.endswith(ends_of_branches) else 1.0
-                    tensor.normal_(0.0, 0.02 / shrink, generator=generator)
+                    normal_(tensor, std=0.02 / shrink, generator=generator)
                 elif name.endswith("bias"):
                     tensor.zero_()
 
-    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
-        """tokens (B, T) int64 -> logits (B, T, V).
+    def forward(
+        self,
+        input_ids: Tensor,
+        cache: list[KeyValueCache] | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids (B, T) int64 -> logits (B, T, V).
 
         Args:
-            cache: from `new_cache`: the tokens before these, which these are appended to; only under `no_record()`.
+            cache: from `new_cache`: the L tokens before these, which these are appended to; only under `no_record()`.
+            attention_mask: (B, L + T), 0 where a token is padding, which no other token sees.
+            position_ids: (B, T) or (1, T), where each token stands; by default L ... L + T - 1, padding or not.
         """
-        x = self._hidden(tokens, cache)
+        x = self._hidden(input_ids, cache, attention_mask, position_ids)
         self.save(x, reads=[self.tokens.weight])
         return linear(x, self.tokens.weight, None)  # z_btv = sum_e x_bte W_ve                             (2)
 
@@ -134,10 +149,22 @@ class MiniGPT(Module):
         accumulate(weight, dweight)
         return dx
 
-    def next_logits(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
-        """tokens (B, T) -> the logits of the token after the last, (B, V): `forward` without the other T - 1 rows."""
+    def next_logits(
+        self,
+        input_ids: Tensor,
+        cache: list[KeyValueCache] | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids (B, T) -> logits of the token after the last, (B, V): `forward` without the other T - 1 rows."""
         with no_record():
-            return linear(self._hidden(tokens, cache)[:, -1], self.tokens.weight, None)
+            x = self._hidden(input_ids, cache, attention_mask, position_ids)
+            return linear(x[:, -1], self.tokens.weight, None)
+
+    def criterion(self) -> CausalLanguageLoss:
+        """The loss that transformers computes: `criterion(logits, labels=input_ids)`."""
+        return CausalLanguageLoss()
 
     def new_cache(self, batch_size: int = 1) -> list[KeyValueCache]:
         """Empty caches for the keys and values of `block_size` tokens, one for every layer."""
@@ -145,16 +172,27 @@ class MiniGPT(Module):
         sizes = (batch_size, config.num_heads, config.block_size, config.embed_dim // config.num_heads)
         return [KeyValueCache(*sizes, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
 
-    def _hidden(self, tokens: Tensor, cache: list[KeyValueCache] | None) -> Tensor:
+    def _hidden(
+        self,
+        tokens: Tensor,
+        cache: list[KeyValueCache] | None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
         offset = 0 if cache is None else cache[0].length
         if tokens.dim() != 2 or offset + tokens.shape[1] > self.config.block_size:
             raise ShapeError(
                 f"MiniGPT: given tokens of shape {tuple(tokens.shape)} after {offset} others, expected (B, T) of "
                 f"at most {self.config.block_size} tokens in all, the block size"
             )
-        x = self.dropout.forward(self.positions.forward(self.tokens.forward(tokens), offset))  # (1)
+        batch, time = tokens.shape
+        masks: dict[str, Tensor] = {}
+        if attention_mask is not None:
+            masks["key_padding_mask"] = padded_keys(attention_mask, batch, offset + time)
+        x = self.positions.forward(self.tokens.forward(tokens), offset, position_ids)
+        x = self.dropout.forward(x)  # (1)
         for index, block in enumerate(self.blocks):
-            x = block.forward(x) if cache is None else block.forward(x, cache=cache[index])
+            x = block.forward(x, **masks) if cache is None else block.forward(x, cache=cache[index], **masks)
         y: Tensor = self.norm.forward(x)  # (B, T, E)
         return y
 
@@ -195,7 +233,7 @@ class MiniGPT(Module):
         Raises:
             WriteError: the folder cannot be written.
         """
-        save_folder(folder, self.config, self.state_dict())
+        save_folder(folder, self.config, folded_state(self))
 
     def extra_repr(self) -> str:
         return str(self.config)

@@ -10,6 +10,8 @@ from ds_core.recipes.text_corpus import TextOptions
 from ds_core.recipes.text_run import TextGenerateOptions
 from ds_core.training.run_options import PrecisionOptions
 
+from ds_zoo.finetuning.options import FineTuningOptions
+
 # What each preset changes. The defaults learn as much as they can in the time that "nanogpt-cpu" takes. That one is the
 # recipe that nanoGPT publishes for a laptop (https://github.com/karpathy/nanoGPT, "I only have a macbook"), except that
 # the 20 evaluation batches are the same each time.
@@ -18,10 +20,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {"steps": 1000, "sample_every": 250},
 }
 
+# What fine-tuning begins with unless --lr is given: of all weights, and of LoRA's updates
+_FINE_TUNING_LR, _LORA_LR = 1e-4, 1e-3
+# What a pretrained model has decided already
+_DECIDED = ("num_layers", "num_heads", "embed_dim", "bias", "tokenizer", "vocab_size")
+
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
-    """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
+    """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them.
+
+    Fine-tuning has a smaller `lr`, as if it were given.
+    """
     preset = {"lr": MiniGPTOptions.lr, **PRESETS.get(values["preset"], {})}
+    if values["from_pretrained"] is not None and "lr" not in given:
+        values["lr"] = _LORA_LR if values["lora_rank"] else _FINE_TUNING_LR
+        given = {*given, "lr"}
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / preset["lr"]
     if "steps" in given and "warmup_steps" not in given:
@@ -30,7 +43,7 @@ def _follow(values: dict[str, Any], given: set[str]) -> None:
 
 @with_presets(PRESETS, _follow)
 @dataclass
-class MiniGPTOptions(PrecisionOptions, TextOptions):
+class MiniGPTOptions(PrecisionOptions, FineTuningOptions, TextOptions):
     """Options of `ds train minigpt`."""
 
     out: Path = option(
@@ -48,7 +61,12 @@ class MiniGPTOptions(PrecisionOptions, TextOptions):
     steps: int = option(2300, "optimizer steps", minimum=1, may_change=True)
     batch_size: int = option(12, "blocks in a batch", minimum=1)
     accumulate: int = option(1, "batches per step", minimum=1)
-    lr: float = option(4e-3, "peak learning rate, reached after warm-up", minimum=0)
+    lr: float = option(
+        4e-3,
+        f"peak learning rate, reached after warm-up; with --from-pretrained {_FINE_TUNING_LR:g}, with LoRA "
+        f"{_LORA_LR:g} if not given",
+        minimum=0,
+    )
     min_lr: float = option(1e-4, "learning rate at the end of the cosine", minimum=0)
     warmup_steps: int = option(100, "steps of warm-up; if only --steps is given, at most a tenth of them", minimum=0)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)
@@ -65,6 +83,13 @@ class MiniGPTOptions(PrecisionOptions, TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.from_pretrained is not None:
+            for name in _DECIDED:
+                if getattr(self, name) != getattr(MiniGPTOptions, name):
+                    raise UserError(
+                        f"--{name.replace('_', '-')} contradicts --from-pretrained: that model has its own sizes and "
+                        "tokenizer"
+                    )
         if self.embed_dim % self.num_heads:
             raise UserError(f"--num-heads {self.num_heads} does not divide --embed-dim {self.embed_dim}")
         if self.min_lr > self.lr:
@@ -77,4 +102,14 @@ class MiniGPTOptions(PrecisionOptions, TextOptions):
 class GenerateOptions(TextGenerateOptions):
     """Options of `ds generate FOLDER` for a run of minigpt."""
 
+    prompts: tuple[str, ...] = option(
+        (), "several texts to continue as one batch; with --seed N, N is the first one's, N + 1 the second one's, ..."
+    )
     block_size: int | None = option(None, "tokens the model looks back on (not given: as in training)", minimum=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompts and self.prompt is not None:
+            raise UserError("--prompt and --prompts contradict each other: one text, or several")
+        if "" in self.prompts:
+            raise UserError("--prompts: one is empty: give at least one character to continue")

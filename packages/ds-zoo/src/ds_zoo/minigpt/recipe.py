@@ -1,9 +1,10 @@
 """The recipe `minigpt` of the command `ds`: train a GPT on text, and continue texts with it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from ds_core import CheckpointError, TokenCrossEntropy, UserError, load_weights
+from ds_core import TokenCrossEntropy, UserError, load_weights
 from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Recipe
 from ds_core.recipes.text_corpus import TOKENIZER_FILE
@@ -16,8 +17,10 @@ from ds_core.training.run_options import DTYPES
 
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.generate import generate
+from ds_zoo.minigpt.generate_batch import generate_batch
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import GenerateOptions, MiniGPTOptions
+from ds_zoo.minigpt.pretrained_tokenizer import check_fits
 from ds_zoo.minigpt.run import MiniGPTRun, build_model
 
 
@@ -28,22 +31,21 @@ def continue_text(folder: Path, options: GenerateOptions) -> None:
         torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
     prompt, prompt_tokens = prompt_of(options, tokenizer)
+    several = [tokenizer.encode(text, f"{text!r} of --prompts") for text in options.prompts]
     model = load_model(folder, options.weights, tokenizer).to(device)
     if options.block_size is not None and options.block_size > model.config.block_size:
         raise UserError(
             f"--block-size {options.block_size} is beyond the {model.config.block_size} tokens that the model was "
             "trained to look at together"
         )
-    tokens = generate(
-        model,
-        prompt_tokens,
-        options.tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-        block_size=options.block_size,
-    )
+    draws: dict[str, Any] = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
+    if several:
+        seeds = None if options.seed is None else range(options.seed, options.seed + len(several))
+        texts = generate_batch(model, several, options.tokens, seeds=seeds, block_size=options.block_size, **draws)
+        for text, written in zip(options.prompts, texts, strict=True):
+            print(f"{text}{tokenizer.decode(written)}\n")
+        return
+    tokens = generate(model, prompt_tokens, options.tokens, seed=options.seed, block_size=options.block_size, **draws)
     print_text(prompt, tokens, tokenizer, options.stream)
 
 
@@ -56,7 +58,7 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
     if weights == "last":
         stored = read_run_folder(folder).options
         options = build_options(MiniGPTOptions, from_json(MiniGPTOptions, stored))
-        model = build_model(options, tokenizer.vocab_size).to(DTYPES[options.dtype])
+        model = build_model(options, tokenizer).to(DTYPES[options.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
         return model
     if not (folder / "config.json").exists() and (folder / CHECKPOINT_FILE).exists():
@@ -65,10 +67,7 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
             "checkpoint, ds train minigpt --resume continues the run"
         )
     model = MiniGPT.from_pretrained(folder)
-    if model.config.vocab_size != tokenizer.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the model knows {model.config.vocab_size} tokens, {TOKENIZER_FILE} {tokenizer.vocab_size}"
-        )
+    check_fits(tokenizer, model.config.vocab_size, folder)
     return model
 
 

@@ -1,39 +1,60 @@
 """`ds train minigpt`: a GPT that learns a text."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
-from ds_core import AdamW, KeepBest, TokenCrossEntropy, Trainer, no_record
+from ds_core import AdamW, KeepBest, TokenCrossEntropy, Trainer, UserError, no_record
 from ds_core.metrics import Mean
-from ds_core.optimizers.parameter_groups import decay_groups
 from ds_core.recipes.choices import make_schedule
 from ds_core.recipes.text_corpus import TOKENIZER_FILE, Corpus, read_corpus
 from ds_core.recipes.text_run import Samples, TextRun
 from ds_core.text.blocks import RandomBlocks, consecutive_blocks
+from ds_core.text.tokenizers import Tokenizer
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
+from ds_zoo.finetuning import parameter_groups, prepare
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
 from ds_zoo.minigpt.options import MiniGPTOptions
+from ds_zoo.minigpt.pretrained_tokenizer import check_fits, read_tokenizer
 
 # Different streams of batches from one seed
 _TRAINING, _VALIDATION = 0, 1
 
 
-def build_model(options: MiniGPTOptions, vocab_size: int) -> MiniGPT:
-    """The model that the options ask for, its weights drawn from the default generator."""
-    config = MiniGPTConfig(
-        vocab_size,
-        block_size=options.block_size,
-        num_layers=options.num_layers,
-        num_heads=options.num_heads,
-        embed_dim=options.embed_dim,
-        dropout=options.dropout,
-        bias=options.bias,
-    )
-    return MiniGPT(config)
+def build_model(options: MiniGPTOptions, tokenizer: Tokenizer) -> MiniGPT:
+    """The model that the options ask for: pretrained, or its weights drawn from the default generator.
+
+    Raises:
+        UserError: the pretrained model cannot be read, has another vocabulary or fewer positions, or a part that the
+            options name is not there.
+    """
+    folder = options.from_pretrained
+    if folder is None:
+        config = MiniGPTConfig(
+            tokenizer.vocab_size,
+            block_size=options.block_size,
+            num_layers=options.num_layers,
+            num_heads=options.num_heads,
+            embed_dim=options.embed_dim,
+            dropout=options.dropout,
+            bias=options.bias,
+        )
+        model = MiniGPT(config)
+    else:
+        model = MiniGPT.from_pretrained(folder, dropout=options.dropout)
+        check_fits(tokenizer, model.config.vocab_size, folder)
+        if options.block_size > model.config.block_size:
+            raise UserError(
+                f"--block-size {options.block_size} is beyond the {model.config.block_size} tokens that the model in "
+                f"{folder} looks at together"
+            )
+    prepare(model, options)
+    return model
 
 
 class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
@@ -43,10 +64,12 @@ class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
     files = ("config.json", "model.safetensors", TOKENIZER_FILE)
 
     def read_data(self) -> Corpus:
-        return read_corpus(self.options, self.options.block_size)
+        folder = self.options.from_pretrained
+        tokenizer = None if folder is None else read_tokenizer(folder)
+        return read_corpus(self.options, self.options.block_size, tokenizer=tokenizer)
 
     def build_model(self) -> MiniGPT:
-        return build_model(self.options, self.data.tokenizer.vocab_size)
+        return build_model(self.options, self.data.tokenizer)
 
     def make_batches(self) -> RandomBlocks:
         return self._blocks(self.data.training, _TRAINING)
@@ -57,7 +80,9 @@ class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
     def make_trainer(self) -> Trainer:
         options = self.options
         optimizer = AdamW(
-            decay_groups(self.model, options.weight_decay),
+            parameter_groups(
+                self.model, weight_decay=options.weight_decay, lr=options.lr, layer_decay=options.layer_decay
+            ),
             lr=options.lr,
             betas=(options.beta1, options.beta2),
             weight_decay=0.0,
@@ -86,26 +111,38 @@ class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
         )
 
     def describe(self) -> str:
-        options = self.options
+        config, folder = self.model.config, self.options.from_pretrained
+        trained = sum(tensor.numel() for tensor in self.model.parameters() if tensor.requires_grad)
+        share = "" if trained == self.parameter_count else f", {trained:,} of them trained"
         return (
-            f"MiniGPT with {self.parameter_count:,} parameters ({options.num_layers} layers, {options.embed_dim} wide, "
-            f"blocks of {options.block_size}) {self.data_in_words()}"
+            f"MiniGPT with {self.parameter_count:,} parameters ({config.num_layers} layers, {config.embed_dim} wide, "
+            f"blocks of {self.options.block_size}{'' if folder is None else f', from {folder}'}{share}) "
+            f"{self.data_in_words()}"
         )
+
+    def report(self) -> Mapping[str, Any]:
+        results = dict(super().report())
+        perplexity = math.exp(min(results["validation"]["loss"], 700.0))
+        print(f"perplexity: {perplexity:,.2f}")
+        return results | {"validation": {**results["validation"], "perplexity": perplexity}}
 
     def continued(self, prompt: Tensor, count: int) -> Iterator[int]:
         return generate(self.model, prompt, count, temperature=0.8, seed=self.options.seed)
 
     def whole_loss(self) -> float:
-        return whole_loss(self.model, self.data.validation, self.device)
+        return whole_loss(self.model, self.data.validation, self.device, self.options.block_size)
 
     def _blocks(self, tokens: Tensor, stream: int) -> RandomBlocks:
         options = self.options
         return RandomBlocks(tokens, options.block_size, options.batch_size, 2 * options.seed + stream, self.device)
 
 
-def whole_loss(model: MiniGPT, tokens: Tensor, device: torch.device) -> float:
-    """The mean loss over all of `tokens`, each but the first predicted once, in blocks side by side."""
-    block_size = model.config.block_size
+def whole_loss(model: MiniGPT, tokens: Tensor, device: torch.device, block_size: int | None = None) -> float:
+    """The mean loss over all of `tokens`, each but the first predicted once, in blocks side by side.
+
+    The blocks are the model's own, or shorter ones.
+    """
+    block_size = model.config.block_size if block_size is None else block_size
     with no_record():
         model.eval()
         return mean_loss(model, consecutive_blocks(tokens, block_size, max(1, 8192 // block_size), device))

@@ -1,0 +1,1 @@
+"""What the models that look at images share: patches as tokens, images in and out."""

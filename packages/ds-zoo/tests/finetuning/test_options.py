@@ -1,0 +1,99 @@
+"""The options of fine-tuning on the command line, and what they do to a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ds_core import UserError
+from ds_core.options import Parser, add_options, build_options, from_json, to_json
+from ds_core.training.run_options import RunOptions
+from ds_zoo.finetuning import FineTuningOptions, prepare
+from tiny_model import tiny_model, trained_names
+
+
+@dataclass
+class Options(FineTuningOptions, RunOptions):
+    """Of a recipe."""
+
+    out: Path = Path("runs/x")
+
+
+def given(*words):
+    parser = Parser()
+    add_options(parser, Options)
+    return build_options(Options, parser.parse(words))
+
+
+def test_defaults_change_nothing():
+    options, model = given(), tiny_model()
+    names = trained_names(model)
+    prepare(model, options)
+    assert trained_names(model) == names
+    assert options.from_pretrained is None
+
+
+def test_freezing():
+    model = tiny_model()
+    prepare(model, given("--freeze", "tokens", "blocks.[0-3]"))
+    assert [name.split(".")[0] for name in trained_names(model)] == ["positions", "norm", "norm"]
+
+
+def test_lora():
+    model = tiny_model()
+    options = given("--lora-rank", "2", "--lora-alpha", "8", "--lora-targets", "out_proj", "linear1")
+    prepare(model, options, new=["norm"])
+    layers = {name.rpartition(".")[0] for name in trained_names(model)}
+    expected = {f"blocks.{i}.{layer}" for i in (0, 1) for layer in ("attention.out_proj", "feed_forward.linear1")}
+    assert layers == {*expected, "norm"}
+    assert model.blocks[0].attention.out_proj.lora_a.shape[0] == 2
+    assert model.blocks[0].attention.out_proj.scale == 4.0
+
+
+def test_survive_json():
+    options = given("--lora-rank", "2", "--from-pretrained", "somewhere", "--layer-decay", "0.5")
+    stored = to_json(options)
+    again = build_options(Options, from_json(Options, stored))
+    assert to_json(again) == stored
+    assert again.lora_targets == ("attention",)
+    assert again.layer_decay == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layer-decay", "0"], "--layer-decay: given 0, expected more than 0"),
+        (["--layer-decay", "1.5"], "--layer-decay: given 1.5, expected at most 1"),
+        (["--lora-rank", "-1"], "--lora-rank: given -1, expected at least 0"),
+        (["--lora-targets", "out_proj"], "--lora-targets and --lora-alpha need --lora-rank"),
+        (["--lora-alpha", "3"], "--lora-targets and --lora-alpha need --lora-rank"),
+        (["--lora-rank", "2", "--lora-alpha", "0"], "--lora-alpha: given 0"),
+        (["--lora-rank", "2", "--lora-targets"], "--lora-targets: given nothing"),
+        (["--lora-rank", "2", "--freeze", "tokens"], "--freeze and --lora-rank exclude each other"),
+        (["--resume", "--overwrite"], "--resume"),  # what the other base class checks
+    ],
+)
+def test_contradictions(words, message):
+    with pytest.raises(UserError, match=message):
+        given(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--freeze", "head"], r"^--freeze: 'head' fits no parameter: there are tokens, positions, blocks"),
+        (["--freeze", "*"], r"^--freeze: \* leave no parameter to train$"),
+        (["--lora-rank", "2", "--lora-targets", "query"], r"^--lora-targets: 'query' fits no layer: there are blocks"),
+    ],
+)
+def test_names_that_fit_nothing(words, message):
+    with pytest.raises(UserError, match=message):
+        prepare(tiny_model(), given(*words))
+
+
+def test_help_is_a_line_for_each(capsys):
+    parser = Parser()
+    add_options(parser, Options)
+    text = " ".join(parser.format_help().split())
+    assert "--freeze [TEXT ...] parts that are not trained" in text
+    assert "--lora-targets [TEXT ...] layers that get LoRA's updates" in text
+    assert "(default: attention)" in text

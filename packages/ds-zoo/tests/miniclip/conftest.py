@@ -1,0 +1,6 @@
+"""pytest's importlib mode puts no folder on the path, and tests share clip_cases.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))

@@ -1,0 +1,42 @@
+"""A tiny run of the recipe `miniclip`: its options as words of the command line, and captioned images."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+TINY = {
+    "vision_layers": 1,
+    "vision_dim": 8,
+    "vision_heads": 2,
+    "text_layers": 1,
+    "text_dim": 8,
+    "text_heads": 2,
+    "projection_dim": 6,
+    "image_size": 16,
+    "patch_size": 8,
+    "batch_size": 4,
+    "steps": 4,
+    "evaluate_every": 2,
+    "evaluate_pairs": 6,
+    "threads": 1,
+}
+
+
+def words(**options):
+    given = {**TINY, **options}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def write_images(folder, count=20, shift=0):
+    """Images of one colour each, in a table metadata.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    lines = []
+    for number in range(count):
+        name = list(colours)[(number + shift) % 3]
+        pixels = np.zeros((10 + number % 4, 12, 3), np.uint8) + np.array(colours[name], np.uint8) + number
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append(json.dumps({"image": f"{number}.png", "text": f"a {name} picture number {number // 2}"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
