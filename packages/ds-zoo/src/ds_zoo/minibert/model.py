@@ -13,6 +13,7 @@ from torch import Tensor
 from ds_zoo.minibert.config import MiniBERTConfig
 from ds_zoo.minibert.embeddings import BertEmbeddings
 from ds_zoo.minibert.outputs import BertOutput
+from ds_zoo.towers import attention_for
 
 # B = batch, T = time, E = embed_dim
 
@@ -76,8 +77,7 @@ class MiniBERT(Module):
         embed_dim = config.embed_dim
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         drawn = {**options, "generator": generator}
-        if implementation is None:
-            implementation = "tiled" if config.max_length > 128 else "vectorized"
+        implementation = attention_for(config.max_length, implementation)
 
         def block() -> PostNormBlock:
             attention = SelfAttention(

@@ -3,10 +3,11 @@
 import torch
 from ds_core import LayerNorm, Linear, QuickGELU
 from ds_core.initializers import normal_
-from ds_transformers import FeedForward, PreNormBlock, SelfAttention
+from ds_transformers import PreNormBlock
 from torch import Tensor
 
 from ds_zoo.miniclip.config import TowerConfig
+from ds_zoo.towers import attention_for, pre_norm_blocks
 
 # E = embed_dim, F = hidden_dim, L = num_layers
 
@@ -28,27 +29,20 @@ def clip_blocks(
         tokens: how long a sequence is at most; beyond 128 attention is "tiled" by default, else "vectorized".
         causal: whether a token sees only itself and those before it.
     """
-    if implementation is None:
-        implementation = "tiled" if tokens > 128 else "vectorized"
-
-    def block() -> PreNormBlock:
-        attention = SelfAttention(
-            config.embed_dim,
-            config.num_heads,
-            causal=causal,
-            dropout=config.attention_dropout,
-            implementation=implementation,
-            device=device,
-            dtype=dtype,
-            generator=generator,
-        )
-        feed_forward = FeedForward(
-            config.embed_dim, config.hidden_dim, QuickGELU(), device=device, dtype=dtype, generator=generator
-        )
-        norms = [clip_norm(config, device, dtype) for _ in range(2)]
-        return PreNormBlock(attention, feed_forward, norm1=norms[0], norm2=norms[1])
-
-    blocks = [block() for _ in range(config.num_layers)]
+    blocks = pre_norm_blocks(
+        config.num_layers,
+        config.embed_dim,
+        config.num_heads,
+        config.hidden_dim,
+        QuickGELU,
+        implementation=attention_for(tokens, implementation),
+        causal=causal,
+        attention_dropout=config.attention_dropout,
+        epsilon=config.epsilon,
+        device=device,
+        dtype=dtype,
+        generator=generator,
+    )
     # The stream sums 2 L branches, whose first or last matrix starts that much smaller (Radford et al., 2019, 2.3).
     width, depth = config.embed_dim**-0.5, (2 * config.num_layers) ** -0.5
     for made in blocks:

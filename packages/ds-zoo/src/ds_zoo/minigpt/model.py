@@ -19,7 +19,7 @@ from ds_core import (
 from ds_core.engine.composition import backward_through
 from ds_core.initializers import normal_
 from ds_core.training.pretrained_weights import load_model
-from ds_transformers import FeedForward, KeyValueCache, LearnedPositions, PreNormBlock, SelfAttention
+from ds_transformers import KeyValueCache, LearnedPositions
 from torch import Tensor
 
 from ds_zoo.finetuning.lora import folded_state
@@ -27,6 +27,7 @@ from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.criterion import CausalLanguageLoss
 from ds_zoo.minigpt.masks import padded_keys
 from ds_zoo.minigpt.pretrained import key_map, read_gpt2_config, read_gpt2_tensors, save_folder
+from ds_zoo.towers import attention_for, pre_norm_blocks
 
 # B = batch, T = time, E = embed_dim, V = vocab_size
 
@@ -61,40 +62,26 @@ class MiniGPT(Module):
         self.config = config
         embed_dim, bias = config.embed_dim, config.bias
         embedding_dropout, attention_dropout, dropout = config.dropout_rates
-        if implementation is None:
-            implementation = "tiled" if config.block_size > 128 else "vectorized"
-
-        def norm() -> LayerNorm:
-            return LayerNorm(embed_dim, config.epsilon, bias=bias, device=device, dtype=dtype)
-
-        def block() -> PreNormBlock:
-            attention = SelfAttention(
-                embed_dim,
-                config.num_heads,
-                causal=True,
-                bias=bias,
-                dropout=attention_dropout,
-                implementation=implementation,
-                device=device,
-                dtype=dtype,
-                generator=generator,
-            )
-            feed_forward = FeedForward(
-                embed_dim,
-                4 * embed_dim if config.hidden_dim is None else config.hidden_dim,
-                GELU(approximate="tanh"),
-                bias,
-                device=device,
-                dtype=dtype,
-                generator=generator,
-            )
-            return PreNormBlock(attention, feed_forward, norm1=norm(), norm2=norm(), dropout=dropout)
-
         self.tokens = Embedding(config.vocab_size, embed_dim, device=device, dtype=dtype, generator=generator)
         self.positions = LearnedPositions(config.block_size, embed_dim, device, dtype, generator=generator)
         self.dropout = Dropout(embedding_dropout)
-        self.blocks = [block() for _ in range(config.num_layers)]
-        self.norm = norm()
+        self.blocks = pre_norm_blocks(
+            config.num_layers,
+            embed_dim,
+            config.num_heads,
+            4 * embed_dim if config.hidden_dim is None else config.hidden_dim,
+            lambda: GELU(approximate="tanh"),
+            implementation=attention_for(config.block_size, implementation),
+            causal=True,
+            bias=bias,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            epsilon=config.epsilon,
+            device=device,
+            dtype=dtype,
+            generator=generator,
+        )
+        self.norm = LayerNorm(embed_dim, config.epsilon, bias=bias, device=device, dtype=dtype)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
