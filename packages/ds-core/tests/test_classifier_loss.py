@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from ds_core import ClassifierLoss, ClassifierOutput, CrossEntropyLoss, Loss, ShapeError, record
+from ds_core import ClassifierLoss, ClassifierOutput, Loss, ShapeError, record
 from ds_core.testing import check_loss
 
 
@@ -42,15 +42,30 @@ def test_is_a_loss():
     assert isinstance(ClassifierLoss(2), Loss)
 
 
-def test_a_part_of_a_batch_counts_by_its_labels():
+@pytest.mark.parametrize(
+    ("labels", "problem_type"),
+    [
+        (torch.tensor([0, -100, 2, 1]), None),
+        (torch.tensor([[0.0, 1, 1], [1, 0, 0], [0.5, 0, 1], [0, 0, 0]]), None),
+        (torch.tensor([[0.3, 1, 1], [1, -2, 0], [0.5, 0, 1], [0, 4, 0]]), "regression"),
+    ],
+)
+def test_parts_of_a_batch_count_by_what_they_hold(labels, problem_type):
     torch.manual_seed(0)
-    logits, labels = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, -100, 2, 1])
-    criterion = ClassifierLoss(3)
-    parts = [criterion.denominator(part) for part in (labels[:2], labels[2:])]
-    assert [float(part) for part in parts] == [1, 2]
-    split = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
-    losses = [criterion(ClassifierOutput(x), target, denominator=sum(parts)) for x, target in split]
-    torch.testing.assert_close(sum(losses), CrossEntropyLoss()(logits, labels))
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    criterion = ClassifierLoss(3, problem_type)
+
+    def loss_and_gradient(rows, denominator):
+        with record():
+            loss = criterion(ClassifierOutput(logits[rows]), labels[rows], denominator=denominator)
+            return loss, criterion.backward().logits
+
+    parts = [slice(0, 2), slice(2, 4)]
+    denominator = sum(criterion.denominator(labels[part]) for part in parts)
+    losses, gradients = zip(*(loss_and_gradient(part, denominator) for part in parts), strict=True)
+    whole, expected = loss_and_gradient(slice(None), None)
+    torch.testing.assert_close(sum(losses), whole)
+    torch.testing.assert_close(torch.cat(gradients), expected)
 
 
 def test_gradients_come_in_the_dataclass_that_was_given():

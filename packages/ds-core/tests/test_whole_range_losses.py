@@ -13,6 +13,7 @@ import torch
 from ds_core import (
     BCELoss,
     BCEWithLogitsLoss,
+    ClassifierLoss,
     CosineEmbeddingLoss,
     CrossEntropyLoss,
     HingeEmbeddingLoss,
@@ -158,11 +159,12 @@ TABLE = [
 
 
 def test_the_table_holds_each_loss() -> None:
-    # bases, a sum of losses, and cross-entropy with another name for the shape of its inputs
+    # bases, a sum of losses, a choice among them, and cross-entropy with another name for the shape of its inputs
     assert {case.loss for case in TABLE} == loss_classes() - {
         PointwiseLoss,
         ErrorLoss,
         WeightedSum,
+        ClassifierLoss,
         TokenCrossEntropy,
     }
 

@@ -143,7 +143,7 @@ model = Captioner(len(words))
 criterion = TokenCrossEntropy()
 steps, rows = (10 if "DS_FAST" in os.environ else 700), 64
 optimizer = AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-schedule = WarmupCosineLR(optimizer, warmup_steps=50, total_steps=steps)
+schedule = WarmupCosineLR(optimizer, warmup_steps=steps // 14, total_steps=steps)
 losses = []
 for step in range(steps):
     images, inputs, targets = batch(scenes, step * rows, rows)
