@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from ds_core.data.generators import keyed_generator
 
 # B = batch, T = block size
 
@@ -43,9 +44,7 @@ class RandomBlocks:
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
         """-> tokens (B, T), the tokens that follow (B, T)."""
-        # SeedSequence spreads (seed, index) over all bits, so that neighbours have nothing in common
-        key = int(np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)[0])
-        generator = torch.Generator().manual_seed(key)
+        generator = keyed_generator(self.seed, index)
         starts = torch.randint(len(self.tokens) - len(self.offsets) + 1, (self.batch_size, 1), generator=generator)
         blocks = self.tokens[starts + self.offsets]  # (B, T + 1)
         if self.device is not None:

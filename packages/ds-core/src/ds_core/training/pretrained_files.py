@@ -154,13 +154,22 @@ def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(np.asarray(tensor.reshape(-1).view(torch.uint8)).data)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """The object in a JSON file; `missing` is what the error says if there is no such file.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"no model in {path.parent}: {path.name} does not exist") from error
+        raise CheckpointError(missing) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(fields, dict):
         raise CheckpointError(f"cannot read {path}: expected a JSON object")
     return fields
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return read_json(path, f"no model in {path.parent}: {path.name} does not exist")

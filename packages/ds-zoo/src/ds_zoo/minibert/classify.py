@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from ds_core import evaluate
+from ds_core.data.generators import keyed_generator
 from ds_core.metrics import Accuracy
 from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.pretrained_labels import Labels
@@ -29,8 +29,7 @@ class TextBatches:
 
     def batch(self, index: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """-> (input_ids (B, T), attention_mask (B, T)), classes (B,)."""
-        key = int(np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)[0])
-        order = torch.randperm(len(self.texts.classes), generator=torch.Generator().manual_seed(key))
+        order = torch.randperm(len(self.texts.classes), generator=keyed_generator(self.seed, index))
         return _rows(self.texts, order[: self.batch_size], self.device)
 
 

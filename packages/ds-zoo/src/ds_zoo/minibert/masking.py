@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from ds_core.data.generators import keyed_generator
 from torch import Tensor
 
 from ds_zoo.minibert.wordpiece import WordPieceTokenizer
@@ -121,7 +121,7 @@ class MaskedBlocks:
 
     def batch(self, index: int) -> tuple[Inputs, Tensor]:
         """-> (input_ids (B, T), no mask, no token types), labels (B, T)."""
-        generator = _generator(self.seed, index)
+        generator = keyed_generator(self.seed, index)
         tokens, within = self.documents.tokens, torch.arange(self.length - 2)
         starts = torch.randint(len(tokens) - len(within) + 1, (self.batch_size, 1), generator=generator)
         ends = torch.tensor([self.tokenizer.cls_id, self.tokenizer.sep_id]).expand(self.batch_size, 2)
@@ -169,7 +169,7 @@ class SentencePairs:
 
     def batch(self, index: int) -> tuple[Inputs, tuple[Tensor, Tensor]]:
         """-> (input_ids, attention_mask, token_type_ids), each (B, T); labels (B, T), next_sentence_label (B,)."""
-        generator = _generator(self.seed, index)
+        generator = keyed_generator(self.seed, index)
         drawn = self.starts[torch.randint(len(self.starts), (self.batch_size,), generator=generator)].tolist()
         rows = [self._row(start, number % 2 == 1, generator) for number, start in enumerate(drawn)]
         input_ids = torch.full((self.batch_size, self.length), self.tokenizer.pad_id)
@@ -210,9 +210,3 @@ def _ordinary_tokens(tokenizer: WordPieceTokenizer) -> Tensor:
     kept = torch.ones(tokenizer.vocab_size, dtype=torch.bool)
     kept[list(tokenizer.special_ids)] = False
     return torch.nonzero(kept).squeeze(1)
-
-
-def _generator(seed: int, index: int) -> torch.Generator:
-    # SeedSequence spreads (seed, index) over all bits, so that neighbours have nothing in common
-    key = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(key)

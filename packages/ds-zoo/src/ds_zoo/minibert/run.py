@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from ds_core import AdamW, KeepBest, Trainer, UserError
+from ds_core import KeepBest, Trainer, UserError
 from ds_core.data.batches import Batches
 from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
@@ -13,7 +13,7 @@ from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.same_data import SameData
 from ds_transformers import sinusoidal_encoding
 
-from ds_zoo.finetuning.layer_decay import parameter_groups
+from ds_zoo.finetuning.optimizer import make_adamw
 from ds_zoo.finetuning.options import prepare
 from ds_zoo.minibert.baseline import BigramGuess
 from ds_zoo.minibert.config import MiniBERTConfig
@@ -86,10 +86,7 @@ class BertRun(Run[MiniBERTOptions, DataT, Any]):
 
     def make_trainer(self) -> Trainer:
         options = self.options
-        groups = parameter_groups(
-            self.model, weight_decay=options.weight_decay, lr=options.lr, layer_decay=options.layer_decay
-        )
-        optimizer = AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), weight_decay=0.0)
+        optimizer = make_adamw(self.model, options)
         warmup_steps = min(options.warmup_steps, self.steps // 10)
         schedule = make_schedule("cosine", optimizer, self.steps, warmup_steps=warmup_steps, min_lr=options.min_lr)
         model: Any = self.model

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ds_core import AdamW, Callback, KeepBest, Trainer
+from ds_core import Callback, KeepBest, Trainer
 from ds_core.data.batches import Batches
 from ds_core.distributed.processes import current
 from ds_core.metrics import Mean
@@ -15,7 +15,7 @@ from ds_core.recipes.results import table
 from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.same_data import SameData
 
-from ds_zoo.finetuning.layer_decay import parameter_groups
+from ds_zoo.finetuning.optimizer import make_adamw
 from ds_zoo.finetuning.options import prepare
 from ds_zoo.miniclip.caption_tokenizer import CONFIG_FILE, TOKENIZER_FILE
 from ds_zoo.miniclip.config import MiniCLIPConfig, TextConfig, VisionConfig
@@ -70,10 +70,7 @@ class MiniCLIPRun(Run[MiniCLIPOptions, ClipData, MiniCLIP]):
 
     def make_trainer(self) -> Trainer:
         options = self.options
-        groups = parameter_groups(
-            self.model, weight_decay=options.weight_decay, lr=options.lr, layer_decay=options.layer_decay
-        )
-        optimizer = AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), weight_decay=0.0)
+        optimizer = make_adamw(self.model, options)
         schedule = make_schedule(
             "cosine", optimizer, self.steps, warmup_steps=min(options.warmup_steps, self.steps), min_lr=options.min_lr
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from ds_core import AdamW, KeepBest, TokenCrossEntropy, Trainer, UserError, no_record
+from ds_core import KeepBest, TokenCrossEntropy, Trainer, UserError, no_record
 from ds_core.metrics import Mean
 from ds_core.recipes.choices import make_schedule
 from ds_core.recipes.text_corpus import TOKENIZER_FILE, Corpus, read_corpus
@@ -15,7 +15,8 @@ from ds_core.text.tokenizers import Tokenizer
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
-from ds_zoo.finetuning import parameter_groups, prepare
+from ds_zoo.finetuning.optimizer import make_adamw
+from ds_zoo.finetuning.options import prepare
 from ds_zoo.minigpt.config import MiniGPTConfig
 from ds_zoo.minigpt.generate import generate
 from ds_zoo.minigpt.model import MiniGPT
@@ -79,14 +80,7 @@ class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
 
     def make_trainer(self) -> Trainer:
         options = self.options
-        optimizer = AdamW(
-            parameter_groups(
-                self.model, weight_decay=options.weight_decay, lr=options.lr, layer_decay=options.layer_decay
-            ),
-            lr=options.lr,
-            betas=(options.beta1, options.beta2),
-            weight_decay=0.0,
-        )
+        optimizer = make_adamw(self.model, options)
         schedule = make_schedule(
             "cosine", optimizer, self.steps, warmup_steps=min(options.warmup_steps, self.steps), min_lr=options.min_lr
         )

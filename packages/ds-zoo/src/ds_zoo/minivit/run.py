@@ -11,7 +11,7 @@ from ds_cnn.recipes.image_options import shift_and_flip
 from ds_cnn.recipes.image_plots import plot_wrong
 from ds_cnn.recipes.image_run import ImageRun
 from ds_cnn.recipes.predict import DRAWN
-from ds_core import AdamW, ClassifierOutput, CrossEntropyLoss, KeepBest, Module, Trainer, UserError
+from ds_core import ClassifierOutput, CrossEntropyLoss, KeepBest, Module, Trainer, UserError
 from ds_core.atomic_files import write_atomically
 from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
@@ -19,7 +19,7 @@ from ds_core.training.pretrained_labels import Labels
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
-from ds_zoo.finetuning.layer_decay import parameter_groups
+from ds_zoo.finetuning.optimizer import make_adamw
 from ds_zoo.finetuning.options import prepare
 from ds_zoo.minivit.config import MiniViTConfig
 from ds_zoo.minivit.heads import MiniViTForImageClassification
@@ -88,10 +88,7 @@ class MiniViTRun(ImageRun[MiniViTOptions]):
 
     def make_optimizer(self) -> tuple[Any, Any]:
         options = self.options
-        groups = parameter_groups(
-            self.model, weight_decay=options.weight_decay, lr=options.lr, layer_decay=options.layer_decay
-        )
-        optimizer = AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), weight_decay=0.0)
+        optimizer = make_adamw(self.model, options)
         warmup_steps = round(options.warmup * self.steps)
         schedule = make_schedule("cosine", optimizer, self.steps, warmup_steps=warmup_steps, min_lr=options.min_lr)
         return optimizer, schedule

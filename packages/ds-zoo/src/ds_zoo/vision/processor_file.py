@@ -3,13 +3,11 @@
 Theory: docs/vision/image_processor.md.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ds_core import CheckpointError
-from ds_core.errors import one_line
+from ds_core.training.pretrained_files import read_json
 
 from ds_zoo.vision.image_steps import ExactSize, ShortestEdge
 
@@ -144,12 +142,4 @@ def _numbers(given: Any) -> Any:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is not there: it says how images are resized and normalised") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {one_line(error)}") from error
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"cannot read {path}: expected a JSON object")
-    return fields
+    return read_json(path, f"{path} is not there: it says how images are resized and normalised")
