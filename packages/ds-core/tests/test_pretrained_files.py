@@ -62,7 +62,7 @@ def test_there_and_back(tmp_path):
     assert theirs["net.h.0.w"].shape == (3, 4)
     assert theirs["head.weight"].shape == (2, 4)
     write_folder(tmp_path / "new" / "folder", {"inputs": 3}, theirs)
-    assert read_config(tmp_path / "new" / "folder") == {"inputs": 3}
+    assert read_config(tmp_path / "new" / "folder") == {"inputs": 3, "dtype": "float32"}
     found = safetensors.torch.load_file(tmp_path / "new" / "folder" / "model.safetensors")  # as others read it
     assert torch.equal(found["net.h.0.w"], ours.first.weight.t())
     again = read(tmp_path / "new" / "folder")

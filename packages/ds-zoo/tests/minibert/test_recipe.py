@@ -4,11 +4,14 @@ import json
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from ds_core.cli.main import main
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_zoo import MiniBERT, WordPieceTokenizer
 from ds_zoo.minibert.evaluation import MaskedScores
+from ds_zoo.minibert.predict import load_trained
 from tiny_minibert import fine_tuning_words, words, write_labelled, write_text
 
 
@@ -122,6 +125,25 @@ def test_predict_names_classes(runs, ds):
     assert sorted(line.split()[0] for line in printed.strip().splitlines()[1:]) == ["bad", "good"]
 
 
+@pytest.mark.parametrize("name", ["masked", "classes"])
+def test_predict_with_the_last_weights(runs, ds, name, tmp_path):
+    folder = shutil.copytree(runs / name, tmp_path / "run")
+    for best in ("best.safetensors", "model.safetensors"):
+        (folder / best).unlink()
+    assert ds("predict", folder, "--text", "the [MASK] sat", "--weights", "last")[0] == 0
+    model, _ = load_trained(folder, "last")
+    stored = safetensors.torch.load_file(folder / CHECKPOINT_FILE)
+    for parameter, value in model.state_dict().items():
+        assert torch.equal(value, stored[f"model.{parameter}"])
+
+
+def test_the_last_weights_with_lora(runs, ds, tmp_path):
+    adapted = ["--from-pretrained", runs / "masked", "--lora-rank", 2, *fine_tuning_words()]
+    assert ds("train", "minibert", "--labelled", runs / "labelled.jsonl", "--out", tmp_path / "run", *adapted)[0] == 0
+    assert ds("predict", tmp_path / "run", "--text", "the cat", "--weights", "last")[0] == 0
+    assert any(name.endswith("lora_b") for name in load_trained(tmp_path / "run", "last")[0].state_dict())
+
+
 def test_texts_that_predict_cannot_use(runs, complaint):
     masked = runs / "masked"
     assert "predict for which text? give --text TEXT" in complaint("predict", masked)
@@ -148,7 +170,7 @@ def test_folders_that_predict_cannot_use(runs, complaint, tmp_path):
     (option / "config.json").write_text(json.dumps({**fields, "hidden_act": "relu"}))
     assert "hidden_act is 'relu'" in complaint("predict", option, *text)
     without = damaged("without")
-    (without / "config.json").unlink()
+    (without / "model.safetensors").unlink()
     assert "there has been no evaluation yet" in complaint("predict", without, *text)
     lacking = damaged("lacking")
     (lacking / "tokenizer.json").unlink()

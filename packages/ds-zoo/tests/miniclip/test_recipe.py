@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import safetensors.torch
@@ -84,6 +85,18 @@ def test_a_run_leaves_what_transformers_reads(scenes_run):
     model.eval()
     torch.testing.assert_close(model.text_features(own.encode(captions)), expected.text_embeds.detach())
     torch.testing.assert_close(model.image_features(images), expected.image_embeds.detach())
+
+
+def test_the_last_weights(scenes_run, ds, complaint, tmp_path):
+    out = shutil.copytree(scenes_run / "out", tmp_path / "out")
+    for best in ("best.safetensors", "model.safetensors"):
+        (out / best).unlink()
+    ask = ("predict", out, "--image", scenes_run / "digit.png", "--text", "a three", "a seven")
+    assert "--weights last takes the last checkpoint" in complaint(ds(*ask))
+    assert ds(*ask, "--weights", "last")[0] == 0
+    stored = safetensors.torch.load_file(out / CHECKPOINT_FILE)
+    for parameter, value in load_clip(out, "last")[0].state_dict().items():
+        assert torch.equal(value, stored[f"model.{parameter}"])
 
 
 def test_log_holds_the_metrics(scenes_run):

@@ -56,8 +56,7 @@ class ResNetForImageClassification(Module):
         Raises:
             WriteError: the folder cannot be written.
         """
-        dtype = str(self.network.fc.weight.dtype).removeprefix("torch.")
-        write_folder(folder, to_hugging_face(self.network.config, self.labels) | {"dtype": dtype}, self.tensors())
+        write_folder(folder, to_hugging_face(self.network.config, self.labels), self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
         """What model.safetensors holds: every parameter and buffer by transformers' name."""

@@ -114,7 +114,7 @@ class ImageRun(Run[ImageOptionsT, ImageData, Module], Generic[ImageOptionsT]):
     def describe(self) -> str:
         data = self.data
         return (
-            f"{self.parameter_count:,} parameters learn {data.source}: {len(data.format.class_names)} classes of "
+            f"{self.parameters_in_words} learn {data.source}: {len(data.format.class_names)} classes of "
             f"images {data.format}, {len(data.train):,} to train on, {len(data.validation):,} to validate on, "
             f"{len(data.test):,} to test on; {self.batches.steps_per_epoch} steps an epoch"
         )

@@ -36,7 +36,7 @@ class NetworkRun(TableRun[NetworkOptionsT, Sequential], Generic[NetworkOptionsT]
         data = self.data
         widths = (data.inputs, *self.options.hidden, self.model[-1].out_features)
         return (
-            f"{self.parameter_count:,} parameters, {' -> '.join(map(str, widths))}, learn {data.source}: "
+            f"{self.parameters_in_words}, {' -> '.join(map(str, widths))}, learn {data.source}: "
             f"{len(data.train):,} rows to train on, {len(data.validation):,} to validate on, {len(data.test):,} to "
             f"test on; {self.batches.steps_per_epoch} steps an epoch"
         )

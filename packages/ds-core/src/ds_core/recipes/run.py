@@ -195,8 +195,15 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the model learns."""
+        """How many numbers the model holds that can be learned."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def parameters_in_words(self) -> str:
+        """How many parameters the model has, and how many of them are trained if some are frozen."""
+        trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        share = "" if trained == self.parameter_count else f", {trained:,} of them trained"
+        return f"{self.parameter_count:,} parameters{share}"
 
     def _open_folder(self) -> None:
         files = (BEST_FILE, EARLIER_BEST_FILE, RESULTS_FILE, CURVE_FILE, *self.files)

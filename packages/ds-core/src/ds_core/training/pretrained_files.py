@@ -36,7 +36,18 @@ def write_folder(folder: str | Path, fields: Mapping[str, Any], tensors: Mapping
     except OSError as error:
         raise WriteError(f"cannot write a model into {folder}: {error.strerror or one_line(error)}") from error
     write_tensors(folder / _WEIGHTS, tensors)
-    write_atomically(folder / _CONFIG, (json.dumps(dict(fields), indent=2) + "\n").encode())
+    write_config(folder, fields, tensors)
+
+
+def write_config(folder: str | Path, fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write config.json: the fields, and the tensors' dtype as `dtype`.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    dtype = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())  # no count of steps
+    written = {**fields, "dtype": str(dtype).removeprefix("torch.")}
+    write_atomically(Path(folder) / _CONFIG, (json.dumps(written, indent=2) + "\n").encode())
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:

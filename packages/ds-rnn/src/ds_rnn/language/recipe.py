@@ -134,7 +134,7 @@ class CharRNNRun(TextRun[CharRNNOptions, RNNLanguageModel]):
         options = self.options
         return (
             f"{options.num_layers} layer(s) of {options.cell}, {options.hidden_size} wide, with "
-            f"{self.parameter_count:,} parameters: it {self.data_in_words()}"
+            f"{self.parameters_in_words}: it {self.data_in_words()}"
         )
 
     def continued(self, prompt: Tensor, count: int) -> Iterator[int]:

@@ -72,7 +72,7 @@ class RNNDigitsRun(ClassificationRun[RNNDigitsOptions, Sequential]):
         _, height, width = data.train.tensors[0].shape[1:]
         steps = f"{height * width} pixels" if options.pixels else f"{height} rows"
         return (
-            f"{options.num_layers} layer(s) of {options.cell}, {self.parameter_count:,} parameters, read {data.source} "
+            f"{options.num_layers} layer(s) of {options.cell}, {self.parameters_in_words}, read {data.source} "
             f"in {steps}: {len(data.train):,} images to train on, {len(data.validation):,} to validate on, "
             f"{len(data.test):,} to test on; {self.batches.steps_per_epoch} steps an epoch"
         )

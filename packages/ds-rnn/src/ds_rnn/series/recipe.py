@@ -112,7 +112,7 @@ class RNNSeriesRun(TableRun[RNNSeriesOptions, Sequential]):
     def describe(self) -> str:
         options, data = self.options, self.data
         return (
-            f"{options.num_layers} layer(s) of {options.cell}, {self.parameter_count:,} parameters, learn "
+            f"{options.num_layers} layer(s) of {options.cell}, {self.parameters_in_words}, learn "
             f"{data.source}: from {options.window} numbers the {options.horizon} that follow; {len(data.train):,} "
             f"windows to train on, {len(data.validation):,} to validate on, {len(data.test):,} to test on; "
             f"{self.batches.steps_per_epoch} steps an epoch"

@@ -36,13 +36,15 @@ class TextBatches:
 class ClassifyRun(BertRun[LabelledData]):
     """Classes of texts, as a rule on a body that has learned the language before."""
 
+    new = ("classifier", "bert.pooler")
+
     def read_data(self) -> LabelledData:
         assert self.options.labelled is not None
         return read_labelled(self.options.labelled, self.options)
 
     def build_model(self) -> Any:
         options, data = self.options, self.data
-        kind, new = MiniBERTForSequenceClassification, ["classifier", "bert.pooler"]
+        kind = MiniBERTForSequenceClassification
         if options.from_pretrained is None:
             model = kind(config_of(options, data.tokenizer), labels=Labels(data.names))
             begin_positions(model, options)
@@ -55,7 +57,7 @@ class ClassifyRun(BertRun[LabelledData]):
                 num_labels=len(data.names),
             )
             model.labels = Labels(data.names, "single_label_classification")
-        prepare(model, options, new=new)
+        prepare(model, options, new=self.new)
         return model
 
     def make_batches(self) -> TextBatches:

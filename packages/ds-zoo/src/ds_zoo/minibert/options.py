@@ -88,6 +88,7 @@ class PredictOptions:
     text: str | None = option(None, "a text: with [MASK] in it where words are to be guessed, or to be classified")
     pair: str | None = option(None, "a second text that may follow, for a run with --next-sentence or on pairs")
     top: int = option(5, "how many of the likeliest words or classes to name", minimum=1)
+    weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
     threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, maximum=MOST_THREADS)
 

@@ -4,20 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ds_core import UserError, no_record
+from ds_core import UserError, load_weights, no_record
 from ds_core.activations.softmax import softmax
+from ds_core.options import build_options, from_json
 from ds_core.recipes.results import table
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_options import DTYPES
 from torch import Tensor
 
+from ds_zoo.finetuning.options import prepare
+from ds_zoo.minibert.classify import ClassifyRun
 from ds_zoo.minibert.heads import (
     MiniBERTForMaskedLM,
     MiniBERTForPreTraining,
     MiniBERTForSequenceClassification,
 )
 from ds_zoo.minibert.model import MiniBERT
-from ds_zoo.minibert.options import PredictOptions
+from ds_zoo.minibert.options import MiniBERTOptions, PredictOptions
+from ds_zoo.minibert.pretrained import new_bert
+from ds_zoo.minibert.run import MaskedRun
 from ds_zoo.minibert.wordpiece import MASK, WordPieceTokenizer, check_fits
 
 
@@ -30,7 +36,7 @@ def predict_text(folder: Path, options: PredictOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     assert options.text is not None
-    model, tokenizer = load_trained(folder)
+    model, tokenizer = load_trained(folder, options.weights)
     model.to(choose_device(options.device)).eval()
     pairs = None if options.pair is None else [options.pair]
     inputs = tokenizer.batch([options.text], pairs, max_length=model.config.max_length)
@@ -42,18 +48,28 @@ def predict_text(folder: Path, options: PredictOptions) -> None:
         raise UserError(f"{folder}: a {type(model).__name__} neither guesses words nor classifies texts")
 
 
-def load_trained(folder: Path) -> tuple[Any, WordPieceTokenizer]:
+def load_trained(folder: Path, weights: str = "best") -> tuple[Any, WordPieceTokenizer]:
     """The model of a run folder, or of one that transformers wrote, and its tokenizer.
+
+    Args:
+        weights: "best", of the best evaluation, or "last", of the last checkpoint.
 
     Raises:
         UserError: one of them is missing or damaged, or they do not fit.
     """
-    if not (folder / "config.json").exists() and (folder / CHECKPOINT_FILE).exists():
+    if weights == "last":
+        stored = build_options(MiniBERTOptions, from_json(MiniBERTOptions, read_run_folder(folder).options))
+        model = new_bert(folder)
+        prepare(model, stored, new=(MaskedRun if stored.labelled is None else ClassifyRun).new)
+        model.to(DTYPES[stored.dtype])
+        load_weights(folder / CHECKPOINT_FILE, model)
+    elif not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
         raise UserError(
-            f"{folder}: there has been no evaluation yet, so no weights are the best: ds train minibert --resume "
-            "continues the run"
+            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
+            "checkpoint, ds train minibert --resume continues the run"
         )
-    model = MiniBERT.from_pretrained(folder)
+    else:
+        model = MiniBERT.from_pretrained(folder)
     tokenizer = WordPieceTokenizer.from_pretrained(folder)
     check_fits(tokenizer, model.config.vocab_size, folder)
     return model, tokenizer

@@ -92,10 +92,13 @@ def save_bert(folder: str | Path, model: Any, architecture: str) -> None:
         WriteError: the folder cannot be made, or a file in it not be written.
     """
     state = folded_state(model)
+    write_folder(folder, config_fields(model, architecture), by_their_names(state, keys_of(state)))
+
+
+def config_fields(model: Any, architecture: str) -> dict[str, Any]:
+    """The fields of the model's config.json."""
     labels = model.labels.fields() if hasattr(model, "labels") else {}
-    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
-    fields = {"architectures": [architecture], **to_hugging_face(model.config), **labels, "dtype": dtype}
-    write_folder(folder, fields, by_their_names(state, keys_of(state)))
+    return {"architectures": [architecture], **to_hugging_face(model.config), **labels}
 
 
 def load_bert(
@@ -114,17 +117,15 @@ def load_bert(
     architecture = own if architecture is None else architecture
     if architecture not in ARCHITECTURES:
         raise ValueError(f"MiniBERT: given architecture={architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
-    kind = ARCHITECTURES[architecture]
     replaced = num_labels is not None and num_labels != len(labels.names)
     if replaced:
         labels = Labels.numbered(num_labels or 0, labels.problem_type)
-    given: dict[str, Any] = {"labels": labels} if "Classification" in architecture else {}
     implementation = options.pop("implementation", None)
 
     def build() -> Any:
-        return kind(config, implementation=implementation, device="meta", **given)
+        return _build(config, architecture, labels, implementation=implementation, device="meta")
 
-    tensors = _with_their_names(read_folder(folder), has_prefix=kind is not MiniBERT)
+    tensors = _with_their_names(read_folder(folder), has_prefix=ARCHITECTURES[architecture] is not MiniBERT)
     expected = without_weights(folder, build, config.num_layers, tensors).state_dict()
     if replaced:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
@@ -133,6 +134,20 @@ def load_bert(
         tensors |= _drawn_anew(expected, tensors, config, generator, anew)
     tensors = _without_others(folder, tensors, expected)
     return load_model(folder, build, config.num_layers, tensors, keys_of, **options)
+
+
+def new_bert(folder: str | Path) -> Any:
+    """The model that the config.json of a folder describes, its weights drawn anew.
+
+    Raises:
+        CheckpointError: config.json is missing or damaged, or of a model that MiniBERT cannot compute.
+    """
+    return _build(*read_config_as(folder, _read_fields))
+
+
+def _build(config: MiniBERTConfig, architecture: str, labels: Labels, **options: Any) -> Any:
+    given: dict[str, Any] = {"labels": labels} if "Classification" in architecture else {}
+    return ARCHITECTURES[architecture](config, **options, **given)
 
 
 def _read_fields(given: Mapping[str, Any]) -> tuple[MiniBERTConfig, str, Labels]:

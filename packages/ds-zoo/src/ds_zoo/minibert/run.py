@@ -1,8 +1,8 @@
 """`ds train minibert`: a BERT that learns a text by guessing what was masked in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from ds_core import KeepBest, Trainer, UserError
@@ -10,6 +10,7 @@ from ds_core.data.batches import Batches
 from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
 from ds_core.training.evaluation import evaluation_mode
+from ds_core.training.pretrained_files import write_config
 from ds_core.training.same_data import SameData
 from ds_transformers import sinusoidal_encoding
 
@@ -22,6 +23,7 @@ from ds_zoo.minibert.heads import MiniBERTForMaskedLM, MiniBERTForPreTraining
 from ds_zoo.minibert.masking import SHARE, MaskedBlocks, SentencePairs, TokenDocuments
 from ds_zoo.minibert.model import MiniBERT
 from ds_zoo.minibert.options import MiniBERTOptions
+from ds_zoo.minibert.pretrained import config_fields
 from ds_zoo.minibert.text_data import LabelledData, MaskedData, read_masked
 from ds_zoo.minibert.wordpiece import CONFIG_FILE, TOKENIZER_FILE, WordPieceTokenizer, check_fits
 
@@ -79,6 +81,7 @@ class BertRun(Run[MiniBERTOptions, DataT, Any]):
     """What learning a text and learning classes have in common."""
 
     name = "minibert"
+    new: ClassVar[Sequence[str]] = ()  # parts that a pretrained folder has no weights for
     files = ("config.json", "model.safetensors", TOKENIZER_FILE, CONFIG_FILE)
 
     def count_steps(self) -> int:
@@ -113,13 +116,15 @@ class BertRun(Run[MiniBERTOptions, DataT, Any]):
         raise NotImplementedError
 
     def write_folder(self) -> None:
+        """What transformers reads, but for the weights, which `KeepBest` writes."""
+        write_config(self.folder, config_fields(self.model, self.model.architecture), self.model.state_dict())
         self.data.tokenizer.save(self.folder, self.model.config.max_length)
 
     def in_words(self) -> str:
         """What `describe` says of the model."""
         config: MiniBERTConfig = self.model.config
         return (
-            f"MiniBERT with {self.parameter_count:,} parameters ({config.num_layers} layers, {config.embed_dim} wide, "
+            f"MiniBERT with {self.parameters_in_words} ({config.num_layers} layers, {config.embed_dim} wide, "
             f"texts of {self.options.max_length} tokens)"
         )
 
@@ -140,7 +145,7 @@ class MaskedRun(BertRun[MaskedData]):
             model = load_for_training(
                 options.from_pretrained, tokenizer, options.max_length, architecture=kind.architecture
             )
-        prepare(model, options)
+        prepare(model, options, new=self.new)
         return model
 
     def make_batches(self) -> Batches:

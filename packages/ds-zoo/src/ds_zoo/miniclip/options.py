@@ -125,6 +125,7 @@ class RankOptions:
 
     image: tuple[Path, ...] = option((), "image files")
     text: tuple[str, ...] = option((), 'texts to choose among, such as "a three" "a large red seven"')
+    weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
     threads: int | None = option(None, "CPU threads (not given: PyTorch's choice)", minimum=1, maximum=MOST_THREADS)
 

@@ -74,8 +74,7 @@ def save_miniclip(folder: str | Path, config: MiniCLIPConfig, model: Any) -> Non
         WriteError: the folder cannot be written.
     """
     state = folded_state(model)
-    dtype = str(state["similarity.logit_scale"].dtype).removeprefix("torch.")
-    write_folder(folder, to_hugging_face(config) | {"dtype": dtype}, by_their_names(state, keys_of(state)))
+    write_folder(folder, to_hugging_face(config), by_their_names(state, keys_of(state)))
 
 
 def load_miniclip(

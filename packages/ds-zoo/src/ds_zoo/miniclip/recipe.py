@@ -4,19 +4,23 @@ import sys
 from pathlib import Path
 
 import torch
-from ds_core import UserError
+from ds_core import UserError, load_weights
 from ds_core.activations.softmax import softmax
+from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Recipe
 from ds_core.recipes.results import table
 from ds_core.testing import Report, report
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE
+from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_options import DTYPES
 from torch import Tensor
 
+from ds_zoo.finetuning.options import prepare
 from ds_zoo.miniclip.caption_tokenizer import CaptionTokenizer
 from ds_zoo.miniclip.config import MiniCLIPConfig, TextConfig, VisionConfig
 from ds_zoo.miniclip.model import MiniCLIP
 from ds_zoo.miniclip.options import MiniCLIPOptions, RankOptions
+from ds_zoo.miniclip.pretrained import read_clip_config
 from ds_zoo.miniclip.retrieval import embed_images, embed_texts
 from ds_zoo.miniclip.run import MiniCLIPRun
 from ds_zoo.vision.image_processor import ImageProcessor, check_image_size
@@ -32,7 +36,7 @@ def rank_texts(folder: Path, options: RankOptions) -> None:
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model, tokenizer, processor = load_clip(folder, options.device)
+    model, tokenizer, processor = load_clip(folder, options.weights, options.device)
     for text in options.text:
         unknown = tokenizer.unknown_words(text)
         if unknown:
@@ -53,18 +57,30 @@ def ranked(model: MiniCLIP, texts: Tensor, images: Tensor) -> tuple[Tensor, Tens
     return cosines, softmax(cosines * model.similarity.logit_scale.detach().float().exp(), 1)
 
 
-def load_clip(folder: Path, device: str = "auto") -> tuple[MiniCLIP, CaptionTokenizer, ImageProcessor]:
-    """The best weights of a run, or of any folder that transformers wrote, with tokenizer and image processor.
+def load_clip(
+    folder: Path, weights: str = "best", device: str = "auto"
+) -> tuple[MiniCLIP, CaptionTokenizer, ImageProcessor]:
+    """The model of a run, or of any folder that transformers wrote, with tokenizer and image processor.
+
+    Args:
+        weights: "best", of the best evaluation, or "last", of the last checkpoint.
 
     Raises:
         UserError: a file is missing or damaged, or they do not fit each other.
     """
-    if not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
+    if weights == "last":
+        stored = build_options(MiniCLIPOptions, from_json(MiniCLIPOptions, read_run_folder(folder).options))
+        model = MiniCLIP(read_clip_config(folder))
+        prepare(model, stored)
+        model.to(choose_device(device), DTYPES[stored.dtype])
+        load_weights(folder / CHECKPOINT_FILE, model)
+    elif not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
         raise UserError(
-            f"{folder}: there has been no evaluation yet, so no weights are the best: ds train miniclip --resume "
-            "continues the run"
+            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
+            "checkpoint, ds train miniclip --resume continues the run"
         )
-    model = MiniCLIP.from_pretrained(folder, device=choose_device(device))
+    else:
+        model = MiniCLIP.from_pretrained(folder, device=choose_device(device))
     tokenizer = CaptionTokenizer.from_pretrained(folder, model.config.text)
     processor = ImageProcessor.from_pretrained(folder)
     check_image_size(processor, model.config.vision.image_size, folder)

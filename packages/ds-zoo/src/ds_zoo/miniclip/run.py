@@ -13,12 +13,13 @@ from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
 from ds_core.recipes.results import table
 from ds_core.training.evaluation import evaluation_mode
+from ds_core.training.pretrained_files import write_config
 from ds_core.training.same_data import SameData
 
 from ds_zoo.finetuning.optimizer import make_adamw
 from ds_zoo.finetuning.options import prepare
 from ds_zoo.miniclip.caption_tokenizer import CONFIG_FILE, TOKENIZER_FILE
-from ds_zoo.miniclip.config import MiniCLIPConfig, TextConfig, VisionConfig
+from ds_zoo.miniclip.config import MiniCLIPConfig, TextConfig, VisionConfig, to_hugging_face
 from ds_zoo.miniclip.criterion import ContrastiveLoss
 from ds_zoo.miniclip.data import RETRIEVED, ClipData, read_data
 from ds_zoo.miniclip.model import MiniCLIP
@@ -122,16 +123,15 @@ class MiniCLIPRun(Run[MiniCLIPOptions, ClipData, MiniCLIP]):
 
     def describe(self) -> str:
         config = self.model.config
-        trained = sum(tensor.numel() for tensor in self.model.parameters() if tensor.requires_grad)
-        part = "" if trained == self.parameter_count else f"{trained:,} of "
         return (
-            f"MiniCLIP with {part}{self.parameter_count:,} parameters (images: {config.vision.num_layers} layers, "
+            f"MiniCLIP with {self.parameters_in_words} (images: {config.vision.num_layers} layers, "
             f"{config.vision.embed_dim} wide; texts: {config.text.num_layers} layers, {config.text.embed_dim} wide) "
             f"learns {self.data.source}"
         )
 
     def write_folder(self) -> None:
-        """What transformers reads beside config.json and the weights, which `KeepBest` writes."""
+        """What transformers reads, but for the weights, which `KeepBest` writes."""
+        write_config(self.folder, to_hugging_face(self.model.config), self.model.state_dict())
         prepare = self.data.prepare
         prepare.tokenizer.save_pretrained(self.folder)
         prepare.processor.save_pretrained(self.folder)

@@ -58,8 +58,7 @@ def save_folder(folder: str | Path, config: MiniGPTConfig, state: Mapping[str, T
         if name not in tensors:
             weight = tensors[name.removesuffix("bias") + "weight"]
             tensors[name] = weight.new_zeros(weight.shape[-1])
-    fields = to_hugging_face(config) | {"dtype": str(state["tokens.weight"].dtype).removeprefix("torch.")}
-    write_folder(folder, fields, tensors)
+    write_folder(folder, to_hugging_face(config), tensors)
 
 
 def read_gpt2_config(folder: str | Path, dropout: float | None = None) -> MiniGPTConfig:

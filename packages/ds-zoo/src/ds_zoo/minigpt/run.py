@@ -106,11 +106,9 @@ class MiniGPTRun(TextRun[MiniGPTOptions, MiniGPT]):
 
     def describe(self) -> str:
         config, folder = self.model.config, self.options.from_pretrained
-        trained = sum(tensor.numel() for tensor in self.model.parameters() if tensor.requires_grad)
-        share = "" if trained == self.parameter_count else f", {trained:,} of them trained"
         return (
-            f"MiniGPT with {self.parameter_count:,} parameters ({config.num_layers} layers, {config.embed_dim} wide, "
-            f"blocks of {self.options.block_size}{'' if folder is None else f', from {folder}'}{share}) "
+            f"MiniGPT with {self.parameters_in_words} ({config.num_layers} layers, {config.embed_dim} wide, "
+            f"blocks of {self.options.block_size}{'' if folder is None else f', from {folder}'}) "
             f"{self.data_in_words()}"
         )
 

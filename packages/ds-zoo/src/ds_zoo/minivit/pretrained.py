@@ -81,8 +81,7 @@ def config_fields(model: MiniViT | MiniViTForImageClassification) -> dict[str, A
     else:
         architecture = CLASSIFIER if model.pooling == "token" else MEAN_CLASSIFIER
         of_head = {"architectures": [architecture], **model.labels.fields()}
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return {**of_head, **to_hugging_face(model.config), "dtype": dtype}
+    return {**of_head, **to_hugging_face(model.config)}
 
 
 def load_pretrained(

@@ -15,6 +15,7 @@ from ds_core import ClassifierOutput, CrossEntropyLoss, KeepBest, Module, Traine
 from ds_core.atomic_files import write_atomically
 from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
+from ds_core.training.pretrained_files import write_config
 from ds_core.training.pretrained_labels import Labels
 from ds_core.training.same_data import SameData
 from torch import Tensor
@@ -117,17 +118,15 @@ class MiniViTRun(ImageRun[MiniViTOptions]):
 
     def describe(self) -> str:
         config = self.vit.config
-        trained = sum(tensor.numel() for tensor in self.model.parameters() if tensor.requires_grad)
-        part = "" if trained == self.parameter_count else f"{trained:,} of "
         return (
-            f"MiniViT of {config.num_layers} layers, {config.embed_dim} wide, {config.num_tokens} tokens: {part}"
+            f"MiniViT of {config.num_layers} layers, {config.embed_dim} wide, {config.num_tokens} tokens: "
             f"{super().describe()}"
         )
 
     def write_folder(self) -> None:
         """What transformers reads, but for the weights: the sizes, the classes, and what becomes of an image."""
         super().write_folder()
-        write_atomically(self.folder / "config.json", json.dumps(config_fields(self.vit), indent=2) + "\n")
+        write_config(self.folder, config_fields(self.vit), self.vit.state_dict())
         processor = preprocessor_fields(self.data.format)
         write_atomically(self.folder / PREPROCESSOR_FILE, json.dumps(processor, indent=2) + "\n")
 

@@ -161,7 +161,7 @@ class TranslationRun(Run[OptionsT, Corpus, ModelT], Generic[OptionsT, ModelT]):
             else f"vocabularies of {sizes[0]} and {sizes[1]}"
         )
         return (
-            f"{self.model_in_words()} with {self.parameter_count:,} parameters learns {self.data.source}: "
+            f"{self.model_in_words()} with {self.parameters_in_words} learns {self.data.source}: "
             f"{len(parts.train):,} pairs to train on{left_out}, {len(parts.validation):,} to validate on, "
             f"{len(parts.test):,} to test on; {vocabulary} tokens; {self.batches.steps_per_epoch} batches an epoch"
         )
