@@ -56,6 +56,29 @@ def test_the_same_pixels_as_transformers(kind, fields, shape, tmp_path):
     assert ours.output_size in (None, tuple(expected.shape[1:]))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_grey_images_as_transformers(shape, tmp_path):
+    ours = ImageProcessor(ExactSize(11, 14), image_mean=(0.3,), image_std=(0.2,))
+    ours.save_pretrained(tmp_path)
+    assert ImageProcessor.from_pretrained(tmp_path) == ours
+    image = random_image(*shape)[:1]
+    picture = Image.fromarray(image[0].numpy())
+    expected = theirs_of(ViTImageProcessorPil.from_pretrained(tmp_path), picture)
+    assert torch.equal(ours(image), expected.float())
+    picture.save(tmp_path / "grey.png")
+    assert torch.equal(ours.read(tmp_path / "grey.png"), expected.float())
+    assert torch.equal(ours(torch.stack([image, image.flip(2)]))[0], expected.float())
+    with pytest.raises(ShapeError, match=r"expected torch.uint8 of \(1, H, W\)"):
+        ours(random_image(*shape))
+
+
+def test_a_file_in_colours_becomes_grey(tmp_path):
+    pixels = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(2, 2, 3)  # red: 76 is its grey (ITU-R 601)
+    Image.fromarray(pixels.numpy()).save(tmp_path / "red.png")
+    grey = ImageProcessor(rescale_factor=None, image_mean=(0.0,), image_std=(1.0,))
+    assert torch.equal(grey.read(tmp_path / "red.png"), torch.full((1, 2, 2), 76.0))
+
+
 @pytest.mark.parametrize(("kind", "fields"), CASES)
 def test_transformers_reads_our_file(kind, fields, tmp_path):
     kind(**fields).save_pretrained(tmp_path)

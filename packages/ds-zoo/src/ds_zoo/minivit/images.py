@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from ds_cnn import Normalise
@@ -45,8 +46,8 @@ def images_to_learn(options: MiniViTOptions, dtype: torch.dtype | None) -> Image
     if folder is None or pretrained is None:
         return data
     data = _in_channels(data, pretrained.num_channels)
-    if pretrained.num_channels == 3 and (folder / PREPROCESSOR_FILE).exists():
-        return _normalised_as(data, ImageProcessor.from_pretrained(folder))
+    if (folder / PREPROCESSOR_FILE).exists():
+        return _normalised_as(data, ImageProcessor.from_pretrained(folder), folder)
     return data
 
 
@@ -82,12 +83,18 @@ def _in_channels(data: ImageData, channels: int) -> ImageData:
     return replace(data, train=train, validation=validation, test=test, format=taken)
 
 
-def _normalised_as(data: ImageData, processor: ImageProcessor) -> ImageData:
+def _normalised_as(data: ImageData, processor: ImageProcessor, folder: Path) -> ImageData:
     """With a processor's mean and deviation in place of the data's own."""
+    count = data.format.channels
+    if processor.image_mean is not None and processor.channels != count:
+        raise UserError(
+            f"{folder / PREPROCESSOR_FILE} normalises images of {processor.channels} channel(s), but the model sees "
+            f"{count}: correct one of the two files"
+        )
 
     def channels(numbers: tuple[float, ...] | float | None, otherwise: float) -> tuple[float, ...]:
         numbers = otherwise if numbers is None else numbers
-        each = numbers if isinstance(numbers, tuple) else (numbers,) * 3
+        each = numbers if isinstance(numbers, tuple) else (numbers,) * count
         return tuple(number / (processor.rescale_factor or 1.0) for number in each)
 
     mean, std = channels(processor.image_mean, 0.0), channels(processor.image_std, 1.0)

@@ -1,6 +1,5 @@
 """`ds train minivit`: a Vision Transformer that learns to tell images apart."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +11,6 @@ from ds_cnn.recipes.image_plots import plot_wrong
 from ds_cnn.recipes.image_run import ImageRun
 from ds_cnn.recipes.predict import DRAWN
 from ds_core import ClassifierOutput, CrossEntropyLoss, KeepBest, Module, Trainer, UserError
-from ds_core.atomic_files import write_atomically
 from ds_core.recipes import Run
 from ds_core.recipes.choices import make_schedule
 from ds_core.training.pretrained_files import write_config
@@ -29,6 +27,7 @@ from ds_zoo.minivit.options import MiniViTOptions
 from ds_zoo.minivit.plots import plot_positions, plot_rollout
 from ds_zoo.minivit.pretrained import config_fields, read_vit_config
 from ds_zoo.vision.image_processor import FILE as PREPROCESSOR_FILE
+from ds_zoo.vision.image_processor import ExactSize, ImageProcessor
 
 
 class Logits(Module):
@@ -127,8 +126,7 @@ class MiniViTRun(ImageRun[MiniViTOptions]):
         """What transformers reads, but for the weights: the sizes, the classes, and what becomes of an image."""
         super().write_folder()
         write_config(self.folder, config_fields(self.vit), self.vit.state_dict())
-        processor = preprocessor_fields(self.data.format)
-        write_atomically(self.folder / PREPROCESSOR_FILE, json.dumps(processor, indent=2) + "\n")
+        processor_of(self.data.format).save_pretrained(self.folder)
 
     def plot(self) -> None:
         Run.plot(self)
@@ -203,16 +201,10 @@ def pretrained_of(options: MiniViTOptions, images: ImageFormat, labels: Labels) 
     )
 
 
-def preprocessor_fields(images: ImageFormat) -> dict[str, Any]:
-    """transformers' preprocessor_config.json of these images; grey ones are given to its processor as mode L."""
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": images.height, "width": images.width},
-        "resample": 2,  # bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [mean / 255 for mean in images.mean],
-        "image_std": [std / 255 for std in images.std],
-    }
+def processor_of(images: ImageFormat) -> ImageProcessor:
+    """What makes the model's input of an image; transformers' is given grey images as mode L."""
+    return ImageProcessor(
+        ExactSize(images.height, images.width),
+        image_mean=tuple(mean / 255 for mean in images.mean),
+        image_std=tuple(std / 255 for std in images.std),
+    )

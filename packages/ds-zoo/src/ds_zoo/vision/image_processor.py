@@ -22,7 +22,7 @@ from torch import Tensor
 from ds_zoo.vision.image_steps import ExactSize, ShortestEdge, center_crop, resize
 from ds_zoo.vision.processor_file import DEFAULTS, FILE, kind_of, options_of, read_fields
 
-# B = batch, H, W = height and width of an image, h, w = of what comes out
+# B = batch, C = channels, H, W = height and width of an image, h, w = of what comes out
 
 __all__ = ["FILE", "ExactSize", "ImageProcessor", "ShortestEdge", "check_image_size"]
 
@@ -39,8 +39,8 @@ class ImageProcessor:
         crop_size: (h, w) of the part around the centre that is taken, with zeros around an image that is smaller.
             None: all of it.
         rescale_factor: what pixels are multiplied by; None: they stay 0 to 255.
-        image_mean, image_std: what is then subtracted, and what the rest is divided by: a number for each of red, green
-            and blue, or one for all; None, both: nothing.
+        image_mean, image_std: what is then subtracted, and what the rest is divided by: three numbers, for red, green
+            and blue, or one for all; a tuple of a single number is for grey images; None, both: nothing.
         kind: transformers' name of such a processor, for the file.
 
     Raises:
@@ -72,6 +72,10 @@ class ImageProcessor:
             )
         for name in ("image_mean", "image_std"):
             object.__setattr__(self, name, _of_each_channel(name, getattr(self, name)))
+        if len({len(of_each) for of_each in (self.image_mean, self.image_std) if isinstance(of_each, tuple)}) > 1:
+            raise ValueError(
+                f"image_mean is {self.image_mean} and image_std {self.image_std}, expected numbers for as many channels"
+            )
         if self.kind not in DEFAULTS:
             raise ValueError(f"kind is {self.kind!r}, expected one of {list(DEFAULTS)}")
 
@@ -96,7 +100,7 @@ class ImageProcessor:
         """
         fields: dict[str, Any] = {
             "image_processor_type": self.kind,
-            "do_convert_rgb": True,
+            "do_convert_rgb": self.channels == 3,
             "do_resize": self.size is not None,
             "resample": self.resample,
             "do_center_crop": self.crop_size is not None,
@@ -120,17 +124,22 @@ class ImageProcessor:
             return self.crop_size
         return (self.size.height, self.size.width) if isinstance(self.size, ExactSize) else None
 
+    @property
+    def channels(self) -> int:
+        """C: 3, or 1 if the images are grey."""
+        return len(self.image_mean) if isinstance(self.image_mean, tuple) else 3
+
     def read(self, path: str | os.PathLike[str], *, largest_pixels: int = LARGEST_PIXELS) -> Tensor:
-        """An image file -> pixel_values (3, h, w): upright, opaque, in colours of 8 bits, then as `__call__`.
+        """An image file -> pixel_values (C, h, w): upright, opaque, in colours or greys of 8 bits, then as `__call__`.
 
         Raises:
             ImageError: a file that is missing, unreadable, damaged, too large or no image.
             MissingPackageError: Pillow is not installed.
         """
-        return self(ImageReader(largest_pixels=largest_pixels).read(path))
+        return self(ImageReader(channels=self.channels, largest_pixels=largest_pixels).read(path))
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """uint8 images (3, H, W), (B, 3, H, W) or a list of (3, H, W) -> float32 (3, h, w) or (B, 3, h, w).
+        """uint8 images (C, H, W), (B, C, H, W) or a list of (C, H, W) -> float32 (C, h, w) or (B, C, h, w).
 
         Raises:
             ShapeError: another shape or dtype, no image, or images that come out in different sizes.
@@ -146,11 +155,12 @@ class ImageProcessor:
         return torch.stack(processed)
 
     def _process(self, images: Tensor) -> Tensor:
-        """(..., 3, H, W) -> (..., 3, h, w)."""
-        if images.dtype != torch.uint8 or images.dim() not in (3, 4) or images.shape[-3] != 3 or not images.numel():
+        """(..., C, H, W) -> (..., C, h, w)."""
+        dim, channels = images.dim(), self.channels
+        if images.dtype != torch.uint8 or dim not in (3, 4) or images.shape[-3] != channels or not images.numel():
             raise ShapeError(
                 f"ImageProcessor: given {images.dtype} of shape {tuple(images.shape)}, expected torch.uint8 of "
-                "(3, H, W) or (B, 3, H, W)"
+                f"({channels}, H, W) or (B, {channels}, H, W)"
             )
         if self.size is not None:
             images = resize(images, *self.size.of(images.shape[-2], images.shape[-1]), self.resample)
@@ -185,7 +195,7 @@ def _of_each_channel(name: str, given: Any) -> tuple[float, ...] | None:
     if given is None:
         return None
     of_each = tuple(given) if isinstance(given, (tuple, list)) else (given,) * 3
-    if len(of_each) != 3 or not all(map(_is_number, of_each)) or (name == "image_std" and 0 in of_each):
+    if len(of_each) not in (1, 3) or not all(map(_is_number, of_each)) or (name == "image_std" and 0 in of_each):
         raise ValueError(f"{name} is {given!r}, expected three numbers or one{', not 0' * (name == 'image_std')}")
     return of_each
 

@@ -43,7 +43,7 @@ class ShortestEdge:
 
 
 def resize(images: Tensor, height: int, width: int, resample: int) -> Tensor:
-    """(..., 3, H, W) uint8 -> (..., 3, h, w), by Pillow.
+    """(..., C, H, W) uint8 -> (..., C, h, w), by Pillow; C is 3, or 1 for grey.
 
     Args:
         resample: Pillow's number of the filter.
@@ -57,9 +57,11 @@ def resize(images: Tensor, height: int, width: int, resample: int) -> Tensor:
         return torch.stack([resize(image, height, width, resample) for image in images])
     with needs_extra("images", "resizing images", package="ds-cnn"):
         from PIL import Image
-    image = Image.fromarray(np.ascontiguousarray(images.permute(1, 2, 0).cpu()))
+    pixels = images[0] if len(images) == 1 else images.permute(1, 2, 0)
+    image = Image.fromarray(np.ascontiguousarray(pixels.cpu()))
     resized = Image.Image.resize(image, (width, height), Image.Resampling(resample))
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous().to(images.device)
+    channels_last = torch.from_numpy(np.array(resized)).view(height, width, -1)
+    return channels_last.permute(2, 0, 1).contiguous().to(images.device)
 
 
 def center_crop(images: Tensor, height: int, width: int) -> Tensor:
