@@ -8,6 +8,10 @@ from ds_core import UserError
 from ds_core.options import Parser, add_options, build_options, from_json, to_json
 from ds_core.training.run_options import RunOptions
 from ds_zoo.finetuning import FineTuningOptions, prepare
+from ds_zoo.minibert.options import MiniBERTOptions
+from ds_zoo.miniclip.options import MiniCLIPOptions
+from ds_zoo.minigpt.options import MiniGPTOptions
+from ds_zoo.minivit.options import MiniViTOptions
 from tiny_model import tiny_model, trained_names
 
 
@@ -97,3 +101,12 @@ def test_help_is_a_line_for_each(capsys):
     assert "--freeze [TEXT ...] parts that are not trained" in text
     assert "--lora-targets [TEXT ...] layers that get LoRA's updates" in text
     assert "(default: attention)" in text
+
+
+@pytest.mark.parametrize("recipe", [MiniGPTOptions, MiniBERTOptions, MiniViTOptions, MiniCLIPOptions])
+def test_fine_tuning_has_a_smaller_learning_rate(recipe):
+    folder = Path("pretrained")
+    assert recipe().lr == recipe.lr > 1e-3
+    assert recipe(from_pretrained=folder).lr == 1e-4
+    assert recipe(from_pretrained=folder, lora_rank=2).lr == 1e-3
+    assert recipe(from_pretrained=folder, lr=0.5).lr == 0.5

@@ -13,6 +13,23 @@ from ds_zoo.finetuning.lora import add_lora
 
 LORA_TARGETS = ("attention",)
 _LORA_ALPHA = 16.0
+# What fine-tuning begins with unless --lr is given: of all weights, and of LoRA's updates
+_LR, _LORA_LR = 1e-4, 1e-3
+LR_HELP = (
+    f"peak learning rate, reached after warm-up; with --from-pretrained {_LR:g}, with LoRA {_LORA_LR:g} if not given"
+)
+
+
+def follow_pretrained(values: dict[str, Any], given: set[str]) -> set[str]:
+    """For `with_presets`: fine-tuning has a smaller `lr`, as if it were given.
+
+    Returns:
+        The names of what was given, `lr` among them if it was set here.
+    """
+    if values["from_pretrained"] is None or "lr" in given:
+        return given
+    values["lr"] = _LORA_LR if values["lora_rank"] else _LR
+    return {*given, "lr"}
 
 
 @dataclass
@@ -26,7 +43,7 @@ class FineTuningOptions:
         None, "fine-tune this model: a folder that ds or transformers' save_pretrained wrote", may_change=True
     )
     freeze: tuple[str, ...] = option(
-        (), "parts that are not trained, by the beginning of their parameters' names, such as tokens 'blocks.[0-3]'"
+        (), "parts that are not trained, by the beginning of their parameters' names, such as '*blocks.[0-3]'"
     )
     layer_decay: float = option(
         1.0, "each layer's learning rate is this factor of the one above it; 1: the same for all", minimum=0, maximum=1

@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ds_core import UserError
-from ds_core.options import option
+from ds_core.options import option, with_presets
 from ds_core.training.run_options import MOST_THREADS, PrecisionOptions, RunOptions
 
-from ds_zoo.finetuning.options import FineTuningOptions
+from ds_zoo.finetuning.options import LR_HELP, FineTuningOptions, follow_pretrained
 
 # What a pretrained folder decides
 _OF_THE_FOLDER = ("vocab_size", "lowercase", "num_layers", "num_heads", "embed_dim", "hidden_dim", "dropout")
 
 
+def _follow(values: dict[str, Any], given: set[str]) -> None:
+    follow_pretrained(values, given)
+
+
+@with_presets({}, _follow)
 @dataclass
 class MiniBERTOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     """Options of `ds train minibert`."""
@@ -50,7 +56,7 @@ class MiniBERTOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     steps: int = option(7000, "optimizer steps", minimum=1, may_change=True)
     batch_size: int = option(32, "texts in a batch", minimum=1)
     accumulate: int = option(1, "batches per step", minimum=1)
-    lr: float = option(2e-3, "peak learning rate, reached after warm-up", minimum=0)
+    lr: float = option(2e-3, LR_HELP, minimum=0)
     min_lr: float = option(0.0, "learning rate at the end of the cosine", minimum=0)
     warmup_steps: int = option(400, "steps of warm-up; at most a tenth of --steps", minimum=0)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)

@@ -9,7 +9,7 @@ from ds_core.distributed.processes import started_by_torchrun
 from ds_core.options import option, preset_option, with_presets
 from ds_core.training.run_options import MOST_THREADS, PrecisionOptions, RunOptions
 
-from ds_zoo.finetuning.options import FineTuningOptions
+from ds_zoo.finetuning.options import LR_HELP, FineTuningOptions, follow_pretrained
 from ds_zoo.miniclip.caption_tokenizer import VOCABULARIES
 
 LEAST_BPE = 258  # what `BPETokenizer` needs, and two
@@ -26,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
     """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
+    given = follow_pretrained(values, given)
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / PRESETS.get(values["preset"], {}).get("lr", MiniCLIPOptions.lr)
     if "steps" in given and "warmup_steps" not in given:
@@ -80,7 +81,7 @@ class MiniCLIPOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     steps: int = option(5000, "optimizer steps", minimum=1, may_change=True)
     batch_size: int = option(64, "pairs in a batch: each caption is told from so many images", minimum=1)
     accumulate: int = option(1, "batches per step; each is contrasted by itself", minimum=1)
-    lr: float = option(2e-3, "peak learning rate, reached after warm-up", minimum=0)
+    lr: float = option(2e-3, LR_HELP, minimum=0)
     min_lr: float = option(2e-5, "learning rate at the end of the cosine", minimum=0)
     warmup_steps: int = option(100, "steps of warm-up; if only --steps is given, at most a tenth of them", minimum=0)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)

@@ -10,7 +10,7 @@ from ds_core.recipes.text_corpus import TextOptions
 from ds_core.recipes.text_run import TextGenerateOptions
 from ds_core.training.run_options import PrecisionOptions
 
-from ds_zoo.finetuning.options import FineTuningOptions
+from ds_zoo.finetuning.options import LR_HELP, FineTuningOptions, follow_pretrained
 
 # What each preset changes. The defaults learn as much as they can in the time that "nanogpt-cpu" takes. That one is the
 # recipe that nanoGPT publishes for a laptop (https://github.com/karpathy/nanoGPT, "I only have a macbook"), except that
@@ -20,21 +20,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {"steps": 1000, "sample_every": 250},
 }
 
-# What fine-tuning begins with unless --lr is given: of all weights, and of LoRA's updates
-_FINE_TUNING_LR, _LORA_LR = 1e-4, 1e-3
 # What a pretrained model has decided already
 _DECIDED = ("num_layers", "num_heads", "embed_dim", "bias", "tokenizer", "vocab_size")
 
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
-    """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them.
-
-    Fine-tuning has a smaller `lr`, as if it were given.
-    """
+    """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
     preset = {"lr": MiniGPTOptions.lr, **PRESETS.get(values["preset"], {})}
-    if values["from_pretrained"] is not None and "lr" not in given:
-        values["lr"] = _LORA_LR if values["lora_rank"] else _FINE_TUNING_LR
-        given = {*given, "lr"}
+    given = follow_pretrained(values, given)
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / preset["lr"]
     if "steps" in given and "warmup_steps" not in given:
@@ -61,12 +54,7 @@ class MiniGPTOptions(PrecisionOptions, FineTuningOptions, TextOptions):
     steps: int = option(2300, "optimizer steps", minimum=1, may_change=True)
     batch_size: int = option(12, "blocks in a batch", minimum=1)
     accumulate: int = option(1, "batches per step", minimum=1)
-    lr: float = option(
-        4e-3,
-        f"peak learning rate, reached after warm-up; with --from-pretrained {_FINE_TUNING_LR:g}, with LoRA "
-        f"{_LORA_LR:g} if not given",
-        minimum=0,
-    )
+    lr: float = option(4e-3, LR_HELP, minimum=0)
     min_lr: float = option(1e-4, "learning rate at the end of the cosine", minimum=0)
     warmup_steps: int = option(100, "steps of warm-up; if only --steps is given, at most a tenth of them", minimum=0)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)

@@ -10,7 +10,7 @@ from ds_cnn.recipes.predict import DRAWN, ClassifyOptions
 from ds_core import UserError
 from ds_core.options import option, with_presets
 
-from ds_zoo.finetuning.options import FineTuningOptions
+from ds_zoo.finetuning.options import LR_HELP, FineTuningOptions, follow_pretrained
 from ds_zoo.minivit.heads import POOLINGS
 
 SCENES = "scenes"
@@ -25,7 +25,11 @@ BY_DATA_SET: dict[str, dict[str, Any]] = {
 }
 
 
-@with_presets(BY_DATA_SET, with_data_set(BY_DATA_SET))
+def _follow(values: dict[str, Any], given: set[str]) -> None:
+    with_data_set(BY_DATA_SET)(values, follow_pretrained(values, given))
+
+
+@with_presets(BY_DATA_SET, _follow)
 @dataclass
 class MiniViTOptions(FineTuningOptions, DataOptions):
     """Options of `ds train minivit`."""
@@ -51,7 +55,7 @@ class MiniViTOptions(FineTuningOptions, DataOptions):
 
     epochs: int = option(80, "how often every image is seen", minimum=1, may_change=True)
     accumulate: int = option(1, "batches per step", minimum=1)
-    lr: float = option(2e-3, "peak learning rate, reached after warm-up", minimum=0)
+    lr: float = option(2e-3, LR_HELP, minimum=0)
     min_lr: float = option(0.0, "learning rate at the end of the cosine", minimum=0)
     warmup: float = option(0.05, "share of the steps in which the learning rate rises", minimum=0, maximum=1)
     beta1: float = option(0.9, "AdamW's average of gradients", minimum=0, maximum=0.999999)
