@@ -18,7 +18,8 @@ def rates(model, **options):
     return {name: (group["lr"], group["weight_decay"]) for name, group in names}
 
 
-def test_each_layer_has_its_rate():
+def test_worked_example():
+    """docs/finetuning/layer_decay.md: each layer has its rate."""
     model = tiny_model()
     found = rates(model, layer_decay=0.5)
     assert found.keys() == dict(model.named_parameters()).keys()

@@ -224,6 +224,7 @@ def test_folders_that_cannot_be_fine_tuned(runs, complaint, tmp_path):
     ("name", "content", "message"),
     [
         ("a.csv", "text,label\na b,x\nc d,x\n", "every label is 'x', expected two classes or more"),
+        ("a.csv", "text,label\na b,x\nc d,y\n", "there are 2 texts, expected at least 10"),
         ("a.csv", "texts,label\na b,x\n", "there is no column 'text', only texts, label; did you mean texts?"),
         ("a.csv", "text,label\n,x\n", "line 2: the text is empty"),
         ("a.csv", "text,label\na b,\n", "line 2: the label is empty"),

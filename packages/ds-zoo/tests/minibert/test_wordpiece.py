@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -111,7 +112,19 @@ def test_worked_example():
     assert score["##g", "##s"] == pytest.approx(0.05)
     assert score["##u", "##g"] == pytest.approx(0.0278, abs=5e-5)
     assert score["h", "##u"] == pytest.approx(0.0278, abs=5e-5)
+    others = [("p", "##u"), ("##u", "##n"), ("b", "##u")]
+    assert [score[pair] for pair in others] == pytest.approx([0.0278] * 3, abs=5e-5)
+    assert len(score) == 6
     assert max(score, key=score.get) == ("##g", "##s")
+    n = sum(pieces.values())
+    assert n == 113
+    factor = {pair: n * value for pair, value in score.items()}
+    assert factor["##u", "##g"] == pytest.approx(3.14, abs=5e-3)
+    assert factor["##g", "##s"] == pytest.approx(5.65, abs=5e-3)
+    gain = {pair: count * math.log(factor[pair]) for pair, count in pairs.items()}
+    assert gain["##u", "##g"] == pytest.approx(22.9, abs=0.05)
+    assert gain["##g", "##s"] == pytest.approx(8.7, abs=0.05)
+    assert max(gain, key=gain.get) == ("##u", "##g")
     assert max(pairs, key=pairs.get) == ("##u", "##g")
 
 

@@ -3,11 +3,15 @@ import torch
 from ds_zoo.miniclip.retrieval import recall_at, retrieval, zero_shot_accuracy
 
 
-def test_recall_counts_rows_whose_own_column_is_near_the_top():
+def test_worked_example():
+    """docs/miniclip/retrieval.md"""
     similarities = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [0.3, 0.4, 0.2]])
-    assert recall_at(similarities, 1) == pytest.approx(1 / 3)
-    assert recall_at(similarities, 2) == pytest.approx(2 / 3)
+    assert recall_at(similarities, 1) == pytest.approx(0.3333, abs=5e-5)
+    assert recall_at(similarities, 2) == pytest.approx(0.6667, abs=5e-5)
     assert recall_at(similarities, 3) == 1.0
+    assert recall_at(similarities.t(), 1) == pytest.approx(0.6667, abs=5e-5)  # the tie in the last column counts
+    images = torch.tensor([[0.6, 0.8], [0.8, 0.6]])
+    assert zero_shot_accuracy(torch.eye(2), images, torch.tensor([1, 1])) == 0.5
 
 
 def test_draws_and_nan_count_against_it():

@@ -6,6 +6,23 @@ from ds_zoo.scenes.digits import load_digits
 from ds_zoo.scenes.drawing import INK, DrawnDigits, drawn_digits, enlargement
 
 
+def test_worked_example():
+    """docs/scenes/scenes.md: the weights of one column of pixels, and what becomes ink."""
+    size, i = 16, 3
+    centre = (i + 0.5) * 8 / size - 0.5
+    assert centre == 1.25
+    np.testing.assert_array_equal(np.abs(centre - np.arange(4)), [1.25, 0.25, 0.75, 1.75])
+    weights = enlargement(size)[i]
+    np.testing.assert_allclose(weights, [-0.0703, 0.8672, 0.2266, -0.0234, 0, 0, 0, 0], atol=5.1e-5)
+    assert weights.sum() == pytest.approx(1)
+    row = np.array([0, 0.5, 0.25, 0, 0, 0, 0, 0], np.float32)
+    assert weights @ row == pytest.approx(0.4902, abs=5.1e-5)
+    ink = DrawnDigits(np.tile(row, (1, 8, 1)), size).ink[0, size // 2, i]
+    assert ink == pytest.approx((weights @ row - 0.25) / 0.4, abs=1e-6)
+    assert ink == pytest.approx(0.6006, abs=5.1e-5)
+    assert ink >= INK
+
+
 @pytest.mark.parametrize("size", [8, 13, 24])
 def test_enlargement_interpolates_parabolas_exactly(size):
     """As cubic interpolation with Catmull-Rom's constant does, and no other constant."""

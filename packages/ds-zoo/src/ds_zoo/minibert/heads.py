@@ -212,7 +212,7 @@ class _Classifying(BertWithHead):
         return logits
 
     def _classify_backward(self, dlogits: Tensor | None) -> Tensor | None:
-        # dx = r * (W_c^T dz)                                                                                   (6)
+        # dx = r * (dz W_c)                                                                                     (6)
         dx: Tensor | None = backward_through(
             [self.dropout, self.classifier], dlogits, input_gradient=trainable(self.bert)
         )

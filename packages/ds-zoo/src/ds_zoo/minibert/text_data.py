@@ -22,6 +22,7 @@ from ds_zoo.minibert.wordpiece import TOKENIZER_FILE, WordPieceTokenizer
 # N = texts, T = tokens of the longest
 
 TRAINING_SHARE = 0.9
+_FEWEST_LABELLED = 10
 _TEXT, _LABEL = "text", "label"
 
 
@@ -104,17 +105,22 @@ def read_labelled(path: Path, options: MiniBERTOptions) -> LabelledData:
     """Read classified texts and split them, in an order that the seed decides.
 
     Raises:
-        UserError: the file cannot be read, a row lacks its text or label, there are fewer than two classes.
+        UserError: the file cannot be read, a row lacks its text or label, there are fewer than two classes or
+            ten texts.
     """
     source = f"the labelled texts {path}"
     rows = _json_lines(path) if path.suffix.lower() in (".jsonl", ".json", ".ndjson") else _csv(path)
     names = tuple(sorted({label for _, label in rows}))
     if len(names) < 2:
         raise UserError(f"{source}: every label is {names[0]!r}, expected two classes or more")
+    if len(rows) < _FEWEST_LABELLED:
+        raise UserError(
+            f"{source}: there are {len(rows)} texts, expected at least {_FEWEST_LABELLED}, of which some are held out"
+        )
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(options.seed)).tolist()
     shuffled = [rows[number] for number in order]
-    split = min(len(rows) - 1, int(len(rows) * TRAINING_SHARE))
+    split = int(len(rows) * TRAINING_SHARE)
     tokenizer = _tokenizer(options, [text for text, _ in shuffled[:split]])
     tokens = tokenizer.pieces([text for text, _ in shuffled], source)
     room = options.max_length - 2

@@ -1,4 +1,4 @@
-"""What a trained CLIP can do: find by caption, name by prompt. Theory: docs/miniclip/recipe.md."""
+"""What a trained CLIP can do: find by caption, name by prompt. Theory: docs/miniclip/retrieval.md."""
 
 from collections.abc import Sequence
 
@@ -33,13 +33,14 @@ def embed_texts(model: MiniCLIP, tokenizer: CaptionTokenizer, captions: Sequence
 def recall_at(similarities: Tensor, k: int) -> float:
     """The share of the rows of (N, N) whose own column is among the k largest; a draw counts against it."""
     own = similarities.diagonal().unsqueeze(1)
-    ahead = (similarities < own).logical_not().sum(1) - 1  # NaN is ahead of everything
-    return float((ahead < k).double().mean())
+    # a_i = #{j != i : s_ij >= s_ii}; NaN is ahead of everything                                       (2)
+    ahead = (similarities < own).logical_not().sum(1) - 1
+    return float((ahead < k).double().mean())  # mean of [a_i < k]                                     (3)
 
 
 def retrieval(texts: Tensor, images: Tensor) -> dict[str, float]:
     """Embeddings of N captions and their images, all captions different -> recall@1 and recall@5 both ways."""
-    similarities = torch.mm(texts, images.t())
+    similarities = torch.mm(texts, images.t())  # s_ij = x_i . y_j                                     (1)
     return {
         "image by caption, recall@1": recall_at(similarities, 1),
         "image by caption, recall@5": recall_at(similarities, 5),
@@ -50,5 +51,5 @@ def retrieval(texts: Tensor, images: Tensor) -> dict[str, float]:
 
 def zero_shot_accuracy(prompts: Tensor, images: Tensor, classes: Tensor) -> float:
     """Embeddings of K prompts, one a class, and of M images; classes (M,) -> share of images nearest to their own."""
-    nearest = torch.mm(images, prompts.t()).argmax(1)
+    nearest = torch.mm(images, prompts.t()).argmax(1)  # argmax_k y_m . p_k                            (4)
     return float((nearest.cpu() == classes.cpu()).double().mean())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# B = batch, T = 1 + number of patches, E = embed_dim
+# B = batch, T = 1 + number of patches, E = embed_dim, R = pooler_dim
 
 
 @dataclass
@@ -13,7 +13,7 @@ class MiniViTOutput:
 
     Attributes:
         last_hidden_state: (B, T, E), the class token first.
-        pooler_output: (B, E), or None if the model has no pooler.
+        pooler_output: (B, R), or None if the model has no pooler.
     """
 
     last_hidden_state: Tensor | None = None

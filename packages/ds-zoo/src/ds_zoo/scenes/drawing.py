@@ -23,6 +23,7 @@ def enlargement(size: int) -> Array:
     """
     centres = (np.arange(size) + 0.5) * _SIDE / size - 0.5
     distance = np.abs(centres[:, None] - np.arange(_SIDE))
+    # w(d) by the distance d, in two pieces                                                            (1)
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0)).astype(np.float32)
@@ -38,6 +39,7 @@ class DrawnDigits:
 
     def __init__(self, images: Array, size: int) -> None:
         weights = enlargement(size)
+        # ink = (v - faint) / (full - faint), cut to 0 and 1                                           (2)
         self.ink: Array = np.clip((weights @ images @ weights.T - _FAINT) * np.float32(1 / (_FULL - _FAINT)), 0, 1)
         rows, columns = self.ink.any(2), self.ink.any(1)
         edges = (rows.argmax(1), size - rows[:, ::-1].argmax(1), columns.argmax(1), size - columns[:, ::-1].argmax(1))
