@@ -126,6 +126,9 @@ def test_the_order_and_what_is_left(tmp_path, capsys, monkeypatch):
     assert f"weights of step 6; {run.trainer.seconds:.1f} s of training\n  {run.folder}/best.safetensors\n" in out
     assert out.endswith(f"\ntry next:\n  ds info '{run.folder}'\n  ds train line --out '{run.folder}' --resume\n")
     assert run.parameter_count == 2
+    assert run.parameters_in_words == "2 parameters"
+    next(run.model.parameters()).requires_grad_(False)
+    assert run.parameters_in_words == "2 parameters of which 1 are trained"
 
 
 def test_what_a_resumed_run_leaves_out(tmp_path, capsys):

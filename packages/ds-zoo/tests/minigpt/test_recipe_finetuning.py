@@ -95,7 +95,7 @@ def test_lora_leaves_all_weights_but_those_it_was_added_to(tune, ds, pretrained,
     status, printed, _ = tune("--lora-rank", 2, "--lora-targets", "blocks.1.attention", "linear2", steps=6)
     assert status == 0
     updates = 2 * (8 + 24) + 2 * 2 * (8 + 12)
-    assert f" parameters, {updates} of them trained (2 layers, 8 wide, blocks of 8" in printed
+    assert f" parameters of which {updates} are trained (2 layers, 8 wide, blocks of 8" in printed
     out = tmp_path / "out"
     kinds = {"transformer.h.1.attn.c_attn.weight", *(f"transformer.h.{i}.mlp.c_proj.weight" for i in (0, 1))}
     assert changed(out, pretrained) == kinds
@@ -134,7 +134,7 @@ def test_what_every_recipe_must_survive(more, part, pretrained):
 def test_frozen_parts_stay(tune, pretrained, tmp_path):
     status, printed, _ = tune("--freeze", "tokens", "positions", "blocks.[0]")
     assert status == 0
-    assert "of them trained" in printed
+    assert "are trained" in printed
     kept = {name for name in tensors(pretrained) if name.startswith(("transformer.w", "transformer.h.0"))}
     assert changed(tmp_path / "out", pretrained) == tensors(pretrained).keys() - kept
 

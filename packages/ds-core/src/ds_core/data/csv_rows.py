@@ -104,7 +104,7 @@ def _text(path: Path, encoding: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {encoding}; "
-            "name the file's encoding, often latin-1 (encoding, --encoding on the command line)"
+            "save the file as UTF-8, or name its encoding, often latin-1 (encoding; --encoding of a recipe that has it)"
         ) from error
     except LookupError as error:
         raise UserError(f"{path}: given encoding {encoding!r}, which Python does not know") from error

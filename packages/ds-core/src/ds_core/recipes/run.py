@@ -202,7 +202,7 @@ class Run(ABC, Generic[OptionsT, DataT, ModelT]):
     def parameters_in_words(self) -> str:
         """How many parameters the model has, and how many of them are trained if some are frozen."""
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        share = "" if trained == self.parameter_count else f", {trained:,} of them trained"
+        share = "" if trained == self.parameter_count else f" of which {trained:,} are trained"
         return f"{self.parameter_count:,} parameters{share}"
 
     def _open_folder(self) -> None:

@@ -151,7 +151,7 @@ def split_pairs(pairs: CaptionedImages, share: float, seed: int) -> tuple[Captio
     if min(count, len(files) - count) < 2:
         raise UserError(
             f"{pairs.table}: {len(files)} different image(s) and --validation {share} leave fewer than two to train "
-            "on, or to validate on"
+            "on, or to validate on: give more images, or another --validation"
         )
     order = torch.randperm(len(files), generator=keyed_generator(seed, 0)).tolist()
     held_out = {files[number] for number in order[:count]}
