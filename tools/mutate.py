@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 def _sources(root: Path) -> Iterator[tuple[Package, Path]]:
     for package in packages(root):
         for path in package.files("src"):
-            if (package.folder / "docs" / f"{path.stem}.md").exists():
+            pages = package.folder / "docs"
+            if any((folder / f"{path.stem}.md").exists() for folder in (pages, pages / path.parent.name)):
                 yield package, path
 
 
@@ -136,7 +137,7 @@ def _tests_of(package: Package, path: Path) -> Iterator[str]:
     exported = public_names.exports(package.folder.parents[1])
     named, others = [], []
     for test in package.files("tests"):
-        if test.name.startswith(f"test_{path.stem}"):
+        if test.name.startswith(f"test_{path.stem}") and test.parent.name in ("tests", path.parent.name):
             named.append(str(test))
         elif test.name.startswith("test_") and _module(package, path) in _imported(test, exported):
             others.append(str(test))

@@ -36,14 +36,17 @@ def run(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], cwd=TOOLS, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("folder", ["", "model/"])
 @pytest.mark.parametrize("tested", [False, True])
-def test_an_untested_gradient_is_named(plant: Callable[..., Path], tested: bool) -> None:
-    tests = TESTS + "    assert dweight.item() == 11.0\n" * tested
+def test_an_untested_gradient_is_named(plant: Callable[..., Path], tested: bool, folder: str) -> None:
+    tests = TESTS.replace("ds_core", f"ds_core.{folder}".replace("/", "").rstrip("."))
     root = plant(
         {
-            "ds-core/src/ds_core/scale.py": SOURCE,
-            "ds-core/docs/scale.md": "# Scale\n",
-            "ds-core/tests/test_scale.py": tests,
+            f"ds-core/src/ds_core/{folder}__init__.py": "",
+            f"ds-core/src/ds_core/{folder}scale.py": SOURCE,
+            f"ds-core/docs/{folder}scale.md": "# Scale\n",
+            f"ds-core/tests/{folder}test_scale.py": tests + "    assert dweight.item() == 11.0\n" * tested,
+            "ds-core/tests/other/test_scale.py": "def test_of_another_scale():\n    raise AssertionError\n",
         }
     )
     done = run(root, "scale")
@@ -52,8 +55,8 @@ def test_an_untested_gradient_is_named(plant: Callable[..., Path], tested: bool)
     if tested:
         assert named == []
     else:
-        assert "packages/ds-core/src/ds_core/scale.py:5: dy * x  ->  dy / x" in named
-        assert all(line.startswith("packages/ds-core/src/ds_core/scale.py:5:") for line in named)
+        assert f"packages/ds-core/src/ds_core/{folder}scale.py:5: dy * x  ->  dy / x" in named
+        assert all(line.startswith(f"packages/ds-core/src/ds_core/{folder}scale.py:5:") for line in named)
 
 
 def test_tests_that_fail_anyway_prove_nothing(plant: Callable[..., Path]) -> None:

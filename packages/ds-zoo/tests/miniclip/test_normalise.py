@@ -5,7 +5,7 @@ from ds_core.testing import check_layer
 from ds_zoo.miniclip.normalise import Normalise, normalise, normalise_backward
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (1, 1), (2, 7)])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1), (2, 7), (2, 3, 4), (5,)])
 def test_layer(shape):
     check_layer(Normalise(), torch.randn(shape, dtype=torch.float64) + 0.1)
 
