@@ -38,6 +38,18 @@ def test_loss(labels, problem_type):
     check_loss(ClassifierLoss(3, problem_type), output, labels)
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_regression_of_one_number(shape):
+    output, labels = ClassifierOutput(torch.tensor([[0.5], [-1.0], [2.0]], dtype=torch.float64)), torch.arange(3.0)
+    criterion = ClassifierLoss(1)
+    check_loss(criterion, output, labels.double().reshape(shape))
+    with record():
+        loss = criterion(output, labels.reshape(shape))
+        gradients = criterion.backward()
+    assert float(loss) == pytest.approx((0.5**2 + 2.0**2 + 0.0**2) / 3)
+    assert gradients.logits.flatten().tolist() == pytest.approx([1 / 3, -4 / 3, 0.0])
+
+
 def test_is_a_loss():
     assert isinstance(ClassifierLoss(2), Loss)
 

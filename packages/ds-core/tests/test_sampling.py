@@ -79,10 +79,23 @@ def test_a_sampler_repeats_with_its_seed_and_leaves_the_global_generator_alone()
         (torch.tensor([[1]]), 1, r"mine: given a prompt of shape \(1, 1\)"),
         (torch.tensor([5]), 1, "mine: the prompt has tokens outside 0 to 4"),
         (torch.tensor([-1]), 1, "mine: the prompt has tokens outside 0 to 4"),
-        (torch.tensor([4]), -1, "mine: count is -1, expected 0 or more"),
+        (torch.tensor([4]), -1, "mine: given count=-1, expected 0 or more"),
     ],
 )
 def test_prompts_that_cannot_be_continued(prompt, count, message):
     check_prompt("mine", torch.tensor([0, 4]), 0, 5)
     with pytest.raises(ValueError, match=message):
+        check_prompt("mine", prompt, count, 5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count", "message"),
+    [
+        ([1, 2], 1, r"mine: given a prompt that is a list, expected a tensor \(T,\)"),
+        (torch.tensor([1.0]), 1, "mine: given a prompt in torch.float32, expected int64"),
+        (torch.tensor([1]), 2.5, "mine: given count=2.5, expected a whole number"),
+    ],
+)
+def test_prompts_of_another_type(prompt, count, message):
+    with pytest.raises(TypeError, match=message):
         check_prompt("mine", prompt, count, 5)

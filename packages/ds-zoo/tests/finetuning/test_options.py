@@ -110,3 +110,26 @@ def test_fine_tuning_has_a_smaller_learning_rate(recipe):
     assert recipe(from_pretrained=folder).lr == 1e-4
     assert recipe(from_pretrained=folder, lora_rank=2).lr == 1e-3
     assert recipe(from_pretrained=folder, lr=0.5).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "decided", "free"),
+    [
+        (MiniGPTOptions, {"num_layers": 3}, {"preset": "nanogpt-cpu"}),
+        (MiniBERTOptions, {"hidden_dim": 12}, {}),
+        (MiniViTOptions, {"patch_size": 8}, {"dataset": "mnist"}),
+        (MiniCLIPOptions, {"image_size": 64}, {"preset": "photos"}),
+    ],
+)
+def test_the_model_has_its_own_sizes(recipe, decided, free):
+    flag = "--" + next(iter(decided)).replace("_", "-")
+    with pytest.raises(UserError, match=f"^{flag} contradicts --from-pretrained: the model in pretrained has its own"):
+        recipe(from_pretrained=Path("pretrained"), **decided)
+    options = recipe(from_pretrained=Path("pretrained"), **free)
+    assert all(getattr(options, name) == getattr(recipe, name) for name in recipe.decided)
+
+
+def test_the_run_and_its_model_are_different_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="the run would overwrite the model that it begins with"):
+        MiniGPTOptions(from_pretrained=tmp_path / "a", out=Path("b/../a"))

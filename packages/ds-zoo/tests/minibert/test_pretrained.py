@@ -238,3 +238,15 @@ def test_no_such_architecture_and_no_such_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write a model into"):
         MiniBERT(TINY).save_pretrained(tmp_path / "file")
+
+
+def test_numbers_of_classes_that_make_no_sense(tmp_path):
+    their_model("BertForSequenceClassification", num_labels=3).save_pretrained(tmp_path / "classes")
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=f"given count={count}, expected 1 or more"):
+            MiniBERT.from_pretrained(tmp_path / "classes", num_labels=count)
+    with pytest.raises(TypeError, match=r"given count=2\.0, expected a whole number"):
+        MiniBERT.from_pretrained(tmp_path / "classes", num_labels=2.0)
+    their_model("BertModel").save_pretrained(tmp_path / "body")
+    with pytest.raises(ValueError, match="given num_labels=3 for a BertModel, which has no classes"):
+        MiniBERT.from_pretrained(tmp_path / "body", num_labels=3)

@@ -224,7 +224,13 @@ def test_folders_that_cannot_be_fine_tuned(runs, complaint, tmp_path):
     ("name", "content", "message"),
     [
         ("a.csv", "text,label\na b,x\nc d,x\n", "every label is 'x', expected two classes or more"),
-        ("a.csv", "text,label\na b,x\nc d,y\n", "there are 2 texts, expected at least 10"),
+        ("a.csv", "text,label\na b,x\nc d,y\ne f,y\n", "there are 3 texts, expected at least 10"),
+        ("a.csv", "text,label\na b,0.1\nc d,0.2\n", "no label stands there twice, such as '0.1': expected classes"),
+        (
+            "a.jsonl",
+            '{"text": "a\u2028b", "label": "x"}\n{"text": "a", "label": 1.5}',
+            "line 2: expected a text and a label",
+        ),
         ("a.csv", "texts,label\na b,x\n", "there is no column 'text', only texts, label; did you mean texts?"),
         ("a.csv", "text,label\n,x\n", "line 2: the text is empty"),
         ("a.csv", "text,label\na b,\n", "line 2: the label is empty"),

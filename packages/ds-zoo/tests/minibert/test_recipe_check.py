@@ -46,7 +46,7 @@ def test_what_every_recipe_must_survive(part, texts):
             "--max-length 900": "is too short: its training part has 756 tokens, expected at least 898",
             "--steps 0": "--steps: given 0, expected at least 1",
             "--device cuda:99": "--device cuda:99 cannot be used here",
-            "--from-pretrained nowhere": "contradicts --from-pretrained: the folder decides",
+            "--from-pretrained nowhere": "contradicts --from-pretrained: the model in nowhere has its own",
             f"--labelled {texts}/labelled.csv": "--labelled contradicts --text",
             "--freeze heart": "--freeze: 'heart' fits no parameter: there are bias, bert.embeddings.tokens",
             "--stepz 3": "did you mean --steps?",

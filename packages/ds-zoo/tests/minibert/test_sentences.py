@@ -38,3 +38,13 @@ def test_a_text_of_the_users(tmp_path):
     path.write_text("")
     with pytest.raises(UserError, match="is empty"):
         text_documents(path)
+
+
+def test_lines_where_no_blank_line_divides_the_text(tmp_path):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(f"line number {n} has words" for n in range(25)))
+    documents = text_documents(lines)
+    assert [len(document) for document in documents] == [10, 10, 5]
+    assert documents[1][0] == "line number 10 has words"
+    lines.write_text(" ".join(f"Sentence number {n} has words." for n in range(25)))
+    assert [len(document) for document in text_documents(lines)] == [10, 10, 5]

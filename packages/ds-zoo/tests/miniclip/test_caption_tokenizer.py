@@ -68,7 +68,7 @@ def test_names_of_special_tokens_in_a_caption_are_text():
 
 def test_unknown_words_are_named():
     tokenizer = CaptionTokenizer.train(CAPTIONS, 12)
-    assert tokenizer.unknown_words("a large purple three cat") == ["purple", "cat"]
+    assert tokenizer.unknown_words("a large purple three cat purple") == ["purple", "cat"]
     assert CaptionTokenizer.train(CAPTIONS, 12, vocabulary="bpe", vocab_size=300).unknown_words("purple") == []
 
 

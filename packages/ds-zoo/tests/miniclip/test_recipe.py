@@ -18,7 +18,7 @@ from ds_zoo.miniclip.run import LARGEST_SCALE
 from ds_zoo.scenes import Scenes
 from ds_zoo.vision.image_processor import ExactSize, ImageProcessor
 from PIL import Image
-from tiny_miniclip import words, write_images
+from tiny_miniclip import fine_tuning_words, words, write_images
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_the_scale_is_clamped_after_each_step(pretrained, tmp_path, ds):
     images = write_images(tmp_path / "mine")
     status, _, _ = ds(
         *("train", "miniclip", "--out", tmp_path / "out", "--images-captions", images),
-        *("--from-pretrained", pretrained, *words(lr=1e-6, min_lr=1e-6, warmup_steps=0)),
+        *("--from-pretrained", pretrained, *fine_tuning_words(lr=1e-6, min_lr=1e-6, warmup_steps=0)),
     )
     assert status == 0
     tensors = safetensors.torch.load_file(tmp_path / "out" / CHECKPOINT_FILE)
@@ -182,7 +182,7 @@ def test_fine_tuning(more, pretrained, tmp_path, ds):
     begun = safetensors.torch.load_file(pretrained / "model.safetensors")
     status, _, _ = ds(
         *("train", "miniclip", "--out", tmp_path / "out", "--images-captions", images),
-        *("--from-pretrained", pretrained, *words(lr=1e-2, **more)),
+        *("--from-pretrained", pretrained, *fine_tuning_words(lr=1e-2, **more)),
     )
     assert status == 0
     ended = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
@@ -202,20 +202,22 @@ def test_fine_tuning(more, pretrained, tmp_path, ds):
 def test_pretrained_folders_that_do_not_fit(pretrained, tmp_path, ds, complaint):
     images = write_images(tmp_path / "mine")
     train = ("train", "miniclip", "--out", tmp_path / "out", "--images-captions", images, "--from-pretrained")
-    assert "does not exist" in complaint(ds(*train, tmp_path / "nowhere", *words()))
+    assert "does not exist" in complaint(ds(*train, tmp_path / "nowhere", *fine_tuning_words()))
     processor = pretrained / "preprocessor_config.json"
     kept = processor.read_text()
     ImageProcessor(ExactSize(24, 24), kind="CLIPImageProcessor").save_pretrained(pretrained)
-    assert "makes images of 24 x 24, but the model takes 16 x 16" in complaint(ds(*train, pretrained, *words()))
+    assert "makes images of 24 x 24, but the model takes 16 x 16" in complaint(
+        ds(*train, pretrained, *fine_tuning_words())
+    )
     processor.write_text(kept)
     config = pretrained / "config.json"
     fields = json.loads(config.read_text())
     fields["text_config"]["eos_token_id"] = 3
     config.write_text(json.dumps(fields))
-    assert "but the model looks for 3" in complaint(ds(*train, pretrained, *words()))
+    assert "but the model looks for 3" in complaint(ds(*train, pretrained, *fine_tuning_words()))
     fields["text_config"]["hidden_act"] = "gelu"
     config.write_text(json.dumps(fields))
-    assert "hidden_act is 'gelu'" in complaint(ds(*train, pretrained, *words()))
+    assert "hidden_act is 'gelu'" in complaint(ds(*train, pretrained, *fine_tuning_words()))
     assert not (tmp_path / "out").exists()
 
 
@@ -228,10 +230,33 @@ def test_captions_that_cannot_be_used(tmp_path, ds, complaint):
         ('{"image": "0.png", "text": " "}', "line 1: the caption of 0.png is empty"),
         ('{"image": "nowhere.png", "text": "a"}', "nowhere.png is not there"),
         (json.dumps({"image": "0.png", "text": " ".join(["a"] * 40)}), "the model reads at most 16"),
+        ('{"image": "none.png", "text": "a cat"}', "none.png is not an image in one of the formats"),
+        ('{"image": "0.png", "text": }', "line 1: not JSON (Expecting value, column"),
     ):
+        (folder / "none.png").write_text("no image")
         table.write_text("\n".join([changed, *lines[1:]]))
         assert message in complaint(ds(*train))
+    table.write_text("\n".join(json.dumps({**json.loads(line), "text": "the same"}) for line in lines))
+    assert "captions to train on are the same, 'the same'" in complaint(ds(*train))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_reads_less_than_scenes_need(pretrained, tmp_path, ds, complaint):
+    fields = json.loads((pretrained / "config.json").read_text())
+    fields["text_config"]["max_position_embeddings"] = 7
+    (pretrained / "config.json").write_text(json.dumps(fields))
+    weights = safetensors.torch.load_file(pretrained / "model.safetensors")
+    name = "text_model.embeddings.position_embedding.weight"
+    safetensors.torch.save_file({**weights, name: weights[name][:7].clone()}, pretrained / "model.safetensors")
+    found = complaint(ds("train", "miniclip", "--out", tmp_path / "o", "--from-pretrained", pretrained))
+    assert "--from-pretrained: the model reads at most 7 tokens, but captions of --digits 2 have up to" in found
+    assert not (tmp_path / "o").exists()
+
+
+def test_texts_without_a_form(scenes_run, ds, complaint):
+    image = scenes_run / "digit.png"
+    found = complaint(ds("predict", scenes_run / "out", "--image", image, "--text", "caf\udce9"))
+    assert "has no UTF-8 form" in found
 
 
 def test_check(ds):

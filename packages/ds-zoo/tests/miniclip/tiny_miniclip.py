@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from ds_zoo.miniclip.options import MiniCLIPOptions
 from PIL import Image
 
 TINY = {
@@ -24,8 +25,14 @@ TINY = {
 
 
 def words(**options):
-    given = {**TINY, **options}
+    """The options of a tiny run, with these changes, as words of the command line; None leaves one out."""
+    given = {name: value for name, value in {**TINY, **options}.items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def fine_tuning_words(**options):
+    """The same without what a pretrained folder decides."""
+    return words(**dict.fromkeys(MiniCLIPOptions.decided), **options)
 
 
 def write_images(folder, count=20, shift=0):

@@ -87,14 +87,14 @@ def test_may_run_inside_record_and_stop_in_the_middle():
         ({"prompt": torch.tensor([[1]])}, "at least 1 token"),
         ({"prompt": torch.tensor([13])}, "outside 0 to 12"),
         ({"prompt": torch.tensor([-1])}, "outside 0 to 12"),
-        ({"count": -1}, "count is -1"),
+        ({"count": -1}, "given count=-1"),
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_k": 0}, "top_k is 0"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"block_size": 9}, "block_size is 9, but the model was trained on blocks of 8"),
-        ({"block_size": 0}, "block_size is 0"),
+        ({"block_size": 0}, "given block_size=0"),
     ],
 )
 def test_arguments_out_of_range(change, message):

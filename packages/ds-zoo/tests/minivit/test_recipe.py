@@ -1,6 +1,7 @@
 """What of the recipe `minivit` is its own: the model in the run folder, predictions, rollout, fine-tuning."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from ds_zoo import MiniViT
 from ds_zoo.minivit.images import images_to_learn
 from ds_zoo.minivit.options import MiniViTOptions
 from ds_zoo.minivit.recipe import load_trained
-from tiny_minivit import stripes, words
+from PIL import Image
+from tiny_minivit import fine_tuning_words, stripes, words
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def results(folder):
 
 
 def train(ds, images, out, *more, **options):
-    return ds("train", "minivit", "--images", images / "images", "--out", out, "--no-plots", *words(**options), *more)
+    given = (fine_tuning_words if "--from-pretrained" in more else words)(**options)
+    return ds("train", "minivit", "--images", images / "images", "--out", out, "--no-plots", *given, *more)
 
 
 def test_it_learns_and_leaves_what_transformers_reads(finished, picture):
@@ -44,6 +47,62 @@ def test_it_learns_and_leaves_what_transformers_reads(finished, picture):
     torch.testing.assert_close(pixels, ours, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(theirs(pixels).logits, trained.model(ours), rtol=1e-4, atol=1e-4)
     assert int(theirs(pixels).logits.argmax()) == 1
+
+
+@pytest.fixture
+def wide_images(tmp_path):
+    """Images four times as wide as high, whose class stands in the middle alone."""
+    for number, name in enumerate(("level", "upright")):
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for index, middle in enumerate(stripes(name == "upright", 12, 8, number)):
+            noise = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(index))
+            write_image(tmp_path / "wide" / name / f"{index}.png", torch.cat([noise, middle, noise], 2))
+    return tmp_path / "wide"
+
+
+def pixels_by_transformers(folder, path):
+    """What transformers' processor of a folder makes of an image file."""
+    with Image.open(path) as image:
+        return transformers.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt").pixel_values
+
+
+def test_images_of_other_proportions_are_the_same_to_transformers(wide_images, ds, tmp_path):
+    out = tmp_path / "out"
+    status, _, complaints = ds(
+        *("train", "minivit", "--images", wide_images, "--out", out, "--no-plots"), *words(epochs=40, lr=1e-2)
+    )
+    assert status == 0, complaints
+    assert results(out)["test"]["accuracy"] == 1.0
+    theirs = transformers.ViTForImageClassification.from_pretrained(out)
+    paths = sorted(wide_images.glob("*/*.png"))
+    printed = ds("predict", out, "--images", wide_images, "--top", 1)[1].splitlines()[1:]
+    assert len(printed) == len(paths) == 24
+    for path, line in zip(paths, printed, strict=True):
+        probabilities = theirs(pixels_by_transformers(out, path)).logits.detach().softmax(-1)[0]
+        name, share = theirs.config.id2label[int(probabilities.argmax())], float(probabilities.max())
+        assert line.split()[:2] == [str(path), name]
+        assert float(line.split()[2]) == pytest.approx(share, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": {"shortest_edge": 10}, "do_center_crop": True, "crop_size": {"height": 8, "width": 8}, "resample": 3},
+        {"size": {"height": 8, "width": 8}, "resample": 0, "image_mean": [0.1, 0.2, 0.3], "do_rescale": True},
+    ],
+)
+def test_fine_tuning_sees_images_as_the_model_has_seen_them(fields, wide_images, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "pretrained")
+    transformers.ViTImageProcessorPil(**fields).save_pretrained(folder)
+    options = build_options(MiniViTOptions, {"from_pretrained": folder, "images": wide_images})
+    data, processor = images_to_learn(options, None)
+    processor.save_pretrained(tmp_path)
+    expected = [pixels_by_transformers(folder, path)[0] for path in sorted(wide_images.glob("*/*.png"))]
+    seen = [data.normalise(image[None])[0] for part in (data.train, data.validation) for image in part.tensors[0]]
+    assert all(min(float((image - other).abs().max()) for other in expected) < 1e-5 for image in seen)
+    for path in sorted(wide_images.glob("*/*.png"))[::5]:
+        again = pixels_by_transformers(tmp_path, path)
+        torch.testing.assert_close(again, pixels_by_transformers(folder, path), rtol=1e-5, atol=1e-5)
 
 
 def test_best_and_last_weights(finished, picture, ds):
@@ -121,6 +180,17 @@ def test_fine_tuning(more, trained, images, ds, tmp_path, finished, picture):
     transformers.ViTForImageClassification.from_pretrained(out)
 
 
+def test_fine_tuning_keeps_what_the_head_reads(images, ds, tmp_path, picture):
+    assert train(ds, images, tmp_path / "mean", pooling="mean", epochs=1)[0] == 0
+    assert train(ds, images, tmp_path / "out", "--from-pretrained", tmp_path / "mean", epochs=1)[0] == 0
+    assert MiniViT.from_pretrained(tmp_path / "out").pooling == "mean"
+    printed = [ds("predict", tmp_path / "out", "--image", picture, "--weights", w)[1] for w in ("best", "last")]
+    assert printed[0] == printed[1] != ""
+    token = ("--from-pretrained", tmp_path / "mean", "--pooling", "token")
+    assert train(ds, images, tmp_path / "token", *token, epochs=1)[0] == 0
+    assert MiniViT.from_pretrained(tmp_path / "token").pooling == "token"
+
+
 def test_fine_tuning_on_images_of_another_size(images, ds, tmp_path, finished):
     status, _, complaints = train(ds, images, tmp_path / "out", "--from-pretrained", finished, image_size=12, epochs=3)
     assert status == 0, complaints
@@ -149,7 +219,8 @@ def test_fine_tuning_of_a_transformers_model(images, ds, tmp_path):
 
 def test_grey_digits_become_colours_for_a_model_of_colours(finished):
     options = build_options(MiniViTOptions, {"from_pretrained": finished, "dataset": "digits"})
-    data = images_to_learn(options, None)
+    data, processor = images_to_learn(options, None)
+    assert processor.channels == 3
     assert data.format.channels == 3
     image = data.train.tensors[0][0]
     assert image.shape == (3, 8, 8)
@@ -160,13 +231,14 @@ def test_scenes(monkeypatch):
     from ds_zoo.minivit import images
 
     monkeypatch.setattr(images, "_SCENES", {"train": 30, "validation": 10, "test": 12})
-    data = images_to_learn(MiniViTOptions(dataset="scenes"), None)
+    data, processor = images_to_learn(MiniViTOptions(dataset="scenes"), None)
+    assert processor.output_size == (32, 32)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [30, 10, 12]
     assert data.train.tensors[0].shape == (30, 3, 32, 32)
     assert not torch.equal(data.train.tensors[0][:10], data.validation.tensors[0])
-    again = images_to_learn(MiniViTOptions(dataset="scenes"), None)
+    again, _ = images_to_learn(MiniViTOptions(dataset="scenes"), None)
     assert again.digest == data.digest
-    assert images_to_learn(MiniViTOptions(dataset="scenes", seed=1), None).digest != data.digest
+    assert images_to_learn(MiniViTOptions(dataset="scenes", seed=1), None)[0].digest != data.digest
 
 
 def test_what_a_data_set_changes():

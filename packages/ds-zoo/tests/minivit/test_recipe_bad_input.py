@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 import transformers
 from PIL import Image
-from tiny_minivit import stripes, words
+from tiny_minivit import fine_tuning_words, stripes
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_damaged_run_folders(damage, message, trained, pictures, ds, complaint):
 
 def test_pretrained_folders_that_do_not_fit(images, finished, ds, complaint, tmp_path):
     def tried(folder, **options):
-        given = words(epochs=1, **options)
+        given = fine_tuning_words(epochs=1, **options)
         return complaint(
             ds(
                 "train",
@@ -154,7 +154,7 @@ def test_colours_for_a_model_of_grey_images(images, ds, complaint, tmp_path):
     transformers.ViTModel(config).save_pretrained(tmp_path / "two")
     found = ds(
         *("train", "minivit", "--images", images / "images", "--out", tmp_path / "out"),
-        *("--from-pretrained", tmp_path / "two", *words(epochs=1)),
+        *("--from-pretrained", tmp_path / "two", *fine_tuning_words(epochs=1)),
     )
     assert "the model sees images of 2 channel(s), but these have 3" in complaint(found)
 
@@ -166,7 +166,7 @@ def test_patches_larger_than_the_images(images, ds, complaint, tmp_path):
     transformers.ViTModel(config).save_pretrained(tmp_path / "large")
     found = ds(
         *("train", "minivit", "--images", images / "images", "--out", tmp_path / "out"),
-        *("--from-pretrained", tmp_path / "large", *words(epochs=1)),
+        *("--from-pretrained", tmp_path / "large", *fine_tuning_words(epochs=1)),
     )
     assert "patches of 16 pixels are larger than the images of 8 x 8" in complaint(found)
 

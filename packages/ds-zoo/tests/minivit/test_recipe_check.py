@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ds_core.testing import RECIPE_PARTS, check_recipe
-from tiny_minivit import words
+from tiny_minivit import fine_tuning_words, words
 
 
 def without_key_bias(name, tensor):
@@ -51,7 +51,15 @@ def test_a_fine_tuning_run_survives_too(part, images, finished):
     """LoRA's updates and the new head are in its checkpoints, and averaged over processes."""
     check_recipe(
         "minivit",
-        ["--images", f"{images}/images", "--from-pretrained", f"{finished}", "--lora-rank", "2", *words(epochs=3)],
+        [
+            "--images",
+            f"{images}/images",
+            "--from-pretrained",
+            f"{finished}",
+            "--lora-rank",
+            "2",
+            *fine_tuning_words(epochs=3),
+        ],
         longer="--epochs 4",
         shorter="--epochs 1",
         changed={"--lora-rank 3": "--lora-rank: given 3, the run began with 2"},

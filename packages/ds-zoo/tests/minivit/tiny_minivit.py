@@ -2,6 +2,7 @@
 
 import torch
 from ds_cnn import write_image
+from ds_zoo.minivit.options import MiniViTOptions
 
 TINY = {
     "patch_size": 2,
@@ -19,6 +20,11 @@ def words(**options):
     """The options of a tiny run, with these changes, as words of the command line; None leaves one out."""
     given = {name: value for name, value in {**TINY, **options}.items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def fine_tuning_words(**options):
+    """The same without what a pretrained folder decides."""
+    return words(**dict.fromkeys(MiniViTOptions.decided), **options)
 
 
 def stripes(upright, count, size, seed, channels=3):

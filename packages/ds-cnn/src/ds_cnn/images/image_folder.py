@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ds_cnn.images.conversions import Fit
 from ds_cnn.images.image_files import HOW_TO_SKIP, Faulty, ImageFiles, find_image_files
-from ds_cnn.images.read_image import LARGEST_PIXELS, ImageError, ImageReader
+from ds_cnn.images.read_image import LARGEST_PIXELS, ImageError, ImageReader, ReadsImages
 
 # N = images of the folder, n = of a batch, C = channels, H, W = height and width
 
@@ -128,6 +128,7 @@ def load_image_folder(
     fit: Fit = "crop",
     faulty: Faulty = "refuse",
     largest_pixels: int = LARGEST_PIXELS,
+    reader: ReadsImages | None = None,
     largest_bytes: int = LARGEST_BYTES,
     progress: bool = True,
 ) -> DecodedImages:
@@ -135,6 +136,7 @@ def load_image_folder(
 
     Args:
         root, size, channels, fit, faulty, largest_pixels: as those of `ImageFolder`.
+        reader: reads the files instead of an `ImageReader` with `size`, `channels`, `fit` and `largest_pixels`.
         largest_bytes: how much memory the images may take together.
         progress: whether their number and what they take are announced on stderr.
 
@@ -142,7 +144,7 @@ def load_image_folder(
         UserError: as `ImageFolder`; images of different sizes and no `size`; more than `largest_bytes`.
         ImageError, ValueError, MissingPackageError: as `ImageFolder`.
     """
-    root, reader = Path(root), ImageReader(size, channels, fit, largest_pixels)
+    root, reader = Path(root), reader or ImageReader(size, channels, fit, largest_pixels)
     files = find_image_files(root, faulty)
     count, used = len(files.paths), 0
     images, first = None, root

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from ds_core import UserError
@@ -45,6 +45,17 @@ _pillows_limit = threading.Lock()
 
 class ImageError(UserError):
     """A file that cannot be used as an image; the message names it and says why."""
+
+
+class ReadsImages(Protocol):
+    """What makes a tensor of an image file: an `ImageReader`, or whatever resizes in another way."""
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of every image; None if it depends on the image."""
+
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
+        """The image as (C, H, W) uint8; raises `ImageError` for a file that cannot be used."""
 
 
 @dataclass(frozen=True)

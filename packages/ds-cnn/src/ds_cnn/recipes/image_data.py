@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ds_cnn.images.image_folder import load_image_folder
 from ds_cnn.images.normalise import Normalise
+from ds_cnn.images.read_image import ImageReader, ReadsImages
 from ds_cnn.recipes.image_format import ImageFormat
 from ds_cnn.recipes.image_options import IMAGE_SIZE, DataOptions
 from ds_cnn.recipes.messages import typed
@@ -91,16 +92,20 @@ def read_images(options: DataOptions, dtype: torch.dtype | None) -> ImageData:
     return data_set(options.dataset, options.folder, *shares, options.seed, dtype)
 
 
-def image_folder(root: Path, options: DataOptions, dtype: torch.dtype | None) -> ImageData:
+def image_folder(
+    root: Path, options: DataOptions, dtype: torch.dtype | None, reader: ReadsImages | None = None
+) -> ImageData:
     """A folder of images by class, split by the seed.
+
+    Args:
+        reader: reads the files; None: an `ImageReader` of the size and channels that the options name.
 
     Raises:
         UserError: a folder or an image that cannot be used, or too few classes or images.
     """
-    size = options.image_size or IMAGE_SIZE
-    channels, faulty = (1 if options.grey else 3), "skip" if options.skip_faulty else "refuse"
+    reader = reader or ImageReader(options.image_size or IMAGE_SIZE, 1 if options.grey else 3)
     try:
-        found = load_image_folder(root, size, channels=channels, faulty=faulty)  # type: ignore[arg-type]
+        found = load_image_folder(root, faulty="skip" if options.skip_faulty else "refuse", reader=reader)
     except UserError as error:
         raise typed(error) from error
     _, classes = found.tensors

@@ -15,7 +15,7 @@ from ds_core.training.run_options import MOST_THREADS
 from torch import Tensor
 
 from ds_cnn.images.image_files import visible
-from ds_cnn.images.read_image import FORMATS, ImageError, ImageReader
+from ds_cnn.images.read_image import FORMATS, ImageError, ImageReader, ReadsImages
 from ds_cnn.networks.grad_cam import grad_cam
 from ds_cnn.recipes.image_plots import plot_grad_cam
 from ds_cnn.recipes.messages import check_picture, typed
@@ -33,9 +33,6 @@ class ClassifyOptions:
     images: Path | None = option(None, "a folder: every image in it, and in the folders in it")
     top: int = option(3, "how many of the likeliest classes to name", minimum=1)
     invert: bool = option(False, "exchange light and dark: for dark digits on white paper, if light ones were learned")
-    fit: str = option(
-        "crop", "what becomes of other proportions: the middle, or all of it, distorted", choices=["crop", "squash"]
-    )
     skip_faulty: bool = option(False, "leave out files that are no images, instead of stopping")
     weights: str = option("best", "of the best evaluation, or of the last checkpoint", choices=["best", "last"])
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto is cuda if there is one")
@@ -52,6 +49,9 @@ class PredictOptions(ClassifyOptions):
 
     grad_cam: Path | None = option(
         None, f"a PNG file to draw where the network sees the class (Grad-CAM), of the first {DRAWN} images"
+    )
+    fit: str = option(
+        "crop", "what becomes of other proportions: the middle, or all of it, distorted", choices=["crop", "squash"]
     )
     layer: str = option("", "whose feature maps Grad-CAM weighs, by name (not given: the last ones)")
 
@@ -82,7 +82,9 @@ def predict_images(run: Any, folder: Path, options: PredictOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     trained = load_trained(run, folder, options.weights, options.device)
-    paths, images = read_files(trained, options)
+    size = (trained.format.height, trained.format.width)
+    reader = ImageReader(size, trained.format.channels, options.fit)  # type: ignore[arg-type]
+    paths, images = read_files(reader, options)
     shown = slice(0, DRAWN)
     if options.grad_cam is not None:
         try:
@@ -113,14 +115,12 @@ def print_classes(trained: Trained, paths: list[Path], images: Tensor, top: int)
     print(table(headings, rows))
 
 
-def read_files(trained: Trained, options: ClassifyOptions) -> tuple[list[Path], Tensor]:
-    """The files that are images, and what is in them (N, C, H, W), of 8 bits.
+def read_files(reader: ReadsImages, options: ClassifyOptions) -> tuple[list[Path], Tensor]:
+    """The files that are images, and what the reader makes of them (N, C, H, W), of 8 bits.
 
     Raises:
         UserError: a file cannot be used, or none is left.
     """
-    size = (trained.format.height, trained.format.width)
-    reader = ImageReader(size, trained.format.channels, options.fit)  # type: ignore[arg-type]
     paths, images, faulty = [], [], 0
     for path in [*options.image, *(_below(options.images) if options.images is not None else [])]:
         try:

@@ -102,8 +102,9 @@ def _text(path: Path, encoding: str) -> str:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        name = "UTF-8" if encoding == "utf-8-sig" else encoding
         raise UserError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {encoding}; "
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {name}; "
             "save the file as UTF-8, or name its encoding, often latin-1 (encoding; --encoding of a recipe that has it)"
         ) from error
     except LookupError as error:

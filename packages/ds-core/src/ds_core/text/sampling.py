@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ds_core.activations.softmax import softmax
+from ds_core.arguments import whole_number
 
 # V = vocabulary
 
@@ -54,15 +55,18 @@ def sampler(
 
 
 def check_prompt(caller: str, prompt: Tensor, count: int, vocab_size: int) -> None:
-    """Raise ValueError, naming the caller, unless `count` tokens can be written after the prompt (T,)."""
+    """Raise ValueError or TypeError, naming the caller, unless `count` tokens can be written after the prompt (T,)."""
+    if not isinstance(prompt, Tensor):
+        raise TypeError(f"{caller}: given a prompt that is a {type(prompt).__name__}, expected a tensor (T,) of tokens")
+    if prompt.is_floating_point():
+        raise TypeError(f"{caller}: given a prompt in {prompt.dtype}, expected int64")
     if prompt.dim() != 1 or len(prompt) == 0:
         raise ValueError(
             f"{caller}: given a prompt of shape {tuple(prompt.shape)}, expected (T,) with at least 1 token"
         )
     if int(prompt.min()) < 0 or int(prompt.max()) >= vocab_size:
         raise ValueError(f"{caller}: the prompt has tokens outside 0 to {vocab_size - 1}")
-    if count < 0:
-        raise ValueError(f"{caller}: count is {count}, expected 0 or more")
+    whole_number(caller, "count", count, 0)
 
 
 def check_sampling(caller: str, temperature: float, top_k: int | None, top_p: float | None) -> None:

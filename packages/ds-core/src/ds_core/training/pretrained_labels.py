@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ds_core.arguments import whole_number
 from ds_core.losses.classifier_loss import PROBLEM_TYPES
 
 
@@ -21,8 +22,13 @@ class Labels:
 
     @classmethod
     def numbered(cls, count: int, problem_type: str | None = None) -> "Labels":
-        """The names that transformers gives to classes without names."""
-        return cls(tuple(f"LABEL_{number}" for number in range(count)), problem_type)
+        """The names that transformers gives to classes without names.
+
+        Raises:
+            TypeError, ValueError: `count` is no whole number of at least 1.
+        """
+        names = (f"LABEL_{number}" for number in range(whole_number("Labels.numbered", "count", count)))
+        return cls(tuple(names), problem_type)
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> "Labels":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ds_core import UserError
 from ds_core.options import option
@@ -20,13 +20,19 @@ LR_HELP = (
 )
 
 
-def follow_pretrained(values: dict[str, Any], given: set[str]) -> set[str]:
-    """For `with_presets`: fine-tuning has a smaller `lr`, as if it were given.
+def follow_pretrained(recipe: Any, values: dict[str, Any], given: set[str]) -> set[str]:
+    """For `with_presets`: fine-tuning has a smaller `lr`, as if it were given, and no sizes of a preset.
+
+    Args:
+        recipe: the class of the options.
 
     Returns:
         The names of what was given, `lr` among them if it was set here.
     """
-    if values["from_pretrained"] is None or "lr" in given:
+    if values["from_pretrained"] is None:
+        return given
+    values.update({name: getattr(recipe, name) for name in recipe.decided if name not in given})
+    if "lr" in given:
         return given
     values["lr"] = _LORA_LR if values["lora_rank"] else _LR
     return {*given, "lr"}
@@ -37,7 +43,12 @@ class FineTuningOptions:
     """Which weights training begins with, and which of them it may change; a recipe's options inherit them.
 
     A mixin beside `RunOptions`, whose `__post_init__` calls this one's.
+
+    Attributes:
+        decided: the options that a pretrained folder decides, so that they cannot be given beside it.
     """
+
+    decided: ClassVar[tuple[str, ...]] = ()
 
     from_pretrained: Path | None = option(
         None, "fine-tune this model: a folder that ds or transformers' save_pretrained wrote", may_change=True
@@ -58,6 +69,8 @@ class FineTuningOptions:
         super_check = getattr(super(), "__post_init__", None)
         if super_check is not None:
             super_check()
+        if self.from_pretrained is not None:
+            self._check_pretrained(self.from_pretrained)
         if self.layer_decay == 0:
             raise UserError("--layer-decay: given 0, expected more than 0: --freeze names what is not to be trained")
         if self.lora_rank == 0:
@@ -70,6 +83,18 @@ class FineTuningOptions:
             raise UserError("--lora-targets: given nothing, expected the name of a layer, such as attention")
         if self.freeze:
             raise UserError("--freeze and --lora-rank exclude each other: LoRA freezes all weights already")
+
+    def _check_pretrained(self, folder: Path) -> None:
+        out = getattr(self, "out", None)
+        if out is not None and Path(out).resolve() == folder.resolve():
+            raise UserError(
+                f"--out and --from-pretrained are the same folder, {folder}: the run would overwrite the model that it "
+                "begins with"
+            )
+        for name in self.decided:
+            if getattr(self, name) != getattr(type(self), name):
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} contradicts --from-pretrained: the model in {folder} has its own")
 
 
 def prepare(model: Any, options: FineTuningOptions, *, new: Sequence[str] = ()) -> None:

@@ -1,6 +1,6 @@
 """What `ds train minibert` and `ds predict` can be told."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,17 @@ from ds_core.training.run_options import MOST_THREADS, PrecisionOptions, RunOpti
 
 from ds_zoo.finetuning.options import LR_HELP, FineTuningOptions, follow_pretrained
 
-# What a pretrained folder decides
-_OF_THE_FOLDER = ("vocab_size", "lowercase", "num_layers", "num_heads", "embed_dim", "hidden_dim", "dropout")
-
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
-    follow_pretrained(values, given)
+    follow_pretrained(MiniBERTOptions, values, given)
 
 
 @with_presets({}, _follow)
 @dataclass
 class MiniBERTOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     """Options of `ds train minibert`."""
+
+    decided = ("vocab_size", "lowercase", "num_layers", "num_heads", "embed_dim", "hidden_dim", "dropout")
 
     out: Path = option(
         Path("runs/minibert"), "the run folder: checkpoint, model, tokenizer, log and loss curve", may_change=True
@@ -79,12 +78,6 @@ class MiniBERTOptions(PrecisionOptions, FineTuningOptions, RunOptions):
         if self.labelled is not None and (self.text is not None or self.next_sentence):
             other = "--text" if self.text is not None else "--next-sentence"
             raise UserError(f"--labelled contradicts {other}: the labelled texts are what is learned from")
-        if self.from_pretrained is not None:
-            defaults = {field.name: field.default for field in fields(self)}
-            for name in _OF_THE_FOLDER:
-                if getattr(self, name) != defaults[name]:
-                    flag = "--" + name.replace("_", "-")
-                    raise UserError(f"{flag} contradicts --from-pretrained: the folder decides")
 
 
 @dataclass

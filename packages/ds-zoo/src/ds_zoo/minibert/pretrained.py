@@ -117,9 +117,14 @@ def load_bert(
     architecture = own if architecture is None else architecture
     if architecture not in ARCHITECTURES:
         raise ValueError(f"MiniBERT: given architecture={architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
+    if num_labels is not None and "Classification" not in architecture:
+        raise ValueError(
+            f"MiniBERT: given num_labels={num_labels!r} for a {architecture}, which has no classes: expected it beside "
+            'architecture="BertForSequenceClassification" or "BertForTokenClassification"'
+        )
     replaced = num_labels is not None and num_labels != len(labels.names)
-    if replaced:
-        labels = Labels.numbered(num_labels or 0, labels.problem_type)
+    if num_labels is not None and replaced:
+        labels = Labels.numbered(num_labels, labels.problem_type)
     implementation = options.pop("implementation", None)
 
     def build() -> Any:

@@ -16,6 +16,7 @@ Document = list[str]  # sentences that follow each other
 _LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"})
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[\"'`(A-Z0-9])")
 _FEWEST_WORDS = 3
+_TOGETHER = 10  # sentences of a document, where blank lines divide none
 
 
 def library_documents() -> list[Document]:
@@ -46,11 +47,17 @@ def library_documents() -> list[Document]:
 def text_documents(path: str | Path) -> list[Document]:
     """The paragraphs of a UTF-8 text, which blank lines divide; each is a document.
 
+    Where no blank line divides it, the end of a line ends a sentence as well, and so many sentences are a document.
+
     Raises:
         UserError: the text cannot be read, is empty, is not UTF-8, or has no sentence.
     """
-    documents = [sentences_of(part) for part in re.split(r"\n\s*\n", read_text(path))]
+    text = read_text(path)
+    documents = [sentences_of(part) for part in re.split(r"\n\s*\n", text)]
     documents = [document for document in documents if document]
+    if len(documents) == 1:
+        sentences = [sentence for line in text.splitlines() for sentence in sentences_of(line)]
+        documents = [sentences[first : first + _TOGETHER] for first in range(0, len(sentences), _TOGETHER)] or documents
     if not documents:
         raise UserError(f"the text {path} has no sentence of {_FEWEST_WORDS} words or more")
     return documents

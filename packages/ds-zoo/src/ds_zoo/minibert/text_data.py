@@ -113,6 +113,11 @@ def read_labelled(path: Path, options: MiniBERTOptions) -> LabelledData:
     names = tuple(sorted({label for _, label in rows}))
     if len(names) < 2:
         raise UserError(f"{source}: every label is {names[0]!r}, expected two classes or more")
+    if len(names) == len(rows):
+        raise UserError(
+            f"{source}: no label stands there twice, such as {names[0]!r}: expected classes, of which each has several "
+            "texts"
+        )
     if len(rows) < _FEWEST_LABELLED:
         raise UserError(
             f"{source}: there are {len(rows)} texts, expected at least {_FEWEST_LABELLED}, of which some are held out"
@@ -168,7 +173,7 @@ def _csv(path: Path) -> list[tuple[str, str]]:
 
 def _json_lines(path: Path) -> list[tuple[str, str]]:
     pairs = []
-    for line, text in enumerate(read_text(path).splitlines(), 1):
+    for line, text in enumerate(read_text(path).split("\n"), 1):
         if not text.strip():
             continue
         try:

@@ -148,17 +148,18 @@ class CaptionTokenizer:
 
     def length_of(self, caption: str) -> int:
         """How many tokens a caption has, begin and end included."""
-        return len(self.inner.encode(caption).ids)
+        return len(self.inner.encode(encodable(caption, "a caption")).ids)
 
     def unknown_words(self, caption: str) -> list[str]:
-        """The words of a caption that stand for no word in particular, because the tokenizer does not know them."""
+        """The words of a caption, each once, that the tokenizer does not know; all of them stand for the same token."""
         unknown = self.inner.token_to_id(_UNKNOWN)
-        found = self.inner.encode(caption, add_special_tokens=False)
-        return [
+        found = self.inner.encode(encodable(caption, "a caption"), add_special_tokens=False)
+        words = (
             caption[first:last].strip()
             for number, (first, last) in zip(found.ids, found.offsets, strict=True)
             if number == unknown
-        ]
+        )
+        return list(dict.fromkeys(words))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads.

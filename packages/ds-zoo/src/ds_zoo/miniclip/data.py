@@ -12,7 +12,7 @@ from ds_core.distributed.processes import current
 
 from ds_zoo.miniclip.caption_tokenizer import CaptionTokenizer
 from ds_zoo.miniclip.options import MiniCLIPOptions
-from ds_zoo.miniclip.pairs import Digits, Examples, FileBatches, Preparation, split_pairs
+from ds_zoo.miniclip.pairs import Digits, Examples, FileBatches, Preparation, check_images, split_pairs
 from ds_zoo.miniclip.pretrained import read_clip_config
 from ds_zoo.miniclip.scene_captions import MixedScenes, digit_sizes, longest_caption
 from ds_zoo.scenes import VOCABULARY, CaptionedImages, SceneBatches, Scenes, read_captions, with_distinct_captions
@@ -93,6 +93,13 @@ def _scenes(options: MiniCLIPOptions, device: torch.device, dtype: torch.dtype |
     prepare = _preparation(
         options, [" ".join(VOCABULARY)], lambda made: [longest_caption(options.digits, made.length_of)], device, dtype
     )
+    longest = longest_caption(options.digits, prepare.tokenizer.length_of)
+    if prepare.tokenizer.length_of(longest) > prepare.tokenizer.max_length:
+        flag = "--max-length" if options.from_pretrained is None else "--from-pretrained"
+        raise UserError(
+            f"{flag}: the model reads at most {prepare.tokenizer.max_length} tokens, but captions of "
+            f"--digits {options.digits} have up to {prepare.tokenizer.length_of(longest)}: {longest!r}"
+        )
     processor = prepare.processor
     validation = MixedScenes(drawn(1, 2), drawn((1, options.digits), 3), options.single)
     test = drawn((1, options.digits), 4, held_out=True)
@@ -112,6 +119,7 @@ def _scenes(options: MiniCLIPOptions, device: torch.device, dtype: torch.dtype |
 def _files(
     options: MiniCLIPOptions, pairs: CaptionedImages, device: torch.device, dtype: torch.dtype | None
 ) -> ClipData:
+    check_images(pairs)
     training, validation = split_pairs(pairs, options.validation, options.seed)
     prepare = _preparation(options, training.texts, lambda made: pairs.texts, device, dtype)
     prepare.tokenizer.encode(pairs.texts, [f"{pairs.table}: the caption of {path}" for path in pairs.paths])

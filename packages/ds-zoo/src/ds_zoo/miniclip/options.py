@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
     """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
-    given = follow_pretrained(values, given)
+    given = follow_pretrained(MiniCLIPOptions, values, given)
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / PRESETS.get(values["preset"], {}).get("lr", MiniCLIPOptions.lr)
     if "steps" in given and "warmup_steps" not in given:
@@ -37,6 +37,11 @@ def _follow(values: dict[str, Any], given: set[str]) -> None:
 @dataclass
 class MiniCLIPOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     """Options of `ds train miniclip`."""
+
+    decided = (
+        *("image_size", "patch_size", "vision_layers", "vision_dim", "vision_heads", "text_layers", "text_dim"),
+        *("text_heads", "projection_dim", "attention_dropout", "vocabulary", "vocab_size", "max_length"),
+    )
 
     out: Path = option(
         Path("runs/miniclip"), "the run folder: checkpoint, model, tokenizer, log and plots", may_change=True
@@ -79,7 +84,7 @@ class MiniCLIPOptions(PrecisionOptions, FineTuningOptions, RunOptions):
     attention_dropout: float = option(0.0, "share of attention's probabilities dropped", minimum=0, maximum=0.99)
 
     steps: int = option(5000, "optimizer steps", minimum=1, may_change=True)
-    batch_size: int = option(64, "pairs in a batch: each caption is told from so many images", minimum=1)
+    batch_size: int = option(64, "pairs in a batch: each caption is told from so many images", minimum=2)
     accumulate: int = option(1, "batches per step; each is contrasted by itself", minimum=1)
     lr: float = option(2e-3, LR_HELP, minimum=0)
     min_lr: float = option(2e-5, "learning rate at the end of the cosine", minimum=0)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from ds_cnn import ImageError, ImageReader
 from ds_core import UserError
 from ds_core.data.generators import keyed_generator
 from torch import Tensor
@@ -140,11 +141,25 @@ def read_images(processor: ImageProcessor, pairs: CaptionedImages, rows: Sequenc
     return torch.stack(images)
 
 
+def check_images(pairs: CaptionedImages) -> None:
+    """Open every file once, so that training does not end at one that is no image.
+
+    Raises:
+        UserError: a file is no image, by what stands at its beginning; the caption that it belongs to is named.
+    """
+    reader = ImageReader()
+    for path, text in dict(zip(pairs.paths, pairs.texts, strict=True)).items():
+        try:
+            reader.check(path)
+        except ImageError as error:
+            raise UserError(f"{pairs.table}: {error}; its caption is {text[:40]!r}") from error
+
+
 def split_pairs(pairs: CaptionedImages, share: float, seed: int) -> tuple[CaptionedImages, CaptionedImages]:
     """Training and validation; captions of one image stay together.
 
     Raises:
-        UserError: there are too few images for two parts.
+        UserError: there are too few images for two parts, or a part has the same caption throughout.
     """
     files = list(dict.fromkeys(pairs.paths))
     count = round(share * len(files))
@@ -159,6 +174,11 @@ def split_pairs(pairs: CaptionedImages, share: float, seed: int) -> tuple[Captio
     for chosen in (False, True):
         rows = [row for row, path in enumerate(pairs.paths) if (path in held_out) == chosen]
         paths, texts = (tuple(column[row] for row in rows) for column in (pairs.paths, pairs.texts))
+        if len(set(texts)) < 2:
+            raise UserError(
+                f"{pairs.table}: all {len(texts)} captions {'held out' if chosen else 'to train on'} are the same, "
+                f"{texts[0]!r}: expected different ones, which tell the images apart"
+            )
         parts.append(CaptionedImages(pairs.table, paths, texts))  # type: ignore[arg-type]
     return parts[0], parts[1]
 

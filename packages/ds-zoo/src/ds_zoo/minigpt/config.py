@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ds_core.arguments import probability, real_number, whole_number
 from ds_core.training.pretrained_files import check_fixed
 
 
@@ -45,23 +46,18 @@ class MiniGPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "num_layers", "num_heads", "embed_dim", "hidden_dim"):
-            size = getattr(self, name)
-            if name == "hidden_dim" and size is None:
-                continue
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"MiniGPTConfig: {name} is {size!r}, expected a whole number")
-            if size < 1:
-                raise ValueError(f"MiniGPTConfig: {name} is {size}, expected at least 1")
+            if name != "hidden_dim" or self.hidden_dim is not None:
+                whole_number("MiniGPTConfig", name, getattr(self, name))
         if self.embed_dim % self.num_heads:
             raise ValueError(f"MiniGPTConfig: {self.num_heads} heads do not divide an embed_dim of {self.embed_dim}")
         for name in ("dropout", "embedding_dropout", "attention_dropout"):
             rate = getattr(self, name)
-            if (rate is not None or name == "dropout") and not 0.0 <= rate < 1.0:
-                raise ValueError(f"MiniGPTConfig: {name} is {rate}, expected 0 <= {name} < 1")
+            if (rate is not None or name == "dropout") and probability("MiniGPTConfig", name, rate) == 1:
+                raise ValueError(f"MiniGPTConfig: given {name}=1, expected less")
         if not isinstance(self.bias, bool):
             raise TypeError(f"MiniGPTConfig: bias is {self.bias!r}, expected True or False")
-        if not self.epsilon > 0.0:
-            raise ValueError(f"MiniGPTConfig: epsilon is {self.epsilon}, expected a positive number")
+        if real_number("MiniGPTConfig", "epsilon", self.epsilon) <= 0:
+            raise ValueError(f"MiniGPTConfig: given epsilon={self.epsilon}, expected a positive number")
 
     @property
     def dropout_rates(self) -> tuple[float, float, float]:

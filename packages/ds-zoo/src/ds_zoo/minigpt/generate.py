@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from ds_core import no_record
+from ds_core.arguments import whole_number
 from ds_core.text.sampling import check_prompt, sampler
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def generate(
 
 def check_window(model: MiniGPT, block_size: int | None) -> int:
     """How many tokens the model looks back on; raises ValueError for more than it was trained on, or none."""
-    window = model.config.block_size if block_size is None else block_size
+    window = model.config.block_size if block_size is None else whole_number("generate", "block_size", block_size)
     if not 1 <= window <= model.config.block_size:
         raise ValueError(
             f"generate: block_size is {window}, but the model was trained on blocks of {model.config.block_size} "

@@ -20,14 +20,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {"steps": 1000, "sample_every": 250},
 }
 
-# What a pretrained model has decided already
-_DECIDED = ("num_layers", "num_heads", "embed_dim", "bias", "tokenizer", "vocab_size")
-
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
     """A given `lr` scales `min_lr` by the same factor; a given `steps` limits the warm-up to a tenth of them."""
     preset = {"lr": MiniGPTOptions.lr, **PRESETS.get(values["preset"], {})}
-    given = follow_pretrained(values, given)
+    given = follow_pretrained(MiniGPTOptions, values, given)
     if "lr" in given and "min_lr" not in given:
         values["min_lr"] *= values["lr"] / preset["lr"]
     if "steps" in given and "warmup_steps" not in given:
@@ -38,6 +35,8 @@ def _follow(values: dict[str, Any], given: set[str]) -> None:
 @dataclass
 class MiniGPTOptions(PrecisionOptions, FineTuningOptions, TextOptions):
     """Options of `ds train minigpt`."""
+
+    decided = ("num_layers", "num_heads", "embed_dim", "bias", "tokenizer", "vocab_size")
 
     out: Path = option(
         Path("runs/minigpt"), "the run folder: checkpoint, model, tokenizer, log and loss curve", may_change=True
@@ -71,13 +70,6 @@ class MiniGPTOptions(PrecisionOptions, FineTuningOptions, TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.from_pretrained is not None:
-            for name in _DECIDED:
-                if getattr(self, name) != getattr(MiniGPTOptions, name):
-                    raise UserError(
-                        f"--{name.replace('_', '-')} contradicts --from-pretrained: that model has its own sizes and "
-                        "tokenizer"
-                    )
         if self.embed_dim % self.num_heads:
             raise UserError(f"--num-heads {self.num_heads} does not divide --embed-dim {self.embed_dim}")
         if self.min_lr > self.lr:

@@ -1,13 +1,13 @@
 """The images that `ds train minivit` learns: those of the image recipes, or scenes."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from ds_cnn import Normalise
-from ds_cnn.recipes.image_data import ImageData, read_images
+from ds_cnn.recipes.image_data import ImageData, image_folder, read_images
 from ds_cnn.recipes.image_format import ImageFormat
+from ds_cnn.recipes.image_options import IMAGE_SIZE
 from ds_core import UserError
 from ds_core.data import TensorDataset
 from ds_core.training.same_data import digest_of
@@ -17,38 +17,56 @@ from ds_zoo.minivit.pretrained import read_vit_config
 from ds_zoo.scenes import Scenes, classified
 from ds_zoo.scenes.digits import Part
 from ds_zoo.vision.image_processor import FILE as PREPROCESSOR_FILE
-from ds_zoo.vision.image_processor import ImageProcessor
+from ds_zoo.vision.image_processor import ExactSize, ImageProcessor, ShortestEdge
+from ds_zoo.vision.sized_images import SizedImages
 
 _SCENE_SIZE = 32
 _SCENES = {"train": 8000, "validation": 500, "test": 1000}
 
 
-def images_to_learn(options: MiniViTOptions, dtype: torch.dtype | None) -> ImageData:
-    """The images that the options name.
+def images_to_learn(options: MiniViTOptions, dtype: torch.dtype | None) -> tuple[ImageData, ImageProcessor]:
+    """The images that the options name, and what makes the model's input of any other image.
 
-    To fine-tune a model, grey ones become colours if it sees colours; image files get the size that it was trained on;
-    and colours are normalised as its preprocessor_config.json says, if it has one.
+    To fine-tune a model, grey ones become colours if it sees colours; image files get the size that it was trained on
+    and are resized, cropped and normalised as its preprocessor_config.json says, if it has one.
 
     Raises:
         UserError: they cannot be had, or are in colours and the model sees grey ones.
     """
     folder = options.from_pretrained
     pretrained = None if folder is None else read_vit_config(folder)[0]
-    if options.dataset == SCENES and options.images is None:
+    given = None
+    if folder is not None and (folder / PREPROCESSOR_FILE).exists():
+        given = ImageProcessor.from_pretrained(folder)
+    if options.images is not None:
+        own = IMAGE_SIZE if pretrained is None else pretrained.image_size
+        grey = options.grey or (pretrained is not None and pretrained.num_channels == 1)
+        sizing = _processor(given, options.image_size or own, 1 if grey else 3)
+        data = image_folder(options.images, options, dtype, SizedImages(sizing))
+    elif options.dataset == SCENES:
         data = scene_images(options.seed, dtype)
-    elif pretrained is not None and options.images is not None:
-        options = copy.copy(options)
-        options.image_size = options.image_size or pretrained.image_size
-        options.grey = options.grey or pretrained.num_channels == 1
-        data = read_images(options, dtype)
     else:
         data = read_images(options, dtype)
-    if folder is None or pretrained is None:
-        return data
-    data = _in_channels(data, pretrained.num_channels)
-    if (folder / PREPROCESSOR_FILE).exists():
-        return _normalised_as(data, ImageProcessor.from_pretrained(folder), folder)
-    return data
+    if folder is not None and pretrained is not None:
+        data = _in_channels(data, pretrained.num_channels)
+        data = data if given is None else _normalised_as(data, given, folder)
+    taken = data.format
+    made = _processor(given, taken.height, taken.channels)
+    mean, std = (tuple(value / 255 for value in of_each) for of_each in (taken.mean, taken.std))
+    return data, replace(made, rescale_factor=1 / 255, image_mean=mean, image_std=std)
+
+
+def _processor(given: ImageProcessor | None, size: int, channels: int) -> ImageProcessor:
+    """What makes images of size x size, as `given` does if it is given; mean and deviation are only stand-ins."""
+    if given is None:  # the largest square around the centre, so that nothing is distorted
+        made = ImageProcessor(ShortestEdge(size), crop_size=(size, size))
+    elif given.output_size == (size, size):
+        made = given
+    elif given.crop_size is not None or isinstance(given.size, ShortestEdge):
+        made = replace(given, size=ShortestEdge(size), crop_size=(size, size))
+    else:
+        made = replace(given, size=ExactSize(size, size))
+    return replace(made, image_mean=(0.0,) * channels, image_std=(1.0,) * channels)
 
 
 def scene_images(seed: int, dtype: torch.dtype | None) -> ImageData:

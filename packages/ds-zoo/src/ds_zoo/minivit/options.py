@@ -26,13 +26,16 @@ BY_DATA_SET: dict[str, dict[str, Any]] = {
 
 
 def _follow(values: dict[str, Any], given: set[str]) -> None:
-    with_data_set(BY_DATA_SET)(values, follow_pretrained(values, given))
+    with_data_set(BY_DATA_SET)(values, given)
+    follow_pretrained(MiniViTOptions, values, given)
 
 
 @with_presets(BY_DATA_SET, _follow)
 @dataclass
 class MiniViTOptions(FineTuningOptions, DataOptions):
     """Options of `ds train minivit`."""
+
+    decided = ("patch_size", "num_layers", "num_heads", "embed_dim", "hidden_dim", "initializer_range")
 
     out: Path = option(Path("runs/minivit"), "the run folder: checkpoint, model, log and plots", may_change=True)
     dataset: str = option(
@@ -49,7 +52,12 @@ class MiniViTOptions(FineTuningOptions, DataOptions):
     initializer_range: float = option(
         0.1, "standard deviation of the initial weights; ViT-B's 0.02 is for a width of 768", minimum=1e-6
     )
-    pooling: str = option("token", "what the head reads: the class token, or the mean over patches", choices=POOLINGS)
+    pooling: str | None = option(
+        None,
+        "what the head reads: the class token, or the mean over patches (not given: the token, or what the pretrained "
+        "model's head reads)",
+        choices=POOLINGS,
+    )
     dropout: float = option(0.0, "share of activations dropped in training", minimum=0, maximum=0.99)
     attention_dropout: float = option(0.0, "share of attention's probabilities dropped", minimum=0, maximum=0.99)
 

@@ -103,7 +103,7 @@ def load_pretrained(
     Args:
         num_labels: for fine-tuning: put a new classifier for so many classes on the body, whatever is on it.
         labels: in place of `num_labels`, the new classes by name.
-        pooling: of the new classifier: "token" (None is that too) or "mean".
+        pooling: of the new classifier: "token" or "mean"; None: that of the folder's, or "token" if it has none.
         image_size: for fine-tuning: interpolate the positions, once, to those for images of this size.
         dropout, attention_dropout: in place of the rates in config.json.
         implementation: of the attention, see `MiniViT`.
@@ -152,7 +152,7 @@ def load_pretrained(
     return MiniViTForImageClassification(
         wanted,
         new_labels,
-        pooling=pooling or "token",
+        pooling=pooling or getattr(model, "pooling", "token"),
         vit=body,
         device=weight.device,
         dtype=weight.dtype,

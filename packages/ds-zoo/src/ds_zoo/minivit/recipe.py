@@ -19,8 +19,10 @@ from ds_zoo.minivit.config import MiniViTConfig
 from ds_zoo.minivit.heads import MiniViTForImageClassification
 from ds_zoo.minivit.options import MiniViTOptions, MiniViTPredictOptions
 from ds_zoo.minivit.plots import plot_rollout
-from ds_zoo.minivit.pretrained import read_vit_config
+from ds_zoo.minivit.pretrained import CLASSIFIER, read_vit_config
 from ds_zoo.minivit.run import Logits, MiniViTRun
+from ds_zoo.vision.image_processor import ImageProcessor
+from ds_zoo.vision.sized_images import SizedImages
 
 
 def name_classes(folder: Path, options: MiniViTPredictOptions) -> None:
@@ -32,7 +34,7 @@ def name_classes(folder: Path, options: MiniViTPredictOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     trained = load_trained(folder, options.weights, options.device)
-    paths, images = read_files(trained, options)
+    paths, images = read_files(SizedImages(ImageProcessor.from_pretrained(folder)), options)
     print_classes(trained, paths, images, options.top)
     if options.rollout is not None:
         titles = [path.name for path in paths[:DRAWN]]
@@ -50,8 +52,10 @@ def load_trained(folder: Path, weights: str, device: str) -> Trained:
     stored = build_options(MiniViTOptions, from_json(MiniViTOptions, read_run_folder(folder).options))
     images, dtype = ImageFormat.load(folder), DTYPES[stored.dtype]
     if weights == "last":
-        config, _, labels = read_vit_config(folder)  # a pretrained model's sizes are not among the options
-        vit = MiniViTForImageClassification(config, labels, pooling=stored.pooling)
+        # a pretrained model's sizes are not among the options
+        config, architecture, labels = read_vit_config(folder)
+        pooling = "token" if architecture == CLASSIFIER else "mean"
+        vit = MiniViTForImageClassification(config, labels, pooling=pooling)
         prepare(vit, stored, new=("classifier",))
         model = Logits(vit).to(dtype)
         load_weights(folder / CHECKPOINT_FILE, model)

@@ -27,7 +27,6 @@ from ds_zoo.minivit.options import MiniViTOptions
 from ds_zoo.minivit.plots import plot_positions, plot_rollout
 from ds_zoo.minivit.pretrained import config_fields, read_vit_config
 from ds_zoo.vision.image_processor import FILE as PREPROCESSOR_FILE
-from ds_zoo.vision.image_processor import ExactSize, ImageProcessor
 
 
 class Logits(Module):
@@ -58,14 +57,17 @@ class MiniViTRun(ImageRun[MiniViTOptions]):
     )
 
     def read_images(self) -> ImageData:
-        return images_to_learn(self.options, self.dtype)
+        data, self.processor = images_to_learn(self.options, self.dtype)
+        return data
 
     @classmethod
     def network(cls, options: MiniViTOptions, images: ImageFormat) -> Logits:
         """A new model, or a pretrained one with a new head; what is frozen or has LoRA's updates is prepared."""
         labels = Labels(images.class_names)
         if options.from_pretrained is None:
-            model = MiniViTForImageClassification(config_of(options, images), labels, pooling=options.pooling)
+            model = MiniViTForImageClassification(
+                config_of(options, images), labels, pooling=options.pooling or "token"
+            )
         else:
             model = pretrained_of(options, images, labels)
         prepare(model, options, new=("classifier",))
@@ -126,7 +128,7 @@ class MiniViTRun(ImageRun[MiniViTOptions]):
         """What transformers reads, but for the weights: the sizes, the classes, and what becomes of an image."""
         super().write_folder()
         write_config(self.folder, config_fields(self.vit), self.vit.state_dict())
-        processor_of(self.data.format).save_pretrained(self.folder)
+        self.processor.save_pretrained(self.folder)
 
     def plot(self) -> None:
         Run.plot(self)
@@ -198,13 +200,4 @@ def pretrained_of(options: MiniViTOptions, images: ImageFormat, labels: Labels) 
         image_size=images.height,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
-    )
-
-
-def processor_of(images: ImageFormat) -> ImageProcessor:
-    """What makes the model's input of an image; transformers' is given grey images as mode L."""
-    return ImageProcessor(
-        ExactSize(images.height, images.width),
-        image_mean=tuple(mean / 255 for mean in images.mean),
-        image_std=tuple(std / 255 for std in images.std),
     )

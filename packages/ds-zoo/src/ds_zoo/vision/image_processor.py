@@ -62,7 +62,7 @@ class ImageProcessor:
         for side, length in sides.items():
             if not isinstance(length, int) or isinstance(length, bool) or length < 1:
                 raise ValueError(f"{side} is {length!r}, expected a whole number of pixels, at least 1")
-        if self.resample not in range(6) or isinstance(self.resample, bool):
+        if not isinstance(self.resample, int) or isinstance(self.resample, bool) or self.resample not in range(6):
             raise ValueError(f"resample is {self.resample!r}, expected the number of one of Pillow's filters, 0 to 5")
         if self.rescale_factor is not None and not _is_number(self.rescale_factor):
             raise ValueError(f"rescale_factor is {self.rescale_factor!r}, expected a number")
@@ -154,8 +154,13 @@ class ImageProcessor:
             raise ShapeError(f"ImageProcessor: given {given}, expected one size for all: set size or crop_size")
         return torch.stack(processed)
 
-    def _process(self, images: Tensor) -> Tensor:
-        """(..., C, H, W) -> (..., C, h, w)."""
+    def sized(self, images: Tensor) -> Tensor:
+        """uint8 (C, H, W) or (B, C, H, W), resized and cropped, still of 8 bits: (C, h, w) or (B, C, h, w).
+
+        Raises:
+            ShapeError: another shape or dtype, or no image.
+            MissingPackageError: an image is to be resized, and Pillow is not installed.
+        """
         dim, channels = images.dim(), self.channels
         if images.dtype != torch.uint8 or dim not in (3, 4) or images.shape[-3] != channels or not images.numel():
             raise ShapeError(
@@ -166,6 +171,11 @@ class ImageProcessor:
             images = resize(images, *self.size.of(images.shape[-2], images.shape[-1]), self.resample)
         if self.crop_size is not None:
             images = center_crop(images, *self.crop_size)
+        return images
+
+    def _process(self, images: Tensor) -> Tensor:
+        """(..., C, H, W) -> (..., C, h, w)."""
+        images = self.sized(images)
         # Wide once and then narrow, as transformers does, so that the last bit is the same
         pixels = images.float() if self.rescale_factor is None else (images.double() * self.rescale_factor).float()
         if self.image_mean is None:
