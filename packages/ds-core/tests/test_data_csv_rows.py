@@ -110,9 +110,7 @@ def test_the_mark_of_a_spreadsheet(written, encoding):
 def test_another_encoding(written):
     path = written("a,b\n1,x\n2,größe\n", "latin-1")
     assert read_rows(path, encoding="latin-1").values[1] == ["2", "größe"]
-    with pytest.raises(
-        UserError, match=r"table.csv, line 3: byte 0xf6 is not UTF-8; .*often latin-1 .*--encoding of"
-    ):
+    with pytest.raises(UserError, match=r"table.csv, line 3: byte 0xf6 is not UTF-8; .*often latin-1 .*--encoding of"):
         read_rows(path)
     with pytest.raises(UserError, match="given encoding 'latin-one', which Python does not know"):
         read_rows(path, encoding="latin-one")

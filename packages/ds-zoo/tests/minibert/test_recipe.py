@@ -229,7 +229,7 @@ def test_folders_that_cannot_be_fine_tuned(runs, complaint, tmp_path):
         (
             "a.jsonl",
             '{"text": "a\u2028b", "label": "x"}\n{"text": "a", "label": 1.5}',
-            "line 2: expected a text and a label",
+            "line 2: expected a text and",
         ),
         ("a.csv", "texts,label\na b,x\n", "there is no column 'text', only texts, label; did you mean texts?"),
         ("a.csv", "text,label\n,x\n", "line 2: the text is empty"),

@@ -46,8 +46,8 @@ class CausalLanguageLoss(Module):
 
     def _shifted(self, labels: Tensor) -> Tensor:
         """(B, T) -> (B, T): the label of the token after, and none after the last."""
-        none = torch.full_like(labels[..., :1], self.ignore_index)
-        return torch.cat([labels[..., 1:], none], -1)
+        none = torch.full_like(labels[:, :1], self.ignore_index)
+        return torch.cat([labels[:, 1:], none], 1)
 
     def extra_repr(self) -> str:
         return f"ignore_index={self.ignore_index}"

@@ -149,10 +149,12 @@ def load_pretrained(
     if new_labels is None:
         return model
     weight = body.tokens.positions
+    if pooling is None:
+        pooling = "token" if isinstance(model, MiniViT) else str(model.pooling)
     return MiniViTForImageClassification(
         wanted,
         new_labels,
-        pooling=pooling or getattr(model, "pooling", "token"),
+        pooling=pooling,
         vit=body,
         device=weight.device,
         dtype=weight.dtype,
