@@ -44,7 +44,9 @@ def test_freezing():
 
 def test_lora():
     model = tiny_model()
-    options = given("--lora-rank", "2", "--lora-alpha", "8", "--lora-targets", "out_proj", "linear1")
+    options = given(
+        "--from-pretrained", "x", "--lora-rank", "2", "--lora-alpha", "8", "--lora-targets", "out_proj", "linear1"
+    )
     prepare(model, options, new=["norm"])
     layers = {name.rpartition(".")[0] for name in trained_names(model)}
     expected = {f"blocks.{i}.{layer}" for i in (0, 1) for layer in ("attention.out_proj", "feed_forward.linear1")}
@@ -73,6 +75,7 @@ def test_survive_json():
         (["--lora-rank", "2", "--lora-alpha", "0"], "--lora-alpha: given 0"),
         (["--lora-rank", "2", "--lora-targets"], "--lora-targets: given nothing"),
         (["--lora-rank", "2", "--freeze", "tokens"], "--freeze and --lora-rank exclude each other"),
+        (["--lora-rank", "2"], "--lora-rank needs --from-pretrained"),
         (["--resume", "--overwrite"], "--resume"),  # what the other base class checks
     ],
 )
@@ -86,7 +89,10 @@ def test_contradictions(words, message):
     [
         (["--freeze", "head"], r"^--freeze: 'head' fits no parameter: there are tokens, positions, blocks"),
         (["--freeze", "*"], r"^--freeze: \* leave no parameter to train$"),
-        (["--lora-rank", "2", "--lora-targets", "query"], r"^--lora-targets: 'query' fits no layer: there are blocks"),
+        (
+            ["--from-pretrained", "x", "--lora-rank", "2", "--lora-targets", "query"],
+            r"^--lora-targets: 'query' fits no layer: there are blocks",
+        ),
     ],
 )
 def test_names_that_fit_nothing(words, message):

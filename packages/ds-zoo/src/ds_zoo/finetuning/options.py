@@ -83,6 +83,8 @@ class FineTuningOptions:
             raise UserError("--lora-targets: given nothing, expected the name of a layer, such as attention")
         if self.freeze:
             raise UserError("--freeze and --lora-rank exclude each other: LoRA freezes all weights already")
+        if self.from_pretrained is None:
+            raise UserError("--lora-rank needs --from-pretrained: LoRA freezes all weights, and new ones are random")
 
     def _check_pretrained(self, folder: Path) -> None:
         out = getattr(self, "out", None)
