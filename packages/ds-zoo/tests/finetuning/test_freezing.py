@@ -37,8 +37,10 @@ def test_what_the_patterns_name_is_not_trained(patterns, frozen):
     ],
 )
 def test_what_cannot_be_frozen(patterns, message):
+    model = tiny_model()
     with pytest.raises(ValueError, match=message):
-        freeze(tiny_model(), patterns)
+        freeze(model, patterns)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_one_text_is_no_sequence():

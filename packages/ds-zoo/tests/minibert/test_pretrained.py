@@ -250,3 +250,15 @@ def test_numbers_of_classes_that_make_no_sense(tmp_path):
     their_model("BertModel").save_pretrained(tmp_path / "body")
     with pytest.raises(ValueError, match="given num_labels=3 for a BertModel, which has no classes"):
         MiniBERT.from_pretrained(tmp_path / "body", num_labels=3)
+
+
+def test_a_body_without_its_pooler(tmp_path):
+    theirs = transformers.BertModel(their_model("BertModel").config, add_pooling_layer=False).double().eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = MiniBERT.from_pretrained(tmp_path / "theirs")
+    tokens = torch.tensor([[1, 2, 3]])
+    output = ours(tokens)
+    assert output.pooler_output is None
+    torch.testing.assert_close(output.last_hidden_state, theirs(tokens).last_hidden_state)
+    ours.save_pretrained(tmp_path / "ours")
+    assert MiniBERT.from_pretrained(tmp_path / "ours").state_dict().keys() == ours.state_dict().keys()

@@ -21,6 +21,8 @@ VIT = [
     {"size": {"height": 24, "width": 24}, "do_rescale": False},
     {"size": {"height": 24, "width": 24}, "do_rescale": False, "do_normalize": False, "resample": 0},
     {"do_resize": False, "rescale_factor": 1 / 127.5},
+    {"do_resize": None, "do_rescale": None},
+    {"size": {"height": 24, "width": 24}, "do_normalize": None},
 ]
 CLIP = [
     {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}},

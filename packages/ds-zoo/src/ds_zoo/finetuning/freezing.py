@@ -18,10 +18,12 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
         ValueError: a pattern that fits nothing, or no parameter is left to train.
         TypeError: one text instead of a sequence of them.
     """
-    for tensor in matching(model, patterns, "freeze"):
-        tensor.requires_grad_(False)
-    if patterns and not any(tensor.requires_grad for tensor in model.parameters()):
+    found = matching(model, patterns, "freeze")
+    frozen = {id(tensor) for tensor in found}
+    if patterns and not any(tensor.requires_grad and id(tensor) not in frozen for tensor in model.parameters()):
         raise ValueError(f"freeze: {', '.join(patterns)} leave no parameter to train")
+    for tensor in found:
+        tensor.requires_grad_(False)
 
 
 def matching(model: Any, patterns: Sequence[str], owner: str) -> list[Tensor]:

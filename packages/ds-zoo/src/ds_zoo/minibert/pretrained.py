@@ -127,10 +127,14 @@ def load_bert(
         labels = Labels.numbered(num_labels, labels.problem_type)
     implementation = options.pop("implementation", None)
 
-    def build() -> Any:
-        return _build(config, architecture, labels, implementation=implementation, device="meta")
-
     tensors = _with_their_names(read_folder(folder), has_prefix=ARCHITECTURES[architecture] is not MiniBERT)
+    # A body may have been saved without its pooler; one that is asked for anew gets a pooler that is drawn
+    bare = architecture == own == "BertModel" and not any(name.startswith("pooler.") for name in tensors)
+    parts = {"pooler": False} if bare else {}
+
+    def build() -> Any:
+        return _build(config, architecture, labels, implementation=implementation, device="meta", **parts)
+
     expected = without_weights(folder, build, config.num_layers, tensors).state_dict()
     if replaced:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}

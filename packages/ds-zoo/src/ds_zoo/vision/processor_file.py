@@ -103,6 +103,8 @@ def options_of(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
             raise ValueError(f"{name} is {given[name]!r}, which is not supported: expected {known[-1]!r}")
     fields = DEFAULTS[kind] | {name: value for name, value in given.items() if value is not None}
     for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+        if name in given and given[name] is None:  # null is no to transformers
+            fields[name] = False
         if not isinstance(fields[name], bool):
             raise ValueError(f"{name} is {fields[name]!r}, expected true or false")
     size = _size("size", fields["size"], fields["default_to_square"]) if fields["do_resize"] else None
