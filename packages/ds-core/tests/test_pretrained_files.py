@@ -100,7 +100,13 @@ def test_a_model_is_loaded_without_drawing(folder):
     assert torch.equal(torch.get_rng_state(), state)
     assert loaded.first.weight.dtype == torch.float64
     assert torch.equal(loaded.first.weight.detach().float(), tensors["net.h.0.w"].t())
-    assert load_model(folder, lambda: model(device="meta"), 2, tensors, lambda names: KEYS).first.weight.is_leaf
+    again = load_model(folder, lambda: model(device="meta"), 2, tensors, lambda names: KEYS)
+    assert again.first.weight.is_leaf
+    assert not any(module.training for module in again.modules())
+    halves = {**tensors, "head.weight": tensors["head.weight"].half()}
+    for mixed in (halves, dict(reversed(halves.items()))):  # whichever comes first
+        found = load_model(folder, lambda: model(device="meta"), 2, mixed, lambda names: KEYS)
+        assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
 
 
 def test_fields_of_the_config_that_a_model_refuses(folder):

@@ -197,7 +197,7 @@ def test_writing_leaves_modes_and_generators_alone():
     [
         ({"prompt": torch.tensor([], dtype=torch.int64)}, "at least 1 token"),
         ({"prompt": torch.tensor([7])}, "outside 0 to 6"),
-        ({"count": -1}, "count is -1, expected 0 or more"),
+        ({"count": -1}, "given count=-1, expected 0 or more"),
         ({"temperature": -1.0}, "write: temperature is -1.0"),
         ({"top_k": 0}, "write: top_k is 0"),
     ],

@@ -180,7 +180,7 @@ class Ours:
         self.kind = getattr(ds_zoo, name)
 
     def read(self, folder: Path, device: str) -> None:
-        self.model = self.kind.from_pretrained(folder, device=device)
+        self.model = self.kind.from_pretrained(folder, device=device).train()
         self.optimizer = self.optimizer_class(self.model.parameters(), lr=1e-5)
 
     def step(self, inputs: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> float:

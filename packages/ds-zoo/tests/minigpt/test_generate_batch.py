@@ -83,6 +83,10 @@ def test_nothing_outside_is_touched():
 
 def test_no_prompt_and_no_token():
     assert generate_batch(wild_model(), [], 5) == []
+    together = torch.tensor([[1, 2], [3, 4]])
+    assert generate_batch(wild_model(), together, 3, temperature=0.0) == generate_batch(
+        wild_model(), list(together), 3, temperature=0.0
+    )
     assert generate_batch(wild_model(), PROMPTS[:2], 0) == [[], []]
 
 
@@ -91,7 +95,7 @@ def test_no_prompt_and_no_token():
     [
         ({"prompts": [torch.tensor([1]), torch.tensor([], dtype=torch.int64)]}, "at least 1 token"),
         ({"prompts": [torch.tensor([1]), torch.tensor([13])]}, "outside 0 to 12"),
-        ({"count": -1}, "count is -1"),
+        ({"count": -1}, "given count=-1"),
         ({"temperature": -0.1}, "generate_batch: temperature is -0.1"),
         ({"seeds": [1]}, "given 1 seeds for 6 prompts"),
         ({"block_size": 9}, "block_size is 9, but the model was trained on blocks of 8"),

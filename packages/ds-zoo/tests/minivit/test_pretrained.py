@@ -250,3 +250,11 @@ def test_where_nothing_can_be_written(tmp_path, written):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError):
         MiniViT.from_pretrained(written / "ViTModel").save_pretrained(tmp_path / "file")
+
+
+def test_the_model_comes_in_evaluation_mode(tmp_path):
+    config = MiniViTConfig(8, 2, 3, 1, 2, 8, 12, dropout=0.5)
+    MiniViT(config).save_pretrained(tmp_path)
+    for options in ({}, {"num_labels": 3}, {"image_size": 12}):
+        model = MiniViT.from_pretrained(tmp_path, **options)
+        assert not any(module.training for module in model.modules())

@@ -145,7 +145,7 @@ class ResNet(ResNetStages):
             device=device,
             dtype=dtype,
         )
-        return ResNetForImageClassification(network, labels)
+        return ResNetForImageClassification(network, labels).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors as transformers reads them.

@@ -1,5 +1,6 @@
 """The weights of a published model by our names: which tensor is which of a file. Theory: docs/checkpoint.md."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -102,7 +103,7 @@ def load_model(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> M:
-    """The model of a folder with its weights; no random number is drawn.
+    """The model of a folder with its weights, in evaluation mode; no random number is drawn.
 
     Args:
         folder: where `tensors` come from, for messages.
@@ -110,7 +111,7 @@ def load_model(
         blocks: how many blocks it has, each with one tensor or more.
         tensors: of `read_folder`, without those that are known to be no weights.
         keys: our names of parameters and buffers -> what each is in the file.
-        dtype: what the weights are cast to; by default they keep the file's.
+        dtype: what the weights are cast to; by default they keep the file's, of several the widest.
 
     Raises:
         CheckpointError: the tensors are not those of the model.
@@ -118,11 +119,11 @@ def load_model(
     model: Any = without_weights(folder, build, blocks, tensors)
     expected = model.state_dict()
     found = fit_tensors(folder, tensors, expected, keys(expected))
-    of_file = next((tensor.dtype for tensor in found.values() if tensor.is_floating_point()), None)
-    model.to(of_file if dtype is None else dtype)
+    of_file = [tensor.dtype for tensor in found.values() if tensor.is_floating_point()]
+    model.to(functools.reduce(torch.promote_types, of_file) if dtype is None and of_file else dtype)
     model.to_empty(torch.get_default_device() if device is None else device)
     model.load_state_dict(found)
-    return model  # type: ignore[no-any-return]
+    return model.eval()  # type: ignore[no-any-return]
 
 
 def without_weights(folder: str | Path, build: Callable[[], M], blocks: int, tensors: Mapping[str, Tensor]) -> M:

@@ -57,7 +57,7 @@ class MiniBERTConfig:
         if self.embed_dim % self.num_heads:
             raise ValueError(f"{_OWNER}: {self.num_heads} heads do not divide an embed_dim of {self.embed_dim}")
         for name in ("dropout", "attention_dropout", "classifier_dropout"):
-            if getattr(self, name) is not None:
+            if name != "classifier_dropout" or self.classifier_dropout is not None:
                 probability(_OWNER, name, getattr(self, name))
         if not real_number(_OWNER, "epsilon", self.epsilon) > 0:
             raise ValueError(f"{_OWNER}: epsilon is {self.epsilon}, expected a positive number")

@@ -50,7 +50,7 @@ class BertWithHead(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Any:
-        """`MiniBERT.from_pretrained` with this architecture: the head is drawn anew if the folder has another one."""
+        """`MiniBERT.from_pretrained` with this architecture: what the folder has no weights for is drawn anew."""
         return MiniBERT.from_pretrained(folder, **{"architecture": cls.architecture, **options})
 
     def save_pretrained(self, folder: str | Path) -> None:

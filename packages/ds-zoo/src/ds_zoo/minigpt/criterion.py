@@ -33,7 +33,7 @@ class CausalLanguageLoss(Module):
 
         `denominator`, if this is a part of a larger batch, is that of the whole.
         """
-        if logits.dim() < 2 or logits.shape[:-1] != labels.shape:
+        if logits.dim() != 3 or logits.shape[:-1] != labels.shape:
             raise ShapeError(
                 f"CausalLanguageLoss: given logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected "
                 "(B, T, V) and (B, T)"

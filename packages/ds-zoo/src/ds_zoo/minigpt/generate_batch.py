@@ -53,7 +53,7 @@ def generate_batch(
     drawn_by = [None] * len(prompts) if seeds is None else list(seeds)
     choosers = [sampler("generate_batch", temperature, top_k, top_p, seed) for seed in drawn_by]
     written: list[list[int]] = [[] for _ in prompts]
-    if not prompts:
+    if len(prompts) == 0:
         return written
     with no_record(), torch.inference_mode(), evaluating(list(model.modules())):
         texts = _Texts(model, [prompt[-window:].tolist() for prompt in prompts], window, use_cache)

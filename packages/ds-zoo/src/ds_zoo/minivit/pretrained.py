@@ -147,11 +147,11 @@ def load_pretrained(
         body.tokens = body.tokens.for_images_of(wanted.image_size)
         model.config = body.config = wanted
     if new_labels is None:
-        return model
+        return model.eval()
     weight = body.tokens.positions
     if pooling is None:
         pooling = "token" if isinstance(model, MiniViT) else str(model.pooling)
-    return MiniViTForImageClassification(
+    made = MiniViTForImageClassification(
         wanted,
         new_labels,
         pooling=pooling,
@@ -160,6 +160,7 @@ def load_pretrained(
         dtype=weight.dtype,
         generator=generator,
     )
+    return made.eval()
 
 
 def _new_labels(num_labels: int | None, labels: Labels | None) -> Labels | None:
