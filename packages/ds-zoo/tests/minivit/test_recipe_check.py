@@ -23,7 +23,7 @@ def test_what_every_recipe_must_survive(part, images):
         shorter="--epochs 1",
         changed={
             "--embed-dim 4": "--embed-dim: given 4, the run began with 8",
-            "--pooling mean": "--pooling: given mean, the run began with token",
+            "--pooling mean": "--pooling: given mean, the run began with nothing",
         },
         other_data=f"--images {images}/other",
         mistakes={
@@ -36,7 +36,7 @@ def test_what_every_recipe_must_survive(part, images):
             "--dropout 1": "--dropout: given 1.0, expected at most 0.99",
             "--epochs 0": "--epochs: given 0, expected at least 1",
             "--freeze nothing": "--freeze: 'nothing' fits no parameter",
-            "--lora-rank 2 --lora-targets nothing": "--lora-targets: 'nothing' fits no layer",
+            "--lora-rank 2": "--lora-rank needs --from-pretrained",
             "--images nowhere": "cannot read the folder nowhere",
             "--epoch 3": "did you mean --epochs?",
         },

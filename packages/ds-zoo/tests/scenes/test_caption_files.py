@@ -55,7 +55,7 @@ def test_tables(folder, name, content):
 def test_another_encoding(folder):
     (folder / "captions.csv").write_text("image,text\na.png,ein früher Vogel\n", encoding="latin-1")
     assert read_captions(folder, encoding="latin-1").texts == ("ein früher Vogel",)
-    with pytest.raises(UserError, match=r"captions.csv, line 2: byte 0xfc is not utf-8"):
+    with pytest.raises(UserError, match=r"captions.csv, line 2: byte 0xfc is not UTF-8"):
         read_captions(folder)
 
 

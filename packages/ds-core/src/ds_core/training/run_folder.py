@@ -261,11 +261,15 @@ def _refuse(changed: Mapping[str, tuple[Any, Any]], may_change: Iterable[str], f
     if changed:
         others = ", ".join("--" + name.replace("_", "-") for name in may_change if name not in _NOT_STORED)
         listed = "; ".join(
-            f"--{name.replace('_', '-')}: given {json_value(now)}, the run began with {json_value(before)}"
+            f"--{name.replace('_', '-')}: given {_in_words(now)}, the run began with {_in_words(before)}"
             for name, (before, now) in changed.items()
         )
         hint = f" (a resumed run may change {others})" if others else ""
         raise UserError(f"cannot resume {folder} with other options: {listed}{hint}")
+
+
+def _in_words(value: Any) -> Any:
+    return "nothing" if value is None else json_value(value)
 
 
 def _listed(versions: Mapping[str, str]) -> str:
