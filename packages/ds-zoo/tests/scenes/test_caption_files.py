@@ -116,3 +116,10 @@ def test_folders(folder, tmp_path):
         read_captions(folder)
     with pytest.raises(UserError, match="no such file or folder"):
         read_captions(folder / "missing")
+
+
+def test_a_number_that_python_does_not_read(tmp_path):
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"image": "a.png", "text": ' + "1" * 5000 + "}\n")
+    with pytest.raises(UserError, match=r"t.jsonl, line 1: (not JSON \(Exceeds the limit|the caption is 1)"):
+        read_captions(table)

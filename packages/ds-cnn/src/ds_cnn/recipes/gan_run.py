@@ -9,11 +9,11 @@ import torch
 from ds_core import Adam, Trainer, UserError, load_weights
 from ds_core.distributed.processes import current
 from ds_core.errors import MissingPackageError
-from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Run
 from ds_core.recipes.choices import make_schedule
+from ds_core.recipes.finished import options_of_run
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.same_data import SameData
 from torch import Tensor
 
@@ -211,7 +211,7 @@ def draw_images(run: type[GANRun[Any]], folder: Path, options: GenerateOptions) 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     kind = run.options_class
-    began: Any = build_options(kind, from_json(kind, read_run_folder(folder).options))
+    began: Any = options_of_run(folder, kind)
     if not (folder / CHECKPOINT_FILE).exists():
         raise UserError(f"{folder} has no {CHECKPOINT_FILE} yet: ds train {run.name} --out {folder} --resume trains it")
     images_of_run = ImageFormat.load(folder)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from ds_core import Module, UserError, load_weights
-from ds_core.options import build_options, from_json
+from ds_core.recipes.finished import options_of_run
 from ds_core.training.devices import choose_device
 from ds_core.training.keep_checkpoints import BEST_FILE
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES, PrecisionOptions
 from torch import Tensor
 
@@ -44,7 +44,7 @@ def load_trained(run: Any, folder: Path, weights: str, device: str) -> Trained:
         UserError: a file is missing or damaged, or the weights are another network's.
     """
     kind: type[ImageOptions] = run.option_class
-    options = build_options(kind, from_json(kind, read_run_folder(folder).options))
+    options = options_of_run(folder, kind)
     images = ImageFormat.load(folder)
     path = folder / (BEST_FILE if weights == "best" else CHECKPOINT_FILE)
     if not path.exists():

@@ -9,9 +9,10 @@ import torch
 from ds_core import AdamW, KeepBest, TokenCrossEntropy, Trainer, UserError, load_weights
 from ds_core.metrics import Mean
 from ds_core.optimizers.parameter_groups import decay_groups
-from ds_core.options import build_options, from_json, option
+from ds_core.options import option
 from ds_core.recipes import Command, Recipe
 from ds_core.recipes.choices import make_schedule
+from ds_core.recipes.finished import options_of_run
 from ds_core.recipes.text_corpus import TOKENIZER_FILE, Corpus, TextOptions, read_corpus
 from ds_core.recipes.text_run import Samples, TextGenerateOptions, TextRun, print_text, prompt_of
 from ds_core.testing import Report, report
@@ -19,7 +20,7 @@ from ds_core.text.tokenizers import load_tokenizer
 from ds_core.training.devices import choose_device
 from ds_core.training.evaluation import evaluation_mode
 from ds_core.training.keep_checkpoints import BEST_FILE
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES, PrecisionOptions
 from ds_core.training.same_data import SameData
 from torch import Tensor
@@ -188,8 +189,7 @@ def load_model(folder: Path, weights: str, vocab_size: int) -> RNNLanguageModel:
     path = folder / (BEST_FILE if weights == "best" else CHECKPOINT_FILE)
     if not path.exists():
         raise UserError(f"{folder} has no {path.name} yet: ds train char-rnn --out {folder} --resume trains on")
-    kind: Any = CharRNNOptions
-    began = build_options(kind, from_json(kind, read_run_folder(folder).options))
+    began = options_of_run(folder, CharRNNOptions)
     model = build_model(began, vocab_size, 0).to(DTYPES[began.dtype])
     load_weights(path, model)
     return model

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from ds_core import UserError, load_weights, no_record
 from ds_core.activations.softmax import softmax
-from ds_core.options import build_options, from_json
+from ds_core.recipes.finished import check_evaluated, options_of_run
 from ds_core.recipes.results import table
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES
 from torch import Tensor
 
@@ -58,17 +58,13 @@ def load_trained(folder: Path, weights: str = "best") -> tuple[Any, WordPieceTok
         UserError: one of them is missing or damaged, or they do not fit.
     """
     if weights == "last":
-        stored = build_options(MiniBERTOptions, from_json(MiniBERTOptions, read_run_folder(folder).options))
+        stored = options_of_run(folder, MiniBERTOptions)
         model = new_bert(folder)
         prepare(model, stored, new=(MaskedRun if stored.labelled is None else ClassifyRun).new)
         model.to(DTYPES[stored.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
-    elif not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
-        raise UserError(
-            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
-            "checkpoint, ds train minibert --resume continues the run"
-        )
     else:
+        check_evaluated(folder, "minibert")
         model = MiniBERT.from_pretrained(folder)
     tokenizer = WordPieceTokenizer.from_pretrained(folder)
     check_fits(tokenizer, model.config.vocab_size, folder)

@@ -93,12 +93,13 @@ def _scenes(options: MiniCLIPOptions, device: torch.device, dtype: torch.dtype |
     prepare = _preparation(
         options, [" ".join(VOCABULARY)], lambda made: [longest_caption(options.digits, made.length_of)], device, dtype
     )
-    longest = longest_caption(options.digits, prepare.tokenizer.length_of)
-    if prepare.tokenizer.length_of(longest) > prepare.tokenizer.max_length:
+    length_of, room = prepare.tokenizer.length_of, prepare.tokenizer.max_length
+    longest = longest_caption(options.digits, length_of)
+    if length_of(longest) > room:
         flag = "--max-length" if options.from_pretrained is None else "--from-pretrained"
         raise UserError(
-            f"{flag}: the model reads at most {prepare.tokenizer.max_length} tokens, but captions of "
-            f"--digits {options.digits} have up to {prepare.tokenizer.length_of(longest)}: {longest!r}"
+            f"{flag}: the model reads at most {room} tokens, but captions of --digits {options.digits} have up to "
+            f"{length_of(longest)}: {longest!r}"
         )
     processor = prepare.processor
     validation = MixedScenes(drawn(1, 2), drawn((1, options.digits), 3), options.single)

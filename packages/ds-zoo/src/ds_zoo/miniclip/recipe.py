@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 import torch
-from ds_core import UserError, load_weights
+from ds_core import load_weights
 from ds_core.activations.softmax import softmax
-from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Recipe
+from ds_core.recipes.finished import check_evaluated, options_of_run
 from ds_core.recipes.results import table
 from ds_core.testing import Report, report
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES
 from torch import Tensor
 
@@ -69,17 +69,13 @@ def load_clip(
         UserError: a file is missing or damaged, or they do not fit each other.
     """
     if weights == "last":
-        stored = build_options(MiniCLIPOptions, from_json(MiniCLIPOptions, read_run_folder(folder).options))
+        stored = options_of_run(folder, MiniCLIPOptions)
         model = MiniCLIP(read_clip_config(folder))
         prepare(model, stored)
         model.to(choose_device(device), DTYPES[stored.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
-    elif not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
-        raise UserError(
-            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
-            "checkpoint, ds train miniclip --resume continues the run"
-        )
     else:
+        check_evaluated(folder, "miniclip")
         model = MiniCLIP.from_pretrained(folder, device=choose_device(device))
     tokenizer = CaptionTokenizer.from_pretrained(folder, model.config.text)
     processor = ImageProcessor.from_pretrained(folder)

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 from ds_core import TokenCrossEntropy, UserError, load_weights
-from ds_core.options import build_options, from_json
 from ds_core.recipes import Command, Recipe
+from ds_core.recipes.finished import check_evaluated, options_of_run
 from ds_core.recipes.text_corpus import TOKENIZER_FILE
 from ds_core.recipes.text_run import print_text, prompt_of
 from ds_core.testing import Report, report
 from ds_core.text.tokenizers import Tokenizer, load_tokenizer
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES
 
 from ds_zoo.minigpt.config import MiniGPTConfig
@@ -56,16 +56,11 @@ def load_model(folder: Path, weights: str, tokenizer: Tokenizer) -> MiniGPT:
         UserError: there are none yet, they are damaged, or do not fit this tokenizer.
     """
     if weights == "last":
-        stored = read_run_folder(folder).options
-        options = build_options(MiniGPTOptions, from_json(MiniGPTOptions, stored))
+        options = options_of_run(folder, MiniGPTOptions)
         model = build_model(options, tokenizer).to(DTYPES[options.dtype])
         load_weights(folder / CHECKPOINT_FILE, model)
         return model
-    if not (folder / "config.json").exists() and (folder / CHECKPOINT_FILE).exists():
-        raise UserError(
-            f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the last "
-            "checkpoint, ds train minigpt --resume continues the run"
-        )
+    check_evaluated(folder, "minigpt", "config.json")
     model = MiniGPT.from_pretrained(folder)
     check_fits(tokenizer, model.config.vocab_size, folder)
     return model

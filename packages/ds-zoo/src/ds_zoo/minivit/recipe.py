@@ -6,12 +6,12 @@ import torch
 from ds_cnn.recipes.image_format import ImageFormat
 from ds_cnn.recipes.predict import DRAWN, print_classes, read_files
 from ds_cnn.recipes.trained import Trained
-from ds_core import UserError, load_weights
-from ds_core.options import build_options, from_json
+from ds_core import load_weights
 from ds_core.recipes import Command, Recipe
+from ds_core.recipes.finished import check_evaluated, options_of_run
 from ds_core.testing import Report, report
 from ds_core.training.devices import choose_device
-from ds_core.training.run_folder import CHECKPOINT_FILE, read_run_folder
+from ds_core.training.run_folder import CHECKPOINT_FILE
 from ds_core.training.run_options import DTYPES
 
 from ds_zoo.finetuning.options import prepare
@@ -49,7 +49,7 @@ def load_trained(folder: Path, weights: str, device: str) -> Trained:
     Raises:
         UserError: there are none yet, or they are damaged.
     """
-    stored = build_options(MiniViTOptions, from_json(MiniViTOptions, read_run_folder(folder).options))
+    stored = options_of_run(folder, MiniViTOptions)
     images, dtype = ImageFormat.load(folder), DTYPES[stored.dtype]
     if weights == "last":
         # a pretrained model's sizes are not among the options
@@ -60,11 +60,7 @@ def load_trained(folder: Path, weights: str, device: str) -> Trained:
         model = Logits(vit).to(dtype)
         load_weights(folder / CHECKPOINT_FILE, model)
     else:
-        if not (folder / "model.safetensors").exists() and (folder / CHECKPOINT_FILE).exists():
-            raise UserError(
-                f"{folder}: there has been no evaluation yet, so no weights are the best: --weights last takes the "
-                "last checkpoint, ds train minivit --resume continues the run"
-            )
+        check_evaluated(folder, "minivit")
         model = Logits(MiniViTForImageClassification.from_pretrained(folder, dtype=dtype))
     chosen = choose_device(device)
     return Trained(model.to(chosen).eval(), images, stored, chosen, dtype)

@@ -132,8 +132,9 @@ def _objects(table: Path, encoding: str) -> Iterator[tuple[int, Mapping[str, Any
             continue
         try:
             fields = json.loads(words)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{table}, line {line}: not JSON ({error.msg}, column {error.colno})") from error
+        except ValueError as error:
+            fault = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise UserError(f"{table}, line {line}: not JSON ({fault})") from error
         if not isinstance(fields, dict):
             raise UserError(f'{table}, line {line}: expected an object, such as {{"image": "a.png", "text": "a cat"}}')
         yield line, fields
